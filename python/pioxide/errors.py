@@ -1,0 +1,36 @@
+"""Every exception pioxide raises on purpose. Rust raises the codec's by import, so they pickle and print alike.
+
+A message says what was given, what was expected, and what to do.
+"""
+
+
+class PioxideError(Exception):
+    """Base of every error that pioxide raises on purpose."""
+
+
+class InputError(PioxideError, ValueError):
+    """A value that the caller passed is wrong: a shape, a dtype, a NaN, an unknown name."""
+
+
+class OverflowingChunkError(InputError):
+    """A coefficient of an action chunk has no token in this FAST vocabulary."""
+
+
+class IncompleteChunkError(InputError):
+    """Token ids do not decode to a whole action chunk."""
+
+
+class FormatError(PioxideError, ValueError):
+    """A file is not what its format says: a tokenizer, a SentencePiece model, statistics."""
+
+
+class DatasetError(PioxideError):
+    """A dataset, or one of its episodes, can't be read as it says it should."""
+
+
+class SettingsError(PioxideError):
+    """An output directory was made with other settings, and going on would mix the two."""
+
+
+class CheckpointError(PioxideError):
+    """A checkpoint lacks tensors, has extra ones, or holds one of another shape."""

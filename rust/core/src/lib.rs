@@ -1,0 +1,6 @@
+//! The text, token and byte side of the π robot policies: FAST action tokens, SentencePiece text, state bins and
+//! prompts. Bytes and slices in, slices out: no Python, no files, no threads, no clock.
+
+mod error;
+
+pub use error::{Error, Result};
