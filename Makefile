@@ -1,0 +1,71 @@
+# Everything a person or CI does here. `make help` lists it.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test test-rust test-python lint format bench bench-rust wheel-check lock clean build
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("pioxide needs Python 3.11 or later, found " + sys.version) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet "maturin>=1.14,<2" "numpy>=2" "pyarrow>=18" "tyro>=1.0" "rich>=13" "matplotlib>=3.9"
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet -r requirements-dev.lock
+	@touch $@ $(VENV)/.demo
+
+build: | $(BIN)/python ## Compile the Rust half into the environment
+	@test -x $(BIN)/maturin || $(MAKE) --no-print-directory $(VENV)/.demo
+	$(BIN)/python -m maturin develop --release --quiet --skip-install
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+
+demo: $(VENV)/.demo build ## Fit, tokenize and inspect the robot episodes that ship with pioxide
+	$(BIN)/pioxide demo
+
+test: test-rust test-python ## Run every test
+
+test-rust: ## Run the Rust tests (no Python needed)
+	cargo test --locked --quiet
+
+test-python: $(VENV)/.dev build ## Run the Python tests
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.dev build ## rustfmt, clippy, ruff, types, stubs, import order
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/python -m mypy.stubtest pioxide._core
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## Format Rust and Python
+	cargo fmt --all
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev build ## Time pioxide against the reference stack, in one process
+	$(BIN)/python benches/tokens.py
+	$(BIN)/python benches/job.py
+
+bench-rust: ## Time the Rust core by stage (criterion)
+	cargo bench --locked -p pioxide-benches
+
+wheel-check: $(VENV)/.dev ## Build wheel and sdist; use the wheel in an empty environment without Rust
+	.ci/wheel-check
+
+lock: ## Pin the development environment again
+	uv pip compile pyproject.toml --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
+	  --extra data --extra report --extra jax --extra weights --group dev --quiet -o requirements-dev.lock
+
+clean: ## Remove everything that was built
+	rm -rf $(VENV) target dist

@@ -1,0 +1,34 @@
+"""Fixtures every test may use: where the recorded truth is, and a loud skip where its larger files are absent."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def shared_root() -> Path | None:
+    """The folder of reference material: `$PIOXIDE_SHARED`, else `../shared` beside the checkout, else None."""
+    candidates = [os.environ.get("PIOXIDE_SHARED"), ROOT.parent / "shared", ROOT.parent.parent / "shared"]
+    return next((Path(c) for c in candidates if c and Path(c).is_dir()), None)
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The recorded outputs that are part of the repository."""
+    return ROOT / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[[str], Path]:
+    """Returns a function from a path under the reference folder to that file; skips loudly where it is absent."""
+
+    def find(relative: str) -> Path:
+        root = shared_root()
+        if root is None or not (root / relative).exists():
+            pytest.skip(f"reference file {relative!r} is not here; set PIOXIDE_SHARED to the folder that holds it")
+        return root / relative
+
+    return find
