@@ -28,7 +28,9 @@ def shared() -> Callable[[str], Path]:
     def find(relative: str) -> Path:
         root = shared_root()
         if root is None or not (root / relative).exists():
-            pytest.skip(f"reference file {relative!r} is not here; set PIOXIDE_SHARED to the folder that holds it")
+            pytest.skip(
+                f"reference file {relative!r} is not here; set PIOXIDE_SHARED to the folder that holds it"
+            )
         return root / relative
 
     return find
