@@ -1,4 +1,4 @@
-"""The reference stack on `scipy`, `tokenizers` and `sentencepiece`: the published tools' results, quirks included.
+"""The reference stack on scipy, tokenizers and sentencepiece: what the published tools compute, quirks too.
 
 Written from the documented behaviour, plain on purpose. Tests take it as an oracle, the benches as the peer;
 nothing in pioxide imports it.
