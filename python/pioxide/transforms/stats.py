@@ -1,0 +1,163 @@
+"""Normalisation statistics and their file, `norm_stats.json` in openpi's layout, read and written."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pioxide.errors import FormatError, InputError
+
+FILE_NAME = "norm_stats.json"
+FIELDS = ("mean", "std", "q01", "q99")
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a dimension's values look like, one number a dimension, in the data's own units.
+
+    Attributes:
+        mean: [D] float64.
+        std: [D] float64, the population's (divided by the count).
+        q01: [D] float64, the 1% quantile, or None where a file has none.
+        q99: [D] float64, the 99% quantile, or None.
+    """
+
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    q01: NDArray[np.float64] | None = None
+    q99: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        """Convert lists and integers to float64 and check that all fields have one length.
+
+        Raises:
+            InputError: a field is not a list of finite numbers, or lengths differ, or a std is negative.
+        """
+        for name in FIELDS:
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _vector(name, value))
+        for name in FIELDS[1:]:
+            value = getattr(self, name)
+            if value is not None and value.shape != self.mean.shape:
+                raise InputError(f"{name} has {value.size} numbers, mean has {self.mean.size}")
+        if np.any(self.std < 0):
+            raise InputError(f"std[{int(np.argmax(self.std < 0))}] is negative")
+
+    @property
+    def dim(self) -> int:
+        """How many dimensions the statistics cover."""
+        return self.mean.size
+
+    def __eq__(self, other: object) -> bool:
+        """Whether every number is the same."""
+        if not isinstance(other, Stats):
+            return NotImplemented
+        return all(_same(getattr(self, name), getattr(other, name)) for name in FIELDS)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def load_norm_stats(path: str | os.PathLike[str]) -> dict[str, Stats]:
+    """Read `norm_stats.json`.
+
+    Args:
+        path: the file, or the directory that holds it.
+
+    Returns:
+        Statistics by key, usually "state" and "actions".
+
+    Raises:
+        FormatError: the file is missing, is not JSON, or lacks a field; the message names file, key and
+            field.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / FILE_NAME
+    try:
+        document = json.loads(file.read_bytes())
+    except OSError as error:
+        raise FormatError(f"{file}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise FormatError(f"{file} is not JSON: {error}") from error
+    table = document.get("norm_stats") if isinstance(document, dict) else None
+    if not isinstance(table, dict):
+        raise FormatError(f'{file} has no "norm_stats" object at its top')
+    return {key: _parse(file, key, fields) for key, fields in table.items()}
+
+
+def save_norm_stats(path: str | os.PathLike[str], stats: Mapping[str, Stats]) -> Path:
+    """Write `norm_stats.json`; the file appears whole or not at all.
+
+    Args:
+        path: the file if it ends in ".json", else the directory to put it in (made if missing).
+        stats: statistics by key.
+
+    Returns:
+        The file that was written.
+    """
+    file = Path(path)
+    if file.suffix != ".json":
+        file = file / FILE_NAME
+    file.parent.mkdir(parents=True, exist_ok=True)
+    table = {key: {name: _listed(getattr(value, name)) for name in FIELDS} for key, value in stats.items()}
+    text = json.dumps({"norm_stats": table}, indent=2, allow_nan=False) + "\n"
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp makes the file private to its owner; statistics are for whoever may read the directory.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, file)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return file
+
+
+def _parse(file: Path, key: str, fields: Any) -> Stats:
+    if not isinstance(fields, dict):
+        raise FormatError(f'{file}: "{key}" is not an object')
+    for name in ("mean", "std"):
+        if fields.get(name) is None:
+            raise FormatError(f'{file}: "{key}" has no "{name}"')
+    try:
+        return Stats(*(fields.get(name) for name in FIELDS))  # type: ignore[arg-type]
+    except InputError as error:
+        raise FormatError(f'{file}: "{key}": {error}') from error
+
+
+def _vector(name: str, value: ArrayLike) -> NDArray[np.float64]:
+    try:
+        vector = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} is not a list of numbers") from error
+    if vector.ndim != 1:
+        raise InputError(f"{name} has shape {vector.shape}, expected one number a dimension")
+    if not np.isfinite(vector).all():
+        index = int(np.argmin(np.isfinite(vector)))
+        raise InputError(f"{name}[{index}] is {vector[index]}, expected a finite number")
+    vector.setflags(write=False)
+    return vector
+
+
+def _same(left: NDArray[np.float64] | None, right: NDArray[np.float64] | None) -> bool:
+    if left is None or right is None:
+        return left is right
+    return np.array_equal(left, right)
+
+
+def _listed(vector: NDArray[np.float64] | None) -> list[float] | None:
+    return None if vector is None else vector.tolist()
