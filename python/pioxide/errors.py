@@ -25,7 +25,15 @@ class FormatError(PioxideError, ValueError):
 
 
 class DatasetError(PioxideError):
-    """A dataset, or one of its episodes, can't be read as it says it should."""
+    """A dataset, or one of its episodes, can't be read as it says it should.
+
+    Attributes:
+        file: the file at fault, relative to the dataset, where there is one.
+        episode: the episode's index, or None when the whole dataset is unusable.
+    """
+
+    file: str | None = None
+    episode: int | None = None
 
 
 class SettingsError(PioxideError):

@@ -1,0 +1,355 @@
+"""Small LeRobot datasets written whole or not at all: for recorders, examples and tests. No video."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pioxide.errors import InputError
+
+CHUNK_SIZE = 1000  # episodes (v2.1) or files (v3.0) a folder
+INDEX_FEATURES = {"timestamp": "float32", "frame_index": "int64", "episode_index": "int64", "index": "int64"}
+QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
+
+
+@dataclass(frozen=True)
+class EpisodeData:
+    """One episode to write.
+
+    Attributes:
+        columns: by feature key, arrays [T] or [T, D] of one length T >= 1; the dtype is kept.
+        task: the instruction, or one for every frame.
+    """
+
+    columns: Mapping[str, NDArray]
+    task: str | Sequence[str]
+
+    @property
+    def length(self) -> int:
+        """Number of frames T."""
+        return len(next(iter(self.columns.values())))
+
+    @property
+    def frame_tasks(self) -> list[str]:
+        """The instruction of every frame."""
+        return [self.task] * self.length if isinstance(self.task, str) else list(self.task)
+
+
+def write_lerobot_v3(
+    path: str | os.PathLike[str],
+    episodes: Iterable[EpisodeData],
+    *,
+    fps: int,
+    robot_type: str,
+    names: Mapping[str, Sequence[str]] | None = None,
+    rows_per_file: int = 1_000_000,
+    compression: str = "snappy",
+) -> Path:
+    """Write a LeRobot v3.0 dataset: many episodes a file, one row group an episode.
+
+    Args:
+        path: the new dataset's directory; must not exist or be empty.
+        episodes: what to write, all with the same columns.
+        fps: frames a second.
+        robot_type: for `info.json`.
+        names: of a column's dimensions (joints).
+        rows_per_file: a file is closed before it would exceed this many rows.
+        compression: of the data files, e.g. "snappy" or "zstd".
+
+    Returns:
+        The directory.
+
+    Raises:
+        InputError: the directory is not empty, there are no episodes, or their columns don't agree.
+    """
+    with _new_directory(Path(path)) as root:
+        recording = _Recording(episodes, names or {}, fps)
+        writer: pq.ParquetWriter | None = None
+        rows_in_file, file, first_row = 0, -1, 0
+        listed: list[dict[str, Any]] = []
+        try:
+            for index, (episode, table) in enumerate(recording):
+                if writer is None or rows_in_file + episode.length > rows_per_file:
+                    if writer is not None:
+                        writer.close()
+                    file, rows_in_file = file + 1, 0
+                    name = root / f"data/chunk-{file // CHUNK_SIZE:03d}/file-{file % CHUNK_SIZE:03d}.parquet"
+                    name.parent.mkdir(parents=True, exist_ok=True)
+                    writer = _parquet_writer(name, table.schema, compression)
+                writer.write_table(table, row_group_size=episode.length)
+                rows_in_file += episode.length
+                listed.append(
+                    {
+                        "episode_index": index,
+                        "tasks": list(dict.fromkeys(episode.frame_tasks)),
+                        "length": episode.length,
+                        "data/chunk_index": file // CHUNK_SIZE,
+                        "data/file_index": file % CHUNK_SIZE,
+                        "dataset_from_index": first_row,
+                        "dataset_to_index": first_row + episode.length,
+                        "meta/episodes/chunk_index": 0,
+                        "meta/episodes/file_index": 0,
+                    }
+                    | {
+                        f"stats/{key}/{name}": value
+                        for key, stats in recording.stats[index].items()
+                        for name, value in stats.items()
+                    }
+                )
+                first_row += episode.length
+        finally:
+            if writer is not None:
+                writer.close()
+        (root / "meta/episodes/chunk-000").mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist(listed), root / "meta/episodes/chunk-000/file-000.parquet")
+        pq.write_table(_task_table(recording.tasks), root / "meta/tasks.parquet")
+        _write_json(root / "meta/stats.json", _joined(recording.stats))
+        info = recording.info("v3.0", robot_type) | {
+            "data_files_size_in_mb": 100,
+            "video_files_size_in_mb": 200,
+            "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+            "video_path": None,
+        }
+        _write_json(root / "meta/info.json", info)
+    return Path(path)
+
+
+def write_lerobot_v21(
+    path: str | os.PathLike[str],
+    episodes: Iterable[EpisodeData],
+    *,
+    fps: int,
+    robot_type: str,
+    names: Mapping[str, Sequence[str]] | None = None,
+    compression: str = "snappy",
+) -> Path:
+    """Write a LeRobot v2.1 dataset: one file an episode. Arguments and errors as in `write_lerobot_v3`."""
+    with _new_directory(Path(path)) as root:
+        recording = _Recording(episodes, names or {}, fps)
+        listed: list[dict[str, Any]] = []
+        for index, (episode, table) in enumerate(recording):
+            name = root / f"data/chunk-{index // CHUNK_SIZE:03d}/episode_{index:06d}.parquet"
+            name.parent.mkdir(parents=True, exist_ok=True)
+            with _parquet_writer(name, table.schema, compression) as writer:
+                writer.write_table(table, row_group_size=episode.length)
+            tasks = list(dict.fromkeys(episode.frame_tasks))
+            listed.append({"episode_index": index, "tasks": tasks, "length": episode.length})
+        (root / "meta").mkdir()
+        _write_lines(root / "meta/episodes.jsonl", listed)
+        tasks = [{"task_index": i, "task": task} for task, i in recording.tasks.items()]
+        _write_lines(root / "meta/tasks.jsonl", tasks)
+        kept = ("min", "max", "mean", "std", "count")
+        stats = [
+            {"episode_index": i, "stats": {key: {n: s[n] for n in kept} for key, s in of_episode.items()}}
+            for i, of_episode in enumerate(recording.stats)
+        ]
+        _write_lines(root / "meta/episodes_stats.jsonl", stats)
+        info = recording.info("v2.1", robot_type) | {
+            "total_videos": 0,
+            "total_chunks": -(-len(listed) // CHUNK_SIZE),
+            "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+            "video_path": None,
+        }
+        _write_json(root / "meta/info.json", info)
+    return Path(path)
+
+
+class _Recording:
+    """Episodes as Arrow tables, one after another; tasks, features, statistics, totals add up meanwhile."""
+
+    def __init__(self, episodes: Iterable[EpisodeData], names: Mapping[str, Sequence[str]], fps: int):
+        if fps <= 0:
+            raise InputError(f"fps is {fps}, expected a positive number")
+        self.episodes = episodes
+        self.names = names
+        self.fps = fps
+        self.tasks: dict[str, int] = {}
+        self.stats: list[dict[str, dict[str, list]]] = []
+        self.columns: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self.frames = 0
+
+    def __iter__(self) -> Iterator[tuple[EpisodeData, pa.Table]]:
+        for index, episode in enumerate(self.episodes):
+            yield episode, self._table(index, episode)
+            self.frames += episode.length
+        if not self.stats:
+            raise InputError("a dataset needs at least one episode")
+        unknown = [key for key in self.names if key not in self.columns]
+        if unknown:
+            raise InputError(f'names are given for "{unknown[0]}", which is no column')
+
+    def _table(self, index: int, episode: EpisodeData) -> pa.Table:
+        found: dict[str, tuple[str, tuple[int, ...]]] = {
+            key: (str(a.dtype), a.shape[1:] or (1,)) for key, a in episode.columns.items()
+        }
+        if not found or (self.columns and found != self.columns):
+            raise InputError(f"episode {index} has columns {found}, expected {self.columns or 'some'}")
+        self.columns = found
+        length, tasks = episode.length, episode.frame_tasks
+        for key, array in episode.columns.items():
+            if key in INDEX_FEATURES or key == "task_index":
+                raise InputError(f'episode {index}: "{key}" is filled in by the writer')
+            if len(array) != length or array.ndim > 2:
+                raise InputError(
+                    f'episode {index}: "{key}" has shape {array.shape}, expected [{length}] or [{length}, D]'
+                )
+            joints = self.names.get(key)
+            if joints is not None and len(joints) != found[key][1][0]:
+                raise InputError(f'"{key}" has {found[key][1][0]} dimensions but {len(joints)} names')
+        if length == 0 or len(tasks) != length:
+            raise InputError(f"episode {index} has {length} frames and {len(tasks)} tasks")
+        frame = np.arange(length)
+        arrays: dict[str, NDArray] = dict(episode.columns) | {
+            "timestamp": (frame / self.fps).astype(np.float32),
+            "frame_index": frame,
+            "episode_index": np.full(length, index),
+            "index": frame + self.frames,
+            "task_index": np.array([self.tasks.setdefault(task, len(self.tasks)) for task in tasks]),
+        }
+        self.stats.append({key: _describe(array) for key, array in arrays.items()})
+        return pa.table({key: _arrow(array) for key, array in arrays.items()})
+
+    def info(self, version: str, robot_type: str) -> dict[str, Any]:
+        """The part of `info.json` that the versions share."""
+        features: dict[str, Any] = {}
+        for key, (dtype, shape) in self.columns.items():
+            names = self.names.get(key)
+            features[key] = {"dtype": dtype, "shape": list(shape), "names": list(names) if names else None}
+        for key, dtype in {**INDEX_FEATURES, "task_index": "int64"}.items():
+            features[key] = {"dtype": dtype, "shape": [1], "names": None}
+        return {
+            "codebase_version": version,
+            "robot_type": robot_type,
+            "total_episodes": len(self.stats),
+            "total_frames": self.frames,
+            "total_tasks": len(self.tasks),
+            "chunks_size": CHUNK_SIZE,
+            "fps": self.fps,
+            "splits": {"train": f"0:{len(self.stats)}"},
+            "features": features,
+        }
+
+
+@contextmanager
+def _new_directory(path: Path) -> Iterator[Path]:
+    """A hidden directory beside `path` that takes its name at the end, or vanishes."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} exists already; a dataset is written to a new directory")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        root = temporary / "dataset"  # made by mkdir and not by mkdtemp, which closes a directory to others
+        root.mkdir()
+        yield root
+        os.replace(root, path)
+    finally:
+        shutil.rmtree(temporary)
+
+
+def _parquet_writer(file: Path, schema: pa.Schema, compression: str) -> pq.ParquetWriter:
+    # Dictionaries cost space where every value is another; floats compress better with their bytes taken
+    # apart.
+    integers = [f.name for f in schema if pa.types.is_integer(f.type)]
+    floats = [f.name for f in schema if pa.types.is_floating(f.type)]
+    floats += [
+        f"{f.name}.list.element"
+        for f in schema
+        if pa.types.is_fixed_size_list(f.type) and pa.types.is_floating(f.type.value_type)
+    ]
+    return pq.ParquetWriter(
+        file,
+        schema,
+        compression=compression,
+        use_dictionary=integers,  # type: ignore[arg-type]  # pyarrow's stub says bool
+        use_byte_stream_split=floats,  # type: ignore[arg-type]
+    )
+
+
+def _arrow(array: NDArray) -> pa.Array:
+    if array.ndim == 1:
+        return pa.array(array)
+    flat = pa.array(np.ascontiguousarray(array).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, array.shape[1])
+
+
+def _task_table(tasks: Mapping[str, int]) -> pa.Table:
+    """A table that pandas reads as one with the instruction as its index, as LeRobot expects."""
+    description = {
+        "index_columns": ["__index_level_0__"],
+        "column_indexes": [],
+        "columns": [
+            {
+                "name": "task_index",
+                "field_name": "task_index",
+                "pandas_type": "int64",
+                "numpy_type": "int64",
+                "metadata": None,
+            },
+            {
+                "name": None,
+                "field_name": "__index_level_0__",
+                "pandas_type": "unicode",
+                "numpy_type": "object",
+                "metadata": None,
+            },
+        ],
+        "creator": {"library": "pyarrow", "version": pa.__version__},
+        "pandas_version": "2.0.0",
+    }
+    table = pa.table({"task_index": list(tasks.values()), "__index_level_0__": list(tasks)})
+    return table.replace_schema_metadata({"pandas": json.dumps(description)})
+
+
+def _describe(array: NDArray) -> dict[str, list]:
+    """LeRobot's statistics of one column, each a list with a number a dimension."""
+    values = array.reshape(len(array), -1).astype(np.float64)
+    out = {
+        "min": values.min(axis=0).tolist(),
+        "max": values.max(axis=0).tolist(),
+        "mean": values.mean(axis=0).tolist(),
+        "std": values.std(axis=0).tolist(),
+        "count": [len(values)],
+    }
+    return out | {name: np.quantile(values, p, axis=0).tolist() for name, p in QUANTILES.items()}
+
+
+def _joined(stats: Sequence[dict[str, dict[str, list]]]) -> dict[str, dict[str, list]]:
+    """Statistics of all episodes from those of each; quantiles by LeRobot's rule, the outermost of them."""
+    out: dict[str, dict[str, list]] = {}
+    for key in stats[0]:
+        columns = {name: np.array([s[key][name] for s in stats], np.float64) for name in stats[0][key]}
+        counts = columns["count"]
+        total = counts.sum()
+        mean = (columns["mean"] * counts).sum(axis=0) / total
+        spread = ((columns["std"] ** 2 + (columns["mean"] - mean) ** 2) * counts).sum(axis=0) / total
+        out[key] = {
+            "min": columns["min"].min(axis=0).tolist(),
+            "max": columns["max"].max(axis=0).tolist(),
+            "mean": mean.tolist(),
+            "std": np.sqrt(spread).tolist(),
+            "count": [int(total)],
+        }
+        for name, p in QUANTILES.items():
+            outermost = np.min if p <= 0.5 else np.max
+            out[key][name] = outermost(columns[name], axis=0).tolist()
+    return out
+
+
+def _write_json(file: Path, value: Any) -> None:
+    file.write_text(json.dumps(value, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_lines(file: Path, rows: Iterable[Any]) -> None:
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
