@@ -1,0 +1,343 @@
+"""What can be wrong with a dataset on disk: every fault's error names the file, the place and the reason."""
+
+import json
+import pickle
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pioxide.data import LeRobotDataset
+from pioxide.errors import DatasetError
+from support.datasets import episodes, rewrite, with_column, write_v3, write_v21
+
+KEYS = ["observation.state", "action"]
+
+
+@pytest.fixture(params=[write_v21, write_v3], ids=["v2.1", "v3.0"])
+def root(request, tmp_path):
+    return request.param(tmp_path / "data")
+
+
+def edit_info(root, **changes):
+    info = json.loads((root / "meta/info.json").read_text())
+    (root / "meta/info.json").write_text(json.dumps(info | changes))
+
+
+def edit_rows(root, episode, change):
+    """Let `change(rows)` edit the rows (a list of dicts) of the file that holds `episode`."""
+    file = root / LeRobotDataset.open(root).episodes[episode].file
+    table = pq.read_table(file)
+    rows = table.to_pylist()
+    rows = change(rows) or rows
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), file, row_group_size=2)
+
+
+def assert_only_bad(root, episode, message):
+    """Only `episode` fails, with `message`; a scan that may skip goes on past it."""
+    dataset = LeRobotDataset.open(root)
+    with pytest.raises(DatasetError, match=message) as caught:
+        dataset.read(episode, KEYS)
+    file = dataset.episodes[episode].file
+    assert (caught.value.file, caught.value.episode) == (file, episode)
+    assert str(caught.value).startswith(f"{file}: episode {episode}: ")
+    assert "\n" not in str(caught.value)
+    bad = []
+    good = [
+        e.index for e in dataset.scan(KEYS, on_bad=lambda info, error: bad.append((info.index, str(error))))
+    ]
+    assert good == [i for i in range(3) if i != episode]
+    assert bad == [(episode, str(caught.value))]
+    with pytest.raises(DatasetError, match=message):
+        list(dataset.scan(KEYS))
+
+
+# One episode is broken, the others can be read.
+
+
+def test_a_missing_row(root):
+    edit_rows(root, 1, lambda rows: [r for r in rows if (r["episode_index"], r["frame_index"]) != (1, 3)])
+    assert_only_bad(root, 1, "has 3 rows, the metadata says 4")
+
+
+def test_frames_out_of_order(root):
+    def swap(rows):
+        first = next(i for i, r in enumerate(rows) if r["episode_index"] == 1)
+        rows[first + 1], rows[first + 2] = rows[first + 2], rows[first + 1]
+
+    edit_rows(root, 1, swap)
+    assert_only_bad(root, 1, "row 1 has frame_index 2, frames must count from 0")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_is_not_finite(root, value):
+    def spoil(rows):
+        next(r for r in rows if (r["episode_index"], r["frame_index"]) == (1, 2))["action"][1] = value
+
+    edit_rows(root, 1, spoil)
+    assert_only_bad(root, 1, rf'"action" frame 2, dimension 1 \(elbow\) is {value}')
+
+
+def test_a_value_that_is_missing(root):
+    def spoil(rows):
+        next(r for r in rows if (r["episode_index"], r["frame_index"]) == (1, 2))["action"][1] = None
+
+    edit_rows(root, 1, spoil)
+    assert_only_bad(root, 1, r'"action" frame 2, dimension 1 \(elbow\) has no value')
+
+
+def test_a_frame_that_is_missing(root):
+    def spoil(rows):
+        next(r for r in rows if (r["episode_index"], r["frame_index"]) == (1, 2))["action"] = None
+
+    edit_rows(root, 1, spoil)
+    assert_only_bad(root, 1, '"action" has no value in frame 2')
+
+
+def test_a_task_that_is_not_listed(root):
+    def spoil(rows):
+        next(r for r in rows if (r["episode_index"], r["frame_index"]) == (1, 2))["task_index"] = 7
+
+    edit_rows(root, 1, spoil)
+    assert_only_bad(root, 1, "frame 2 has task_index 7, and no such task is listed")
+
+
+def test_a_frame_of_another_dimension(root):
+    """Only lists of variable length can differ from frame to frame."""
+    file = root / LeRobotDataset.open(root).episodes[1].file
+
+    def spoil(table):
+        rows = table["action"].to_pylist()
+        first = table["episode_index"].to_pylist().index(1)
+        rows[first + 3] = rows[first + 3][:2]
+        return with_column(table, "action", pa.array(rows, pa.list_(pa.float32())))
+
+    rewrite(file, spoil)
+    assert_only_bad(root, 1, '"action" frame 3 has 2 numbers, expected 3')
+
+
+def test_rows_of_another_episode(tmp_path):
+    root = write_v21(tmp_path / "d")
+    edit_rows(root, 1, lambda rows: [r | {"episode_index": 5} for r in rows])
+    assert_only_bad(root, 1, "has no row in this file")
+
+
+def test_rows_twice(tmp_path):
+    """Both halves of a v3.0 file hold episode 1: its rows no longer stand together."""
+    root = write_v3(tmp_path / "d")
+    edit_rows(root, 1, lambda rows: rows[7:9] + rows[:7] + rows[9:])
+    assert_only_bad(root, 1, "has 2 rows, the metadata says 4")
+
+
+def test_a_v3_file_that_is_torn_in_the_middle_loses_only_the_episodes_it_hits(tmp_path):
+    root = write_v3(tmp_path / "d", rows_per_file=1000)
+    file = root / "data/chunk-000/file-000.parquet"
+    middle = pq.ParquetFile(file).metadata.row_group(1)
+    content = bytearray(file.read_bytes())
+    for column in range(middle.num_columns):
+        start = middle.column(column).dictionary_page_offset or middle.column(column).data_page_offset
+        content[start : start + 8] = b"\xff" * 8
+    file.write_bytes(content)
+    assert_only_bad(root, 1, "can't be read as Parquet")
+
+
+# A whole file is broken: each of its episodes is.
+
+
+def assert_file_bad(root, episode, message):
+    dataset = LeRobotDataset.open(root)
+    file = dataset.episodes[episode].file
+    bad = []
+    good = [e.index for e in dataset.scan(KEYS, on_bad=lambda info, error: bad.append(error))]
+    hit = [e.index for e in dataset.files()[file]]
+    assert good == [i for i in range(3) if i not in hit]
+    assert [(e.file, e.episode) for e in bad] == [(file, i) for i in hit]
+    for error, index in zip(bad, hit, strict=True):
+        assert str(error).startswith(f"{file}: episode {index}: {message}")
+        assert "\n" not in str(error)
+
+
+def test_a_missing_file(root):
+    (root / LeRobotDataset.open(root).episodes[1].file).unlink()
+    assert_file_bad(root, 1, "no such file")
+
+
+@pytest.mark.parametrize("keep", [0, 3, 100, -1])
+def test_a_truncated_file(root, keep):
+    file = root / LeRobotDataset.open(root).episodes[1].file
+    file.write_bytes(file.read_bytes()[:keep])
+    assert_file_bad(root, 1, "can't be read as Parquet (")
+
+
+def test_a_file_without_a_column(root):
+    rewrite(root / LeRobotDataset.open(root).episodes[1].file, lambda t: t.drop_columns(["action"]))
+    assert_file_bad(root, 1, 'has no column "action"')
+
+
+def test_a_file_of_another_dimension(root):
+    def widen(table):
+        wide = [[*row, 0.0] for row in table["action"].to_pylist()]
+        return with_column(table, "action", pa.array(wide, pa.list_(pa.float32(), 4)))
+
+    rewrite(root / LeRobotDataset.open(root).episodes[1].file, widen)
+    assert_file_bad(root, 1, '"action" frame 0 has 4 numbers, expected 3')
+
+
+def test_a_file_with_text_for_numbers(root):
+    def spell(table):
+        return with_column(table, "action", pa.array(["left"] * len(table)))
+
+    edit_info(
+        root,
+        features=json.loads((root / "meta/info.json").read_text())["features"]
+        | {"action": {"dtype": "float32", "shape": [1], "names": None}},
+    )
+    rewrite(root / LeRobotDataset.open(root).episodes[1].file, spell)
+    dataset = LeRobotDataset.open(root)
+    with pytest.raises(DatasetError, match='"action" holds string, expected numbers'):
+        dataset.read(1, ["action"])
+
+
+# The metadata is broken: opening fails.
+
+
+def assert_will_not_open(root, message):
+    with pytest.raises(DatasetError, match=message) as caught:
+        LeRobotDataset.open(root)
+    assert caught.value.file is not None
+    assert "\n" not in str(caught.value)
+
+
+def test_a_directory_that_is_no_dataset(tmp_path):
+    assert_will_not_open(tmp_path / "nothing", "nothing: no such directory")
+    assert_will_not_open(tmp_path, r"meta/info\.json: no such file; .* is not a LeRobot dataset")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"codebase_version": "v1.6"}, r"codebase_version is 'v1\.6', expected one of v2\.0, v2\.1, v3\.0"),
+        ({"codebase_version": None}, "codebase_version is None"),
+        ({"storage_format": "lance"}, "storage_format is 'lance'"),
+        ({"fps": 0}, "fps is 0, expected a positive number"),
+        ({"fps": None}, "fps is None"),
+        ({"features": []}, 'no "features" object'),
+        ({"features": {"action": {"dtype": "float32"}}}, 'feature "action" needs a dtype and a shape'),
+        ({"total_episodes": 4}, "total_episodes is 4, but the listed episodes make 3"),
+        ({"total_frames": 21}, "total_frames is 21, but the listed episodes make 20"),
+        ({"data_path": "data/{nonsense}.parquet"}, "data_path 'data/{nonsense}.parquet' can't be filled in"),
+        ({"data_path": "../secret.parquet"}, "leads outside the dataset"),
+        ({"data_path": "/etc/passwd"}, "leads outside the dataset"),
+    ],
+)
+def test_info_that_is_wrong(root, changes, message):
+    edit_info(root, **changes)
+    assert_will_not_open(root, rf"^meta/info\.json: .*{message}")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", b"\xff\xfe"])
+def test_info_that_is_no_json_object(root, text):
+    (root / "meta/info.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert_will_not_open(root, r"^meta/info\.json: (can't be read as JSON|is not a JSON object)")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "lists no episode"),
+        (
+            ['{"episode_index": 0, "length": 7}', '{"episode_index": 2, "length": 9}'],
+            "episode 1 is missing: the next",
+        ),
+        (
+            ['{"episode_index": 0, "length": 7}', '{"episode_index": 0, "length": 7}'],
+            "episode 0 is listed twice",
+        ),
+        (['{"episode_index": 0, "length": 0}'], "episode 0: length is 0"),
+        (['{"episode_index": 0, "length": "7"}'], ":1: length is '7', expected an integer"),
+        (['{"episode_index": 0, "length": 7}', "", '{"episode_index"'], ":3: is not JSON"),
+        (["7"], ":1: is not a JSON object"),
+    ],
+)
+def test_a_v21_episode_list_that_is_wrong(tmp_path, lines, message):
+    root = write_v21(tmp_path / "d")
+    (root / "meta/episodes.jsonl").write_text("\n".join(lines))
+    assert_will_not_open(root, rf"^meta/episodes\.jsonl.*{message}")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (['{"task_index": 0}'], ":1: task 0 is None, expected a string"),
+        (['{"task_index": 0, "task": "a"}', '{"task_index": 0, "task": "b"}'], "task 0 is both 'a' and 'b'"),
+        (['{"task_index": -1, "task": "a"}'], "task_index is -1"),
+    ],
+)
+def test_a_v21_task_list_that_is_wrong(tmp_path, lines, message):
+    root = write_v21(tmp_path / "d")
+    (root / "meta/tasks.jsonl").write_text("\n".join(lines))
+    assert_will_not_open(root, rf"^meta/tasks\.jsonl.*{message}")
+
+
+@pytest.mark.parametrize("file", ["meta/episodes.jsonl", "meta/tasks.jsonl"])
+def test_a_v21_list_that_is_missing(tmp_path, file):
+    root = write_v21(tmp_path / "d")
+    (root / file).unlink()
+    assert_will_not_open(root, f"^{file}: no such file")
+
+
+EPISODES = "meta/episodes/chunk-000/file-000.parquet"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop_columns(["data/file_index"]), "has no column 'data/file_index'"),
+        (lambda t: t.slice(0, 0), "lists no episode"),
+        (
+            lambda t: pa.concat_tables([t.slice(0, 1), t.slice(2, 1)]),
+            "episode 1 is missing: the next one is 2",
+        ),
+        (lambda t: pa.concat_tables([t, t.slice(1, 1)]), "episode 1 is listed twice"),
+        (
+            lambda t: with_column(t, "dataset_to_index", pa.array([7, 12, 20])),
+            "episode 1: rows 7 to 12 of the dataset are 5, but length is 4",
+        ),
+        (lambda t: with_column(t, "length", pa.array([7, None, 9])), "episode 1: length is None"),
+    ],
+)
+def test_a_v3_episode_table_that_is_wrong(tmp_path, change, message):
+    root = write_v3(tmp_path / "d")
+    rewrite(root / EPISODES, change)
+    assert_will_not_open(root, rf"^{EPISODES}: {message}")
+
+
+def test_a_v3_episode_table_that_is_torn_or_missing(tmp_path):
+    root = write_v3(tmp_path / "d")
+    (root / EPISODES).write_bytes((root / EPISODES).read_bytes()[:-5])
+    assert_will_not_open(root, f"^{EPISODES}: can't be read as Parquet")
+    (root / EPISODES).unlink()
+    assert_will_not_open(root, "^meta/episodes: has no chunk")
+
+
+def test_a_v3_task_table_that_is_wrong(tmp_path):
+    root = write_v3(tmp_path / "d")
+    pq.write_table(pa.table({"task_index": [0]}), root / "meta/tasks.parquet")
+    assert_will_not_open(root, r"^meta/tasks\.parquet: expected the columns task and task_index")
+    (root / "meta/tasks.parquet").unlink()
+    assert_will_not_open(root, r"^meta/tasks\.jsonl: no such file")
+
+
+def test_an_error_keeps_its_fields_between_processes(root):
+    (root / LeRobotDataset.open(root).episodes[2].file).unlink()
+    with pytest.raises(DatasetError) as caught:
+        LeRobotDataset.open(root).read(2, KEYS)
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (str(copy), copy.file, copy.episode) == (str(caught.value), caught.value.file, 2)
+
+
+def test_the_undamaged_dataset_reads(root):
+    """The tests above change one thing each of this dataset."""
+    assert [len(e) for e in LeRobotDataset.open(root).scan(KEYS)] == [e.length for e in episodes()]
+    assert np.isfinite(LeRobotDataset.open(root).read(0, KEYS).columns["action"]).all()
