@@ -32,6 +32,18 @@ pub enum Error {
         /// What was expected and what came.
         why: String,
     },
+    /// A generated sequence has no `Action: ` in it, so it holds no actions.
+    NoActions {
+        /// How many tokens were looked through.
+        tokens: usize,
+    },
+    /// A token stands where an action belongs and is none.
+    NotAnAction {
+        /// Its position in the sequence.
+        position: usize,
+        /// Its text id.
+        id: i32,
+    },
 }
 
 impl fmt::Display for Error {
@@ -40,6 +52,10 @@ impl fmt::Display for Error {
             Self::Shape { what, expected, got } => write!(f, "{what}: expected {expected} values, got {got}"),
             Self::Format { what, why } => write!(f, "{what}: {why}"),
             Self::Argument { what, why } => write!(f, "{what}: {why}"),
+            Self::NoActions { tokens } => {
+                write!(f, "none of the {tokens} tokens begins the actions with \"Action: \"")
+            }
+            Self::NotAnAction { position, id } => write!(f, "token {position} (id {id}) is no action token"),
         }
     }
 }

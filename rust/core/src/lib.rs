@@ -2,5 +2,9 @@
 //! prompts. Bytes and slices in, slices out: no Python, no files, no threads, no clock.
 
 mod error;
+mod prompt;
+mod sentencepiece;
 
 pub use error::{Error, Result};
+pub use prompt::{FastRow, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, Task, Written};
+pub use sentencepiece::{SentencePiece, TextScratch};

@@ -1,0 +1,163 @@
+//! The prompts of π0, π0.5 and π0-FAST as the models were trained on them: text tokenized once a task, put together
+//! with a state in the caller's own buffers.
+
+mod clean;
+mod fast;
+mod numbers;
+mod row;
+mod stated;
+
+use std::sync::Arc;
+
+use crate::{Error, Result, SentencePiece};
+pub use fast::{FastRow, Pi0FastPrompts};
+pub use row::Written;
+use row::{Row, same_length};
+use stated::{Head, StatedPrompt};
+
+/// A prompt's text, cleaned and tokenized once, for as many states as come.
+///
+/// It belongs to the format that made it.
+#[derive(Debug, Clone)]
+pub struct Task {
+    format: Format,
+    head: Head,
+}
+
+/// Which model's prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Pi0,
+    Pi05,
+    Pi0Fast,
+}
+
+impl Task {
+    fn head_for(&self, format: Format) -> Result<&Head> {
+        if self.format == format {
+            Ok(&self.head)
+        } else {
+            let why = format!("it was made for {:?} prompts, not for {format:?} ones", self.format);
+            Err(Error::Argument { what: "task", why })
+        }
+    }
+}
+
+/// π0: the text and a newline. The state goes to the model as numbers, not as text.
+#[derive(Debug)]
+pub struct Pi0Prompts {
+    text: Arc<SentencePiece>,
+    bos: i32,
+    pad: i32,
+    newline: Vec<i32>,
+}
+
+impl Pi0Prompts {
+    /// The row length that released models were trained with.
+    pub const MAX_LEN: usize = 48;
+
+    /// Prompts in this vocabulary.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when the vocabulary has no piece that begins a sequence.
+    pub fn new(text: Arc<SentencePiece>) -> Result<Self> {
+        let newline = to_i32(&text.encode("\n")?);
+        Ok(Self { bos: bos_of(&text)?, pad: pad_of(&text), newline, text })
+    }
+
+    /// Tokenizes a prompt: stripped, underscores and newlines as spaces.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a text over 1 GiB.
+    pub fn task(&self, prompt: &str) -> Result<Task> {
+        let ids = self.text.encode(&clean::flow(prompt))?;
+        let head = [&[self.bos], to_i32(&ids).as_slice(), &self.newline].concat();
+        Ok(Task { format: Format::Pi0, head: Head::Ids(head) })
+    }
+
+    /// Writes one row: `tokens` and `mask` of the same length, cut at the end where the prompt is longer, filled up
+    /// with the pad id and `false` where it is shorter.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when the task is another format's; [`Error::Shape`] when the lengths differ.
+    pub fn write_into(&self, task: &Task, tokens: &mut [i32], mask: &mut [bool]) -> Result<Written> {
+        same_length("mask", tokens, mask)?;
+        let Head::Ids(head) = task.head_for(Format::Pi0)? else { return Err(foreign_task()) };
+        let mut row = Row::new(tokens);
+        row.extend(head);
+        Ok(row.finish(self.pad, mask))
+    }
+}
+
+/// π0.5: `Task: {text}, State: {bins};\nAction: ` in one piece.
+#[derive(Debug)]
+pub struct Pi05Prompts {
+    prompt: StatedPrompt,
+    pad: i32,
+}
+
+impl Pi05Prompts {
+    /// The row length that released models were trained with.
+    pub const MAX_LEN: usize = 200;
+
+    /// Prompts in this vocabulary. Proves here whether numbers can be looked up, or each prompt has to be encoded whole.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when the vocabulary has no piece that begins a sequence.
+    pub fn new(text: Arc<SentencePiece>) -> Result<Self> {
+        let pad = pad_of(&text);
+        Ok(Self { prompt: StatedPrompt::new(text, ";\nAction: ")?, pad })
+    }
+
+    /// Whether the state is written from a table; otherwise each prompt is encoded as a whole, which is far slower.
+    #[must_use]
+    pub fn uses_table(&self) -> bool {
+        self.prompt.by_parts()
+    }
+
+    /// Tokenizes a prompt: stripped, underscores and newlines as spaces.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a text over 1 GiB.
+    pub fn task(&self, prompt: &str) -> Result<Task> {
+        Ok(Task { format: Format::Pi05, head: self.prompt.head(clean::flow(prompt))? })
+    }
+
+    /// Writes one row for a normalised, unpadded state; `tokens` and `mask` as in [`Pi0Prompts::write_into`].
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when a joint is NaN or infinite (it is named, and nothing is written) or the task is another
+    /// format's; [`Error::Shape`] when the lengths of `tokens` and `mask` differ.
+    pub fn write_into<T: Copy + Into<f64>>(
+        &self,
+        task: &Task,
+        state: &[T],
+        tokens: &mut [i32],
+        mask: &mut [bool],
+    ) -> Result<Written> {
+        same_length("mask", tokens, mask)?;
+        let mut row = Row::new(tokens);
+        self.prompt.write(task.head_for(Format::Pi05)?, state, &mut row)?;
+        Ok(row.finish(self.pad, mask))
+    }
+}
+
+fn foreign_task() -> Error {
+    Error::Argument { what: "task", why: "it was made with another vocabulary".to_owned() }
+}
+
+/// Ids as the models take them. A vocabulary's ids fit: a model file is under 2 GiB.
+fn to_i32(ids: &[u32]) -> Vec<i32> {
+    ids.iter().map(|&id| id as i32).collect()
+}
+
+fn bos_of(text: &SentencePiece) -> Result<i32> {
+    let why =
+        || Error::Argument { what: "vocabulary", why: "it has no piece that begins a sequence".to_owned() };
+    text.bos().map(|id| id as i32).ok_or_else(why)
+}
+
+/// The pad id, or 0, which is what the models were padded with.
+fn pad_of(text: &SentencePiece) -> i32 {
+    text.pad().map_or(0, |id| id as i32)
+}

@@ -1,0 +1,271 @@
+//! π0-FAST: the prompt, the training form that holds the action tokens too, and the way back from generated ids to
+//! FAST ids.
+
+use std::sync::Arc;
+
+use super::row::{Row, Written, mark, same_length};
+use super::stated::StatedPrompt;
+use super::{Format, Task, clean, pad_of, to_i32};
+use crate::sentencepiece::{ESCAPED_SPACE, Surface};
+use crate::{Error, Result, SentencePiece};
+
+/// The pieces at the end of the vocabulary that FAST ids leave alone: PaliGemma's `<seg000>` to `<seg127>`.
+const SKIPPED: usize = 128;
+/// What stands before the action ids.
+const MARKER: &str = "Action: ";
+
+/// π0-FAST: `Task: {text}, State: {bins};\n`, and in training `Action: `, the action ids, `|` and the end.
+#[derive(Debug)]
+pub struct Pi0FastPrompts {
+    prompt: StatedPrompt,
+    text: Arc<SentencePiece>,
+    pad: i32,
+    eos: i32,
+    marker: Vec<i32>,
+    bar: Vec<i32>,
+    /// The text id of FAST id 0. They count down from here.
+    first: i32,
+    fast_vocab: i32,
+}
+
+/// The four rows of one training example, all of the same length.
+#[derive(Debug)]
+pub struct FastRow<'a> {
+    /// Ids, filled up with the pad id.
+    pub tokens: &'a mut [i32],
+    /// Which of them count.
+    pub mask: &'a mut [bool],
+    /// 1 where a token sees only what is before it: on the action part.
+    pub ar_mask: &'a mut [i32],
+    /// Which tokens carry the loss: the action part.
+    pub loss_mask: &'a mut [bool],
+}
+
+impl Pi0FastPrompts {
+    /// The row length that released models were trained with.
+    pub const MAX_LEN: usize = 250;
+
+    /// Prompts in this vocabulary, for a FAST tokenizer with `fast_vocab` ids.
+    ///
+    /// FAST id `t` is text id `vocabulary - 1 - 128 - t`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when the vocabulary lacks the pieces that begin or end a sequence, or has too few pieces for
+    /// the FAST ids and the text beside them.
+    pub fn new(text: Arc<SentencePiece>, fast_vocab: usize) -> Result<Self> {
+        let wrong = |why: String| Error::Argument { what: "vocabulary", why };
+        let prompt = StatedPrompt::new(text.clone(), ";\n")?;
+        let eos = text.eos().ok_or_else(|| wrong("it has no piece that ends a sequence".to_owned()))? as i32;
+        let size = text.vocab_size();
+        if fast_vocab == 0 || size < SKIPPED + fast_vocab {
+            return Err(wrong(format!(
+                "its {size} pieces can't hold {fast_vocab} FAST ids and {SKIPPED} others"
+            )));
+        }
+        let this = Self {
+            prompt,
+            pad: pad_of(&text),
+            eos,
+            marker: to_i32(&text.encode(MARKER)?),
+            bar: to_i32(&text.encode("|")?),
+            first: (size - 1 - SKIPPED) as i32,
+            fast_vocab: fast_vocab as i32,
+            text,
+        };
+        let framing = this.marker.iter().chain(&this.bar).chain([&this.eos]);
+        if let Some(id) = framing.copied().find(|&id| this.fast_id(id).is_some()) {
+            return Err(wrong(format!(
+                "with {fast_vocab} FAST ids, id {id} is both an action and part of the frame"
+            )));
+        }
+        Ok(this)
+    }
+
+    /// Whether the state is written from a table; otherwise each prompt is encoded as a whole, which is far slower.
+    #[must_use]
+    pub fn uses_table(&self) -> bool {
+        self.prompt.by_parts()
+    }
+
+    /// Tokenizes a prompt: lower case, stripped, underscores as spaces.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a text over 1 GiB.
+    pub fn task(&self, prompt: &str) -> Result<Task> {
+        Ok(Task { format: Format::Pi0Fast, head: self.prompt.head(clean::fast(prompt))? })
+    }
+
+    /// Writes one row of a prompt for a normalised, unpadded state; `tokens` and `mask` as in
+    /// [`Pi0Prompts::write_into`](super::Pi0Prompts::write_into).
+    ///
+    /// # Errors
+    /// As [`Pi05Prompts::write_into`](super::Pi05Prompts::write_into).
+    pub fn write_into<T: Copy + Into<f64>>(
+        &self,
+        task: &Task,
+        state: &[T],
+        tokens: &mut [i32],
+        mask: &mut [bool],
+    ) -> Result<Written> {
+        same_length("mask", tokens, mask)?;
+        let mut row = Row::new(tokens);
+        self.prompt.write(task.head_for(Format::Pi0Fast)?, state, &mut row)?;
+        Ok(row.finish(self.pad, mask))
+    }
+
+    /// Writes one training row: the prompt, then the FAST ids of the actions in their frame. Where the row is too short
+    /// the end is cut off, which the result tells.
+    ///
+    /// # Errors
+    /// As [`Self::write_into`]; [`Error::Argument`] names the position of an action id outside the FAST vocabulary.
+    pub fn write_training_into<T: Copy + Into<f64>>(
+        &self,
+        task: &Task,
+        state: &[T],
+        actions: &[u32],
+        out: FastRow<'_>,
+    ) -> Result<Written> {
+        let FastRow { tokens, mask, ar_mask, loss_mask } = out;
+        same_length("mask", tokens, mask)?;
+        same_length("ar_mask", tokens, ar_mask)?;
+        same_length("loss_mask", tokens, loss_mask)?;
+        if let Some(position) = actions.iter().position(|&id| id >= self.fast_vocab as u32) {
+            let (id, size) = (actions[position], self.fast_vocab);
+            let why = format!("FAST id {id} at position {position} is outside a FAST vocabulary of {size}");
+            return Err(Error::Argument { what: "actions", why });
+        }
+        let mut row = Row::new(tokens);
+        self.prompt.write(task.head_for(Format::Pi0Fast)?, state, &mut row)?;
+        let prefix = row.length();
+        row.extend(&self.marker);
+        row.extend_with(actions, |&id| self.first - id as i32);
+        row.extend(&self.bar);
+        row.extend(&[self.eos]);
+        let written = row.finish(self.pad, mask);
+        mark(loss_mask, prefix, written.length);
+        for (causal, &lossy) in ar_mask.iter_mut().zip(loss_mask.iter()) {
+            *causal = i32::from(lossy);
+        }
+        Ok(written)
+    }
+
+    /// Appends to `out` the FAST ids in a generated sequence: what stands between the first `Action: ` and the next
+    /// `|`, the end of the sequence, or the end of `tokens`. The prompt may stand before it.
+    ///
+    /// White space around the ids and control pieces among them don't count, just as if the sequence were read as text.
+    ///
+    /// # Errors
+    /// [`Error::NoActions`] when `Action: ` does not occur; [`Error::NotAnAction`] names the position and id of the
+    /// first token that is no FAST id. Nothing is appended then.
+    pub fn fast_ids(&self, tokens: &[i32], out: &mut Vec<u32>) -> Result<()> {
+        self.fast_ids_from(tokens, self.after_marker(tokens)?, out)
+    }
+
+    /// [`Self::fast_ids`] for a sequence generated after a prefix that ended in `Action: ` already: it is action ids
+    /// from its first token on.
+    ///
+    /// # Errors
+    /// [`Error::NotAnAction`], as [`Self::fast_ids`].
+    pub fn continued_fast_ids(&self, tokens: &[i32], out: &mut Vec<u32>) -> Result<()> {
+        self.fast_ids_from(tokens, 0, out)
+    }
+
+    #[inline]
+    fn fast_id(&self, token: i32) -> Option<u32> {
+        let id = self.first.wrapping_sub(token);
+        (0..self.fast_vocab).contains(&id).then_some(id as u32)
+    }
+
+    fn fast_ids_from(&self, tokens: &[i32], start: usize, out: &mut Vec<u32>) -> Result<()> {
+        let kept = out.len();
+        let result = self.collect(tokens, start, out);
+        if result.is_err() {
+            out.truncate(kept);
+        }
+        result
+    }
+
+    fn collect(&self, tokens: &[i32], start: usize, out: &mut Vec<u32>) -> Result<()> {
+        let kept = out.len();
+        // White space after an id is an error only if another id follows.
+        let mut gap = None;
+        for (position, &token) in tokens.iter().enumerate().skip(start) {
+            if let Some(id) = self.fast_id(token) {
+                if let Some((position, token)) = gap {
+                    return Err(not_an_action(position, token));
+                }
+                out.push(id);
+                continue;
+            }
+            if token == self.eos {
+                break;
+            }
+            let text = match self.surface(position, token)? {
+                Surface::Nothing => continue,
+                Surface::Byte(byte) => &[byte],
+                Surface::Text(text) => text.as_bytes(),
+            };
+            let end = text.iter().position(|&byte| byte == b'|');
+            if !is_blank(&text[..end.unwrap_or(text.len())]) {
+                return Err(not_an_action(position, token));
+            }
+            if end.is_some() {
+                break;
+            }
+            if out.len() > kept {
+                gap = gap.or(Some((position, token)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the first `Action: ` ends.
+    fn after_marker(&self, tokens: &[i32]) -> Result<usize> {
+        if tokens.starts_with(&self.marker) {
+            return Ok(self.marker.len());
+        }
+        // Its letters may be spread over tokens in another way than the tokenizer's own, so it is looked for as text.
+        let mut matched = 0;
+        for (position, &token) in tokens.iter().enumerate() {
+            let byte;
+            let mut rest = match self.surface(position, token)? {
+                Surface::Nothing => "",
+                Surface::Byte(value) if value.is_ascii() => {
+                    byte = [value];
+                    std::str::from_utf8(&byte).unwrap_or("")
+                }
+                // No part of the marker, but it does stand between.
+                Surface::Byte(_) => "\u{fffd}",
+                Surface::Text(text) => text,
+            };
+            while let Some(c) = rest.chars().next() {
+                rest = &rest[c.len_utf8()..];
+                let c = if c == ESCAPED_SPACE { ' ' } else { c };
+                // Only its first letter can begin it again.
+                matched = if MARKER[matched..].starts_with(c) { matched + 1 } else { usize::from(c == 'A') };
+                if matched == MARKER.len() {
+                    return if is_blank(rest.as_bytes()) {
+                        Ok(position + 1)
+                    } else {
+                        Err(not_an_action(position, token))
+                    };
+                }
+            }
+        }
+        Err(Error::NoActions { tokens: tokens.len() })
+    }
+
+    fn surface(&self, position: usize, token: i32) -> Result<Surface<'_>> {
+        let surface = u32::try_from(token).ok().and_then(|id| self.text.surface(id));
+        surface.ok_or_else(|| not_an_action(position, token))
+    }
+}
+
+/// Whether text in the pieces' spelling is white space.
+fn is_blank(text: &[u8]) -> bool {
+    std::str::from_utf8(text).is_ok_and(|text| text.chars().all(|c| c == ESCAPED_SPACE || clean::is_space(c)))
+}
+
+fn not_an_action(position: usize, id: i32) -> Error {
+    Error::NotAnAction { position, id }
+}

@@ -1,0 +1,393 @@
+//! Text to ids and back with a SentencePiece BPE model, equal to the `sentencepiece` package id for id: the text half of
+//! every prompt. Prompts are assembled from it in `prompt`.
+
+mod matcher;
+mod merge;
+mod model;
+mod pieces;
+mod wire;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::{Error, Result};
+use matcher::Matcher;
+use merge::{Merge, Symbol};
+use model::{ByteIds, Kind, Model};
+use pieces::Pieces;
+
+/// How a space is written in the pieces of most models: LOWER ONE EIGHTH BLOCK.
+pub(crate) const ESCAPED_SPACE: char = '\u{2581}';
+
+/// A vocabulary read from a `.model` file. Immutable, so that threads share it by reference.
+#[derive(Debug)]
+pub struct SentencePiece {
+    pieces: Pieces,
+    /// By id: the place of its score among all scores, best first. Equal scores are equal ranks.
+    ranks: Box<[u32]>,
+    user_defined: Matcher,
+    bytes: ByteIds,
+    unk: u32,
+    bos: Option<u32>,
+    eos: Option<u32>,
+    pad: Option<u32>,
+    unk_surface: Box<str>,
+    add_dummy_prefix: bool,
+    remove_extra_whitespaces: bool,
+    /// U+2581 where the model escapes spaces, else a plain space.
+    space: char,
+    /// No piece holds a space after another character, so that words can be merged one by one.
+    words_stand_alone: bool,
+}
+
+/// Room that encoding works in. Keep it between calls, and nothing is allocated once it has grown.
+#[derive(Debug, Default)]
+pub struct TextScratch {
+    normalized: String,
+    symbols: Vec<Symbol>,
+    heap: BinaryHeap<Reverse<u64>>,
+}
+
+/// What one id alone stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Surface<'a> {
+    /// A control piece.
+    Nothing,
+    /// A byte of a character.
+    Byte(u8),
+    /// Text, its spaces still written as in the pieces.
+    Text(&'a str),
+}
+
+impl SentencePiece {
+    /// Reads the bytes of a `.model` file.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for bytes that are no BPE model, and for a model whose ids could not be reproduced (a
+    /// normalizer that rewrites characters, whitespace as a suffix, unused pieces): the message names what it is.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let model = Model::read(bytes)?;
+        let pieces = Pieces::new(&model)?;
+        let byte_ids = model.byte_ids()?;
+        let control =
+            |text: &str| pieces.id(text.as_bytes()).filter(|&id| pieces.kind(id) == Some(Kind::Control));
+        let (bos, eos, pad) = (control(model.bos_piece), control(model.eos_piece), control(model.pad_piece));
+        let user_defined = (0u32..).zip(&model.pieces).filter(|(_, piece)| piece.kind == Kind::UserDefined);
+        let mut this = Self {
+            ranks: ranks(&model),
+            user_defined: Matcher::new(user_defined.map(|(id, piece)| (piece.text.as_bytes(), id)).collect()),
+            pieces,
+            bytes: byte_ids,
+            unk: model.unk,
+            bos,
+            eos,
+            pad,
+            unk_surface: model.unk_surface.into(),
+            add_dummy_prefix: model.add_dummy_prefix,
+            remove_extra_whitespaces: model.remove_extra_whitespaces,
+            space: if model.escape_whitespaces { ESCAPED_SPACE } else { ' ' },
+            words_stand_alone: false,
+        };
+        this.words_stand_alone = !this.joins(|left| left != this.space, |right| right == this.space);
+        Ok(this)
+    }
+
+    /// The number of pieces.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// The text of piece `id`, spaces written as the model writes them.
+    #[must_use]
+    pub fn piece(&self, id: u32) -> Option<&str> {
+        self.pieces.get(id)
+    }
+
+    /// The id of the piece that is exactly `piece`.
+    #[must_use]
+    pub fn id(&self, piece: &str) -> Option<u32> {
+        self.pieces.id(piece.as_bytes())
+    }
+
+    /// The id of the piece that begins a sequence.
+    #[must_use]
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The id of the piece that ends a sequence.
+    #[must_use]
+    pub fn eos(&self) -> Option<u32> {
+        self.eos
+    }
+
+    /// The id of the piece that fills up a batch.
+    #[must_use]
+    pub fn pad(&self) -> Option<u32> {
+        self.pad
+    }
+
+    /// The id that stands for what has no piece.
+    #[must_use]
+    pub fn unk(&self) -> u32 {
+        self.unk
+    }
+
+    /// Whether `id` is a control piece: one that text never becomes and that decodes to nothing.
+    #[must_use]
+    pub fn is_control(&self, id: u32) -> bool {
+        self.pieces.kind(id) == Some(Kind::Control)
+    }
+
+    /// Appends the ids of `text` to `out`. No beginning or end is added, and control pieces written out in the text are
+    /// plain text.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a text over 1 GiB.
+    pub fn encode_into(&self, text: &str, scratch: &mut TextScratch, out: &mut Vec<u32>) -> Result<()> {
+        if text.len() > 1 << 30 {
+            return Err(Error::Argument {
+                what: "text",
+                why: format!("{} bytes are more than 1 GiB", text.len()),
+            });
+        }
+        let TextScratch { normalized, symbols, heap } = scratch;
+        self.normalize(text, normalized);
+        let normalized = normalized.as_str();
+        let mut after_unknown = false;
+        let mut start = 0;
+        while start < normalized.len() {
+            let end = self.word_end(normalized, start);
+            self.split(normalized, start, end, symbols);
+            merge::merge(symbols, end as u32, heap, |start, end| {
+                let piece = self.pieces.id(&normalized.as_bytes()[start as usize..end as usize])?;
+                let merges = matches!(self.pieces.kind(piece), Some(Kind::Normal | Kind::UserDefined));
+                merges.then(|| Merge { rank: self.ranks[piece as usize], piece })
+            });
+            for (at, symbol) in symbols.iter().enumerate() {
+                let symbol_end = symbols.get(at + 1).map_or(end, |next| next.start as usize);
+                let bytes = &normalized.as_bytes()[symbol.start as usize..symbol_end];
+                let known = symbol.piece.or_else(|| {
+                    let id = self.pieces.id(bytes)?;
+                    matches!(self.pieces.kind(id), Some(Kind::Normal | Kind::UserDefined)).then_some(id)
+                });
+                match (known, &self.bytes) {
+                    (Some(id), _) => out.push(id),
+                    (None, Some(ids)) => out.extend(bytes.iter().map(|&byte| ids[usize::from(byte)])),
+                    // Neighbours without a piece are one unknown.
+                    (None, None) if after_unknown => {}
+                    (None, None) => out.push(self.unk),
+                }
+                after_unknown = known.is_none();
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// The ids of `text`; see [`Self::encode_into`].
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a text over 1 GiB.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let mut out = Vec::new();
+        self.encode_into(text, &mut TextScratch::default(), &mut out)?;
+        Ok(out)
+    }
+
+    /// The text that `ids` stand for. Control pieces vanish, bytes that are no UTF-8 become U+FFFD one by one.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] names the position of an id that is outside the vocabulary.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        let mut out = String::new();
+        let mut bytes = Vec::new();
+        // A model that puts a space before a text, or trims it, takes a space off the first piece that shows.
+        let (mut at_start, mut space_taken) = (self.add_dummy_prefix || self.remove_extra_whitespaces, false);
+        for (position, &id) in ids.iter().enumerate() {
+            let Some(surface) = self.surface(id) else {
+                let size = self.pieces.len();
+                let why = format!("id {id} at position {position} is outside a vocabulary of {size}");
+                return Err(Error::Argument { what: "ids", why });
+            };
+            if let Surface::Byte(byte) = surface {
+                bytes.push(byte);
+                continue;
+            }
+            push_bytes(&mut bytes, &mut out);
+            at_start &= !space_taken && out.is_empty();
+            space_taken = false;
+            match surface {
+                Surface::Text(text) if id == self.unk => out.push_str(text),
+                Surface::Text(mut text) => {
+                    if let Some(rest) = text.strip_prefix(ESCAPED_SPACE).filter(|_| at_start) {
+                        text = rest;
+                        space_taken = !self.remove_extra_whitespaces;
+                    }
+                    out.extend(text.chars().map(|c| if c == ESCAPED_SPACE { ' ' } else { c }));
+                }
+                _ => {}
+            }
+        }
+        push_bytes(&mut bytes, &mut out);
+        Ok(out)
+    }
+
+    /// What `id` alone stands for; what decoding makes of it depends on its neighbours too.
+    pub(crate) fn surface(&self, id: u32) -> Option<Surface<'_>> {
+        let piece = self.pieces.get(id)?;
+        Some(match self.pieces.kind(id)? {
+            Kind::Control => Surface::Nothing,
+            Kind::Unknown => Surface::Text(&self.unk_surface),
+            Kind::Byte => model::byte_of(piece).map_or(Surface::Text(piece), Surface::Byte),
+            Kind::Normal | Kind::UserDefined => Surface::Text(piece),
+        })
+    }
+
+    /// Whether some piece that text can become holds a character that is `left` directly before one that is `right`.
+    /// Where none does, nothing ever merges across that border, and what stands on either side is encoded alone.
+    pub(crate) fn joins(&self, left: impl Fn(char) -> bool, right: impl Fn(char) -> bool) -> bool {
+        self.pieces.iter().filter(|(_, _, kind)| matches!(kind, Kind::Normal | Kind::UserDefined)).any(
+            |(_, text, _)| {
+                let mut chars = text.chars();
+                let mut before = chars.next();
+                chars.any(|c| {
+                    let joined = before.is_some_and(&left) && right(c);
+                    before = Some(c);
+                    joined
+                })
+            },
+        )
+    }
+
+    /// Whether a text's ids are those of its parts, cut at borders that no piece joins: nothing is added before a text
+    /// and nothing is trimmed.
+    pub(crate) fn keeps_text(&self) -> bool {
+        !self.add_dummy_prefix && !self.remove_extra_whitespaces
+    }
+
+    /// How a space is written in the pieces.
+    pub(crate) fn space(&self) -> char {
+        self.space
+    }
+
+    /// Writes spaces as the pieces do, with those added or left out that the model asks for.
+    fn normalize(&self, text: &str, out: &mut String) {
+        out.clear();
+        if !self.remove_extra_whitespaces {
+            if self.add_dummy_prefix && !text.is_empty() {
+                out.push(self.space);
+            }
+            self.push_escaped(text, out);
+            return;
+        }
+        // User-defined pieces are units here too: spaces inside them stay.
+        let mut rest = text;
+        let unit = |rest: &str| match self.user_defined.longest(rest.as_bytes()) {
+            Some((_, length)) => length,
+            None => rest.chars().next().map_or(0, char::len_utf8),
+        };
+        while !rest.is_empty() && &rest[..unit(rest)] == " " {
+            rest = &rest[1..];
+        }
+        if rest.is_empty() {
+            return;
+        }
+        if self.add_dummy_prefix {
+            out.push(self.space);
+        }
+        let mut after_space = true;
+        while !rest.is_empty() {
+            let (head, tail) = rest.split_at(unit(rest));
+            let kept = if after_space { head.trim_start_matches(' ') } else { head };
+            if !kept.is_empty() {
+                self.push_escaped(kept, out);
+                after_space = kept.ends_with(' ');
+            }
+            rest = tail;
+        }
+        out.truncate(out.trim_end_matches(self.space).len());
+    }
+
+    fn push_escaped(&self, text: &str, out: &mut String) {
+        for (at, part) in text.split(' ').enumerate() {
+            if at > 0 {
+                out.push(self.space);
+            }
+            out.push_str(part);
+        }
+    }
+
+    /// Where the stretch of text that starts at `start` ends: before the next word, where words can be told apart.
+    fn word_end(&self, text: &str, start: usize) -> usize {
+        if !self.words_stand_alone {
+            return text.len();
+        }
+        let rest = &text[start..];
+        let spaces = rest.len() - rest.trim_start_matches(self.space).len();
+        rest[spaces..].find(self.space).map_or(text.len(), |at| start + spaces + at)
+    }
+
+    /// Cuts a stretch of text into user-defined pieces and characters.
+    fn split(&self, text: &str, start: usize, end: usize, symbols: &mut Vec<Symbol>) {
+        symbols.clear();
+        let bytes = &text.as_bytes()[..end];
+        let mut at = start;
+        while at < end {
+            let (piece, length) = match self.user_defined.longest(&bytes[at..]) {
+                Some((piece, length)) => (Some(piece), length),
+                None => (None, char_length(bytes[at])),
+            };
+            symbols.push(Symbol::new(at as u32, piece));
+            at += length;
+        }
+    }
+}
+
+/// The length in UTF-8 of the character that starts with this byte.
+fn char_length(first: u8) -> usize {
+    match first {
+        0xf0.. => 4,
+        0xe0.. => 3,
+        0xc0.. => 2,
+        _ => 1,
+    }
+}
+
+/// Moves collected byte pieces to the text; each byte that is not part of a valid character becomes U+FFFD.
+fn push_bytes(bytes: &mut Vec<u8>, out: &mut String) {
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        match std::str::from_utf8(rest) {
+            Ok(text) => {
+                out.push_str(text);
+                break;
+            }
+            Err(error) => {
+                let (valid, broken) = rest.split_at(error.valid_up_to());
+                out.push_str(&String::from_utf8_lossy(valid));
+                out.push(char::REPLACEMENT_CHARACTER);
+                rest = &broken[1..];
+            }
+        }
+    }
+    bytes.clear();
+}
+
+/// The place of each piece's score among all scores, best first; equal scores share a place.
+fn ranks(model: &Model<'_>) -> Box<[u32]> {
+    let score = |id: u32| model.pieces[id as usize].score;
+    let mut order: Vec<u32> = (0..model.pieces.len() as u32).collect();
+    order.sort_by(|&a, &b| score(b).total_cmp(&score(a)));
+    let mut ranks = vec![0; order.len()];
+    let mut rank = 0;
+    for (at, &id) in order.iter().enumerate() {
+        // Compared as numbers: 0 and -0 are one score.
+        if at > 0 && score(id) != score(order[at - 1]) {
+            rank += 1;
+        }
+        ranks[id as usize] = rank;
+    }
+    ranks.into_boxed_slice()
+}
