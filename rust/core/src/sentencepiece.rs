@@ -13,8 +13,8 @@ use std::collections::BinaryHeap;
 use crate::{Error, Result};
 use matcher::Matcher;
 use merge::{Merge, Symbol};
-use model::{ByteIds, Kind, Model};
-use pieces::Pieces;
+use model::{Kind, Model};
+use pieces::{ByteIds, Pieces};
 
 /// How a space is written in the pieces of most models: LOWER ONE EIGHTH BLOCK.
 pub(crate) const ESCAPED_SPACE: char = '\u{2581}';
@@ -23,8 +23,9 @@ pub(crate) const ESCAPED_SPACE: char = '\u{2581}';
 #[derive(Debug)]
 pub struct SentencePiece {
     pieces: Pieces,
-    /// By id: the place of its score among all scores, best first. Equal scores are equal ranks.
-    ranks: Box<[u32]>,
+    /// By id: the place of its score among all scores, best first. Equal scores are equal ranks. `None` where the ids
+    /// themselves are in that order, as a trained model's are.
+    ranks: Option<Box<[u32]>>,
     user_defined: Matcher,
     bytes: ByteIds,
     unk: u32,
@@ -43,7 +44,7 @@ pub struct SentencePiece {
 /// Room that encoding works in. Keep it between calls, and nothing is allocated once it has grown.
 #[derive(Debug, Default)]
 pub struct TextScratch {
-    normalized: String,
+    normalized: Vec<u8>,
     symbols: Vec<Symbol>,
     heap: BinaryHeap<Reverse<u64>>,
 }
@@ -66,27 +67,27 @@ impl SentencePiece {
     /// [`Error::Format`] for bytes that are no BPE model, and for a model whose ids could not be reproduced (a
     /// normalizer that rewrites characters, whitespace as a suffix, unused pieces): the message names what it is.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let model = Model::read(bytes)?;
-        let pieces = Pieces::new(&model)?;
-        let byte_ids = model.byte_ids()?;
+        let mut model = Model::read(bytes)?;
+        let scores = std::mem::take(&mut model.pieces.scores);
+        let pieces = Pieces::new(std::mem::take(&mut model.pieces))?;
         let control =
             |text: &str| pieces.id(text.as_bytes()).filter(|&id| pieces.kind(id) == Some(Kind::Control));
-        let (bos, eos, pad) = (control(model.bos_piece), control(model.eos_piece), control(model.pad_piece));
-        let user_defined = (0u32..).zip(&model.pieces).filter(|(_, piece)| piece.kind == Kind::UserDefined);
+        let user_defined = pieces.iter().filter(|(_, _, kind)| *kind == Kind::UserDefined);
+        let user_defined = Matcher::new(user_defined.map(|(id, text, _)| (text.as_bytes(), id)).collect());
         let mut this = Self {
-            ranks: ranks(&model),
-            user_defined: Matcher::new(user_defined.map(|(id, piece)| (piece.text.as_bytes(), id)).collect()),
-            pieces,
-            bytes: byte_ids,
-            unk: model.unk,
-            bos,
-            eos,
-            pad,
+            ranks: ranks(&pieces, &scores),
+            user_defined,
+            bytes: pieces.byte_ids(model.byte_fallback)?,
+            unk: pieces.unknown()?,
+            bos: control(model.bos_piece),
+            eos: control(model.eos_piece),
+            pad: control(model.pad_piece),
             unk_surface: model.unk_surface.into(),
             add_dummy_prefix: model.add_dummy_prefix,
             remove_extra_whitespaces: model.remove_extra_whitespaces,
             space: if model.escape_whitespaces { ESCAPED_SPACE } else { ' ' },
             words_stand_alone: false,
+            pieces,
         };
         this.words_stand_alone = !this.joins(|left| left != this.space, |right| right == this.space);
         Ok(this)
@@ -154,24 +155,21 @@ impl SentencePiece {
         }
         let TextScratch { normalized, symbols, heap } = scratch;
         self.normalize(text, normalized);
-        let normalized = normalized.as_str();
+        let normalized = normalized.as_slice();
         let mut after_unknown = false;
         let mut start = 0;
         while start < normalized.len() {
             let end = self.word_end(normalized, start);
             self.split(normalized, start, end, symbols);
             merge::merge(symbols, end as u32, heap, |start, end| {
-                let piece = self.pieces.id(&normalized.as_bytes()[start as usize..end as usize])?;
-                let merges = matches!(self.pieces.kind(piece), Some(Kind::Normal | Kind::UserDefined));
-                merges.then(|| Merge { rank: self.ranks[piece as usize], piece })
+                let piece = self.text_piece(&normalized[start as usize..end as usize])?;
+                let rank = self.ranks.as_ref().map_or(piece, |ranks| ranks[piece as usize]);
+                Some(Merge { rank, piece })
             });
             for (at, symbol) in symbols.iter().enumerate() {
                 let symbol_end = symbols.get(at + 1).map_or(end, |next| next.start as usize);
-                let bytes = &normalized.as_bytes()[symbol.start as usize..symbol_end];
-                let known = symbol.piece.or_else(|| {
-                    let id = self.pieces.id(bytes)?;
-                    matches!(self.pieces.kind(id), Some(Kind::Normal | Kind::UserDefined)).then_some(id)
-                });
+                let bytes = &normalized[symbol.start as usize..symbol_end];
+                let known = symbol.piece.or_else(|| self.text_piece(bytes));
                 match (known, &self.bytes) {
                     (Some(id), _) => out.push(id),
                     (None, Some(ids)) => out.extend(bytes.iter().map(|&byte| ids[usize::from(byte)])),
@@ -261,6 +259,13 @@ impl SentencePiece {
         )
     }
 
+    /// The piece that is exactly this text and that text can become.
+    #[inline]
+    fn text_piece(&self, text: &[u8]) -> Option<u32> {
+        let id = self.pieces.id(text)?;
+        matches!(self.pieces.kind(id), Some(Kind::Normal | Kind::UserDefined)).then_some(id)
+    }
+
     /// Whether a text's ids are those of its parts, cut at borders that no piece joins: nothing is added before a text
     /// and nothing is trimmed.
     pub(crate) fn keeps_text(&self) -> bool {
@@ -273,21 +278,22 @@ impl SentencePiece {
     }
 
     /// Writes spaces as the pieces do, with those added or left out that the model asks for.
-    fn normalize(&self, text: &str, out: &mut String) {
+    fn normalize(&self, text: &str, out: &mut Vec<u8>) {
         out.clear();
+        let space = self.spelled_space();
         if !self.remove_extra_whitespaces {
             if self.add_dummy_prefix && !text.is_empty() {
-                out.push(self.space);
+                out.extend_from_slice(space);
             }
-            self.push_escaped(text, out);
+            push_escaped(text, space, out);
             return;
         }
         // User-defined pieces are units here too: spaces inside them stay.
-        let mut rest = text;
         let unit = |rest: &str| match self.user_defined.longest(rest.as_bytes()) {
             Some((_, length)) => length,
             None => rest.chars().next().map_or(0, char::len_utf8),
         };
+        let mut rest = text;
         while !rest.is_empty() && &rest[..unit(rest)] == " " {
             rest = &rest[1..];
         }
@@ -295,52 +301,67 @@ impl SentencePiece {
             return;
         }
         if self.add_dummy_prefix {
-            out.push(self.space);
+            out.extend_from_slice(space);
         }
         let mut after_space = true;
         while !rest.is_empty() {
             let (head, tail) = rest.split_at(unit(rest));
             let kept = if after_space { head.trim_start_matches(' ') } else { head };
             if !kept.is_empty() {
-                self.push_escaped(kept, out);
+                push_escaped(kept, space, out);
                 after_space = kept.ends_with(' ');
             }
             rest = tail;
         }
-        out.truncate(out.trim_end_matches(self.space).len());
+        while out.ends_with(space) {
+            out.truncate(out.len() - space.len());
+        }
     }
 
-    fn push_escaped(&self, text: &str, out: &mut String) {
-        for (at, part) in text.split(' ').enumerate() {
-            if at > 0 {
-                out.push(self.space);
-            }
-            out.push_str(part);
-        }
+    /// [`Self::space`] in UTF-8.
+    fn spelled_space(&self) -> &'static [u8] {
+        if self.space == ESCAPED_SPACE { "\u{2581}".as_bytes() } else { b" " }
     }
 
     /// Where the stretch of text that starts at `start` ends: before the next word, where words can be told apart.
-    fn word_end(&self, text: &str, start: usize) -> usize {
+    fn word_end(&self, text: &[u8], start: usize) -> usize {
         if !self.words_stand_alone {
             return text.len();
         }
-        let rest = &text[start..];
-        let spaces = rest.len() - rest.trim_start_matches(self.space).len();
-        rest[spaces..].find(self.space).map_or(text.len(), |at| start + spaces + at)
+        let space = self.spelled_space();
+        let mut at = start;
+        while text[at..].starts_with(space) {
+            at += space.len();
+        }
+        while at < text.len() && !(text[at] == space[0] && text[at..].starts_with(space)) {
+            at += 1;
+        }
+        at
     }
 
     /// Cuts a stretch of text into user-defined pieces and characters.
-    fn split(&self, text: &str, start: usize, end: usize, symbols: &mut Vec<Symbol>) {
+    fn split(&self, text: &[u8], start: usize, end: usize, symbols: &mut Vec<Symbol>) {
         symbols.clear();
-        let bytes = &text.as_bytes()[..end];
         let mut at = start;
         while at < end {
-            let (piece, length) = match self.user_defined.longest(&bytes[at..]) {
+            let (piece, length) = match self.user_defined.longest(&text[at..end]) {
                 Some((piece, length)) => (Some(piece), length),
-                None => (None, char_length(bytes[at])),
+                None => (None, char_length(text[at])),
             };
             symbols.push(Symbol::new(at as u32, piece));
             at += length;
+        }
+    }
+}
+
+/// Appends a text, its spaces spelled this way.
+fn push_escaped(text: &str, space: &[u8], out: &mut Vec<u8>) {
+    out.reserve(text.len());
+    for &byte in text.as_bytes() {
+        if byte == b' ' {
+            out.extend_from_slice(space);
+        } else {
+            out.push(byte);
         }
     }
 }
@@ -375,10 +396,17 @@ fn push_bytes(bytes: &mut Vec<u8>, out: &mut String) {
     bytes.clear();
 }
 
-/// The place of each piece's score among all scores, best first; equal scores share a place.
-fn ranks(model: &Model<'_>) -> Box<[u32]> {
-    let score = |id: u32| model.pieces[id as usize].score;
-    let mut order: Vec<u32> = (0..model.pieces.len() as u32).collect();
+/// The place of each piece's score among all scores, best first, or `None` where it may as well be the id.
+fn ranks(pieces: &Pieces, scores: &[f32]) -> Option<Box<[u32]>> {
+    // Only normal pieces are made by merges, so only their order counts.
+    let mut normal =
+        pieces.iter().filter(|(_, _, kind)| *kind == Kind::Normal).map(|(id, _, _)| scores[id as usize]);
+    let mut best = normal.next()?;
+    if normal.all(|score| std::mem::replace(&mut best, score) > score) {
+        return None;
+    }
+    let score = |id: u32| scores[id as usize];
+    let mut order: Vec<u32> = (0..scores.len() as u32).collect();
     order.sort_by(|&a, &b| score(b).total_cmp(&score(a)));
     let mut ranks = vec![0; order.len()];
     let mut rank = 0;
@@ -389,5 +417,5 @@ fn ranks(model: &Model<'_>) -> Box<[u32]> {
         }
         ranks[id as usize] = rank;
     }
-    ranks.into_boxed_slice()
+    Some(ranks.into_boxed_slice())
 }

@@ -20,19 +20,20 @@ pub(super) enum Kind {
     Byte = 6,
 }
 
-/// One piece, borrowed from the file. Its id is its place in the file.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Piece<'a> {
-    pub(super) text: &'a str,
+/// The pieces in file order, their texts end to end. A piece's id is its place.
+#[derive(Debug, Clone, Default)]
+pub(super) struct PieceList {
+    pub(super) text: Vec<u8>,
+    pub(super) ends: Vec<u32>,
+    pub(super) kinds: Vec<Kind>,
     /// A pair with a higher score merges first.
-    pub(super) score: f32,
-    pub(super) kind: Kind,
+    pub(super) scores: Vec<f32>,
 }
 
 /// The settings of a `.model` that matter after training.
 #[derive(Debug, Clone)]
 pub(super) struct Model<'a> {
-    pub(super) pieces: Vec<Piece<'a>>,
+    pub(super) pieces: PieceList,
     /// Characters without a piece become bytes, not the unknown piece.
     pub(super) byte_fallback: bool,
     /// A space is put before the text.
@@ -41,8 +42,6 @@ pub(super) struct Model<'a> {
     pub(super) remove_extra_whitespaces: bool,
     /// A space is written U+2581 in the pieces.
     pub(super) escape_whitespaces: bool,
-    /// The unknown piece's id.
-    pub(super) unk: u32,
     pub(super) bos_piece: &'a str,
     pub(super) eos_piece: &'a str,
     pub(super) pad_piece: &'a str,
@@ -50,10 +49,8 @@ pub(super) struct Model<'a> {
     pub(super) unk_surface: &'a str,
 }
 
-/// Where each of the 256 byte pieces is, or `None` in a model without them.
-pub(super) type ByteIds = Option<Box<[u32; 256]>>;
-
-fn refused(why: String) -> Error {
+/// A model that can't be read, and why.
+pub(super) fn refused(why: String) -> Error {
     Error::Format { what: FILE, why }
 }
 
@@ -65,12 +62,11 @@ impl<'a> Model<'a> {
     /// type than BPE, a normalizer that rewrites characters, whitespace as a suffix, unused pieces.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self> {
         let mut model = Self {
-            pieces: Vec::new(),
+            pieces: PieceList::with_room(bytes.len()),
             byte_fallback: false,
             add_dummy_prefix: true,
             remove_extra_whitespaces: true,
             escape_whitespaces: true,
-            unk: 0,
             bos_piece: "<s>",
             eos_piece: "</s>",
             pad_piece: "<pad>",
@@ -83,14 +79,14 @@ impl<'a> Model<'a> {
         for field in Fields::new(bytes) {
             let field = field?;
             match field.number {
-                1 => model.pieces.push(piece(model.pieces.len(), &field)?),
+                1 => model.pieces.push(&field)?,
                 2 => model.trainer(&field, &mut model_type)?,
                 3 => model.normalizer(&field)?,
                 5 => denormalizer(&field)?,
                 _ => {}
             }
         }
-        if model.pieces.is_empty() {
+        if model.pieces.ends.is_empty() {
             return Err(refused("it holds no pieces".to_owned()));
         }
         if model_type != 2 {
@@ -102,7 +98,6 @@ impl<'a> Model<'a> {
             };
             return Err(refused(format!("it is {name}; only BPE models can be read")));
         }
-        model.unk = model.unknown_piece()?;
         Ok(model)
     }
 
@@ -149,40 +144,6 @@ impl<'a> Model<'a> {
         }
         Ok(())
     }
-
-    fn unknown_piece(&self) -> Result<u32> {
-        let mut unknown = (0u32..).zip(&self.pieces).filter(|(_, piece)| piece.kind == Kind::Unknown);
-        match (unknown.next(), unknown.next()) {
-            (Some((id, _)), None) => Ok(id),
-            (None, _) => Err(refused("it has no unknown piece".to_owned())),
-            (Some((a, _)), Some((b, _))) => {
-                Err(refused(format!("pieces {a} and {b} are both the unknown piece")))
-            }
-        }
-    }
-
-    /// The ids of the byte pieces `<0x00>` to `<0xFF>`, all of them or none.
-    pub(super) fn byte_ids(&self) -> Result<ByteIds> {
-        let mut ids = [u32::MAX; 256];
-        for (id, piece) in (0u32..).zip(&self.pieces).filter(|(_, piece)| piece.kind == Kind::Byte) {
-            if !self.byte_fallback {
-                return Err(refused(format!("piece {id} is a byte, but byte fallback is off")));
-            }
-            match byte_of(piece.text) {
-                Some(byte) => ids[usize::from(byte)] = id,
-                None => {
-                    return Err(refused(format!("piece {id} is a byte, but is written {:?}", piece.text)));
-                }
-            }
-        }
-        if !self.byte_fallback {
-            return Ok(None);
-        }
-        match ids.iter().position(|&id| id == u32::MAX) {
-            Some(byte) => Err(refused(format!("byte fallback is on, but <0x{byte:02X}> is missing"))),
-            None => Ok(Some(Box::new(ids))),
-        }
-    }
 }
 
 /// The byte that `<0xAB>` names.
@@ -192,41 +153,54 @@ pub(super) fn byte_of(text: &str) -> Option<u8> {
     (digits.len() == 2 && digits.bytes().all(upper_hex)).then(|| u8::from_str_radix(digits, 16).ok())?
 }
 
-fn piece<'a>(id: usize, message: &Field<'a>) -> Result<Piece<'a>> {
-    let (mut text, mut score, mut kind) = ("", 0.0, 1);
-    for field in message.message()? {
-        let field = field?;
-        match field.number {
-            1 => text = field.text()?,
-            2 => score = field.float()?,
-            3 => kind = field.integer()?,
-            _ => {}
+impl PieceList {
+    /// Room for the pieces of a file of this size: each takes some 12 bytes besides its text.
+    fn with_room(file: usize) -> Self {
+        let count = file / 12;
+        Self {
+            text: Vec::with_capacity(file / 2),
+            ends: Vec::with_capacity(count),
+            kinds: Vec::with_capacity(count),
+            scores: Vec::with_capacity(count),
         }
     }
-    if text.is_empty() {
-        return Err(refused(format!("piece {id} is empty")));
-    }
-    if text.len() >= 8000 || text.contains('\0') {
-        let what = if text.len() >= 8000 { "is 8000 bytes or longer" } else { "holds a null character" };
-        return Err(refused(format!("piece {id} {what}")));
-    }
-    if score.is_nan() {
-        return Err(refused(format!("piece {id} {text:?} has a score that is no number")));
-    }
-    let kind = match kind {
-        1 => Kind::Normal,
-        2 => Kind::Unknown,
-        3 => Kind::Control,
-        4 => Kind::UserDefined,
-        6 => Kind::Byte,
-        5 => {
-            return Err(refused(format!(
-                "piece {id} {text:?} is of the unused kind, which can't be reproduced"
-            )));
+
+    /// Adds the piece that a message describes.
+    fn push(&mut self, message: &Field<'_>) -> Result<()> {
+        let id = self.ends.len();
+        let (mut text, mut score, mut kind) = (&[][..], 0.0, 1);
+        for field in message.message()? {
+            let field = field?;
+            match field.number {
+                1 => text = field.bytes()?,
+                2 => score = field.float()?,
+                3 => kind = field.integer()?,
+                _ => {}
+            }
         }
-        other => return Err(refused(format!("piece {id} {text:?} is of unknown kind {other}"))),
-    };
-    Ok(Piece { text, score, kind })
+        if text.is_empty() {
+            return Err(refused(format!("piece {id} is empty")));
+        }
+        if text.len() >= 8000 {
+            return Err(refused(format!("piece {id} is 8000 bytes or longer")));
+        }
+        if score.is_nan() {
+            return Err(refused(format!("piece {id} has a score that is no number")));
+        }
+        self.kinds.push(match kind {
+            1 => Kind::Normal,
+            2 => Kind::Unknown,
+            3 => Kind::Control,
+            4 => Kind::UserDefined,
+            6 => Kind::Byte,
+            5 => return Err(refused(format!("piece {id} is of the unused kind, which can't be reproduced"))),
+            other => return Err(refused(format!("piece {id} is of unknown kind {other}"))),
+        });
+        self.text.extend_from_slice(text);
+        self.ends.push(self.text.len() as u32);
+        self.scores.push(score);
+        Ok(())
+    }
 }
 
 fn denormalizer(message: &Field<'_>) -> Result<()> {

@@ -19,16 +19,16 @@ pub(super) enum Value<'a> {
     Fixed32(u32),
 }
 
-/// One field: its number, its value, and where its tag began in the file.
+/// One field: its number, its value, and where the value begins in the file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Field<'a> {
     pub(super) number: u32,
     pub(super) value: Value<'a>,
     pub(super) offset: usize,
-    body: usize,
 }
 
 impl<'a> Field<'a> {
+    #[cold]
     fn wrong(&self, wanted: &str) -> Error {
         let came = match self.value {
             Value::Varint(_) => "a varint",
@@ -42,7 +42,7 @@ impl<'a> Field<'a> {
     /// The value as the fields of a nested message.
     pub(super) fn message(&self) -> Result<Fields<'a>> {
         match self.value {
-            Value::Bytes(bytes) => Ok(Fields { bytes, at: 0, base: self.body }),
+            Value::Bytes(bytes) => Ok(Fields { bytes, at: 0, base: self.offset }),
             _ => Err(self.wrong("a message")),
         }
     }
@@ -51,7 +51,10 @@ impl<'a> Field<'a> {
     pub(super) fn text(&self) -> Result<&'a str> {
         match self.value {
             Value::Bytes(bytes) => std::str::from_utf8(bytes).map_err(|error| {
-                malformed(self.body + error.valid_up_to(), format_args!("field {} is no UTF-8", self.number))
+                malformed(
+                    self.offset + error.valid_up_to(),
+                    format_args!("field {} is no UTF-8", self.number),
+                )
             }),
             _ => Err(self.wrong("text")),
         }
@@ -101,8 +104,20 @@ impl<'a> Fields<'a> {
         Self { bytes, at: 0, base: 0 }
     }
 
-    /// Seven bits a byte, low ones first, at most ten bytes.
+    /// Seven bits a byte, low ones first, at most ten bytes. Nearly all have one.
+    #[inline]
     fn varint(&mut self) -> Result<u64> {
+        match self.bytes.get(self.at) {
+            Some(&byte) if byte < 0x80 => {
+                self.at += 1;
+                Ok(u64::from(byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    #[cold]
+    fn long_varint(&mut self) -> Result<u64> {
         let start = self.at;
         let mut value = 0u64;
         for shift in (0..70).step_by(7) {
@@ -122,6 +137,7 @@ impl<'a> Fields<'a> {
         Err(malformed(self.base + start, format_args!("a varint has more than 64 bits")))
     }
 
+    #[inline]
     fn take(&mut self, length: u64) -> Result<&'a [u8]> {
         let left = self.bytes.len() - self.at;
         match usize::try_from(length) {
@@ -137,12 +153,14 @@ impl<'a> Fields<'a> {
         }
     }
 
+    #[inline]
     fn fixed<const N: usize>(&mut self) -> Result<[u8; N]> {
         let mut bytes = [0; N];
         bytes.copy_from_slice(self.take(N as u64)?);
         Ok(bytes)
     }
 
+    #[inline]
     fn field(&mut self) -> Result<Field<'a>> {
         let offset = self.base + self.at;
         let tag = self.varint()?;
@@ -150,25 +168,26 @@ impl<'a> Fields<'a> {
             Ok(number) if (1..1 << 29).contains(&number) => number,
             _ => return Err(malformed(offset, format_args!("{} is no field number", tag >> 3))),
         };
-        let mut body = self.base + self.at;
+        let mut at = self.base + self.at;
         let value = match tag & 7 {
             0 => Value::Varint(self.varint()?),
             1 => Value::Fixed64(u64::from_le_bytes(self.fixed()?)),
             2 => {
                 let length = self.varint()?;
-                body = self.base + self.at;
+                at = self.base + self.at;
                 Value::Bytes(self.take(length)?)
             }
             5 => Value::Fixed32(u32::from_le_bytes(self.fixed()?)),
             kind => return Err(malformed(offset, format_args!("field {number} has wire type {kind}"))),
         };
-        Ok(Field { number, value, offset, body })
+        Ok(Field { number, value, offset: at })
     }
 }
 
 impl<'a> Iterator for Fields<'a> {
     type Item = Result<Field<'a>>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.at >= self.bytes.len() {
             return None;
@@ -181,6 +200,7 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
+#[cold]
 fn malformed(offset: usize, why: std::fmt::Arguments<'_>) -> Error {
     Error::Format { what: FILE, why: format!("at byte {offset}: {why}") }
 }
@@ -206,7 +226,7 @@ mod tests {
         assert_eq!(fields[1].text().unwrap(), "hi");
         assert_eq!(fields[2].float().unwrap(), 1.0);
         assert_eq!(fields[3].value, Value::Fixed64(1));
-        assert_eq!(fields.iter().map(|f| f.offset).collect::<Vec<_>>(), [0, 3, 7, 12]);
+        assert_eq!(fields.iter().map(|f| f.offset).collect::<Vec<_>>(), [1, 5, 8, 13]);
     }
 
     #[test]
