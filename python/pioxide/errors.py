@@ -42,3 +42,11 @@ class SettingsError(PioxideError):
 
 class CheckpointError(PioxideError):
     """A checkpoint lacks tensors, has extra ones, or holds one of another shape."""
+
+
+class OutputError(PioxideError):
+    """A result can't be written: a full disk, a place that is not ours, another run writing there."""
+
+
+class FetchError(PioxideError):
+    """Something can't be brought from elsewhere: no network, no such file, not the promised bytes."""

@@ -1,0 +1,114 @@
+"""The `pioxide` command line: reads the arguments, runs one command, turns what happened into an exit status.
+
+0 done; 1 a fault of ours (with traceback); 2 something the user can put right (one sentence); 3 done, but
+some episodes were left out as asked; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, Any, Union
+
+import pioxide
+from pioxide.errors import PioxideError
+
+# Command -> the module under pioxide.cli and its class. Their order is the order of the help.
+COMMANDS = {
+    "fit": ("fit", "Fit"),
+    "tokenize": ("tokenize", "Tokenize"),
+    "fetch": ("fetch", "Fetch"),
+}
+
+# What a missing module means to somebody who installed pioxide with pip.
+EXTRAS = {
+    "pyarrow": "data",
+    "tyro": "data",
+    "rich": "data",
+    "matplotlib": "report",
+    "jax": "jax",
+    "flax": "jax",
+    "orbax": "weights",
+    "safetensors": "weights",
+    "fsspec": "fetch",
+    "gcsfs": "fetch",
+    "s3fs": "fetch",
+    "huggingface_hub": "fetch",
+    "aiohttp": "fetch",
+}
+
+OK, OUR_FAULT, YOUR_MISTAKE, LEFT_OUT, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments after the program's name; the process's own by default.
+
+    Returns:
+        The exit status, as the module's first lines list them.
+
+    Raises:
+        SystemExit: by the argument parser, after `--help` (0) or an unknown option (2).
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments == ["--version"]:
+        print(f"pioxide {pioxide.__version__}")
+        return OK
+    try:
+        return _parse(arguments or ["--help"])() or OK
+    except PioxideError as error:
+        return _say(str(error), YOUR_MISTAKE)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            return _confess()
+        return _say(
+            f'this needs {error.name}, which is not installed; pip install "pioxide[{extra}]"', YOUR_MISTAKE
+        )
+    except KeyboardInterrupt as error:
+        return _say(str(error) or "interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has enough of it (`pioxide ... | head`).
+        sys.stderr.close()
+        return OK
+    except Exception:
+        return _confess()
+
+
+def _parse(arguments: list[str]) -> Any:
+    """The command object that the arguments describe. Where one is named, only that one is imported."""
+    import tyro
+
+    name = arguments[0]
+    if name in COMMANDS:
+        return tyro.cli(_command(name), args=arguments[1:], prog=f"pioxide {name}")
+    choices: Any = Union[  # noqa: UP007 - made at run time
+        tuple(Annotated[_command(name), tyro.conf.subcommand(name)] for name in COMMANDS)
+    ]
+    return tyro.cli(
+        choices,
+        args=arguments,
+        prog="pioxide",
+        description="Robot datasets to training tokens for the π policies.",
+    )
+
+
+def _command(name: str) -> Any:
+    module, kind = COMMANDS[name]
+    return getattr(importlib.import_module(f"pioxide.cli.{module}"), kind)
+
+
+def _say(sentence: str, status: int) -> int:
+    print(f"pioxide: {sentence}", file=sys.stderr)
+    return status
+
+
+def _confess() -> int:
+    traceback.print_exc()
+    return _say(
+        f"this is a fault in pioxide {pioxide.__version__}, not yours; please report the lines above", 1
+    )

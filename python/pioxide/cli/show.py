@@ -1,0 +1,57 @@
+"""Figures and tables as the commands print them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+def size(number: float) -> str:
+    """Bytes as people say them: "1.4 MB"."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if abs(number) < 1000:
+            return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 shard, 1,234 shards."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def share(part: int, whole: int) -> str:
+    """A part and its percentage: 86 (0.6%); never 0.0% for something."""
+    if part == 0 or whole == 0:
+        return f"{part:,}"
+    percent = 100 * part / whole
+    return f"{part:,} ({percent:.1f}%)" if percent >= 0.05 else f"{part:,} (under 0.1%)"
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> None:
+    """Print name and value pairs, aligned."""
+    rows = list(rows)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"  {name:<{width}}  {value}")
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; the first column is text, the others are numbers."""
+    from rich.console import Console
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for i, column in enumerate(columns):
+        made.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
+    for row in rows:
+        made.add_row(*row)
+    Console(highlight=False).print(made)
+
+
+def left_out(episodes: Sequence[tuple[int, str]], limit: int = 10) -> None:
+    """Print which episodes were left out, and why."""
+    print(f"\nleft out {counted(len(episodes), 'episode')}:")
+    for _, reason in episodes[:limit]:
+        print(f"  {reason}")
+    if len(episodes) > limit:
+        print(f"  ... and {len(episodes) - limit:,} more")

@@ -1,0 +1,295 @@
+"""Runs a tokenizing job on this machine: plan, make what is missing with all cores, declare it complete."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow
+
+import pioxide
+from pioxide.data import LeRobotDataset
+from pioxide.errors import DatasetError, InputError, OutputError, SettingsError
+from pioxide.files import (
+    atomic_file,
+    locked,
+    make_directory,
+    remove_temporary,
+    sha256_of,
+)
+from pioxide.tokenize.manifest import (
+    FILE_NAME,
+    FORMAT,
+    PROGRESS,
+    SHARDS,
+    Manifest,
+    ShardRecord,
+    finished_shards,
+    remove_progress,
+)
+from pioxide.tokenize.plan import Plan, ShardTask, make_plan, select_episodes
+from pioxide.tokenize.settings import JobSettings, as_json
+from pioxide.tokenize.shard import JobInputs, ShardMaker
+
+FAST = "fast"
+NORM_STATS = "norm_stats.json"
+# What of a FAST directory is copied along, and of which the first two decide about ids.
+FAST_FILES = ("tokenizer.json", "processor_config.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in a job; its message says what is kept and how to go on."""
+
+
+class Progress(Protocol):
+    """Who wants to hear how far a job is."""
+
+    def begin(self, total: int, done: int) -> None:
+        """`total` frames are to be made, `done` of which an earlier run made."""
+        ...
+
+    def advance(self, frames: int) -> None:
+        """Some more frames are done; called from several threads."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that has been checked and planned, and has written nothing yet.
+
+    Attributes:
+        inputs: where it reads from.
+        settings: what it makes.
+        maker: makes a shard.
+        plan: which shards.
+        manifest: as it will begin.
+    """
+
+    inputs: JobInputs
+    settings: JobSettings
+    maker: ShardMaker
+    plan: Plan
+    manifest: Manifest
+
+
+def prepare(inputs: JobInputs, settings: JobSettings) -> Job:
+    """Open and check everything that a job reads, and plan its shards.
+
+    Raises:
+        PioxideError: the dataset, statistics, tokenizers or settings are wrong or don't fit together.
+    """
+    dataset = LeRobotDataset.open(inputs.dataset)
+    maker = ShardMaker.load(inputs, settings, dataset)
+    chosen = select_episodes(settings.episodes, [e.index for e in dataset.episodes])
+    lengths = ((index, dataset.episodes[index].length) for index in chosen)
+    plan = make_plan(lengths, shard_frames=settings.shard_frames, limit=settings.limit)
+    return Job(inputs, settings, maker, plan, _new_manifest(inputs, settings, dataset, plan))
+
+
+def tokenize_dataset(
+    inputs: JobInputs,
+    output: str | os.PathLike[str],
+    settings: JobSettings,
+    *,
+    skip_bad: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Turn a dataset into token shards under `output`; go on where an earlier run stopped.
+
+    However often it is stopped (Ctrl-C, kill, full disk) and run again, the result has the same bytes as
+    after one uninterrupted run.
+
+    Args:
+        inputs: dataset, statistics, tokenizers.
+        output: made if absent. Holds `manifest.json`, `shards/`, `norm_stats.json` and, for pi0-fast,
+            `fast/`.
+        settings: what to make.
+        skip_bad: leave out episodes that can't be read; the manifest lists them.
+        workers: threads; as many as this process may use cores by default. Output doesn't depend on it.
+        progress: told of frames done.
+
+    Returns:
+        The complete manifest.
+
+    Raises:
+        SettingsError: `output` was made with other settings, from another dataset, or by another version.
+        DatasetError: an episode can't be read, without `skip_bad`. Finished shards are kept.
+        OutputError: `output` can't be written, or another run is writing to it. Finished shards are kept.
+        Interrupted: Ctrl-C. Finished shards are kept.
+        PioxideError: inputs or settings are wrong.
+    """
+    job = prepare(inputs, settings)
+    directory = Path(output)
+    make_directory(directory)
+    with locked(directory):
+        before = _begin(job, directory)
+        done = finished_shards(directory, before, [task.name for task in job.plan.tasks])
+        if not skip_bad:
+            # Without leave to skip, a shard that lacks episodes is not finished.
+            done = {name: record for name, record in done.items() if not record.skipped}
+        todo = [task for task in job.plan.tasks if task.name not in done]
+        if progress is not None:
+            progress.begin(job.plan.frames, job.plan.frames - sum(task.frames for task in todo))
+        if todo and before is not None and before.complete:
+            # Until what is damaged has been made again the directory must not pass for complete.
+            replace(before, shards=(), complete=False).save(directory)
+        made = _make_all(job, todo, directory, len(done), skip_bad, workers or _cores(), progress)
+        shards = tuple({**done, **made}[task.name] for task in job.plan.tasks)
+        manifest = replace(job.manifest, shards=shards, complete=True)
+        if manifest != before:
+            manifest.save(directory)
+        remove_progress(directory)
+    return manifest
+
+
+def _begin(job: Job, directory: Path) -> Manifest | None:
+    """Make the directory this job's, or see that it is already; returns the manifest of an earlier run."""
+    before = Manifest.load(directory)
+    if before is not None:
+        before.refuse_other(job.manifest, directory)
+    else:
+        foreign = sorted(p.name for p in directory.iterdir() if not p.name.endswith(".tmp"))
+        # Inputs are copied before the manifest is there: a run killed in between leaves just them.
+        if set(foreign) - {NORM_STATS, FAST, SHARDS, PROGRESS}:
+            raise SettingsError(
+                f"{directory} is not empty and has no {FILE_NAME}; choose another directory for the output"
+            )
+    for folder in (directory, directory / SHARDS, directory / PROGRESS, directory / FAST):
+        if folder.is_dir():
+            remove_temporary(folder)
+    make_directory(directory / SHARDS)
+    _copy_inputs(job.inputs, directory)
+    if before is None:
+        job.manifest.save(directory)
+    return before
+
+
+def _copy_inputs(inputs: JobInputs, directory: Path) -> None:
+    """Keep statistics and FAST tokenizer with the tokens that were made with them."""
+    _copy(stats_file(inputs.stats), directory / NORM_STATS)
+    if inputs.fast is not None:
+        make_directory(directory / FAST)
+        for name in FAST_FILES:
+            if (inputs.fast / name).is_file():
+                _copy(inputs.fast / name, directory / FAST / name)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if target.is_file() and sha256_of(target) == sha256_of(source):
+        return
+    with open(source, "rb") as content, atomic_file(target) as file:
+        shutil.copyfileobj(content, file)
+
+
+def stats_file(path: Path) -> Path:
+    """The statistics file itself, where its directory was given."""
+    return path / NORM_STATS if path.is_dir() else path
+
+
+def _make_all(
+    job: Job,
+    todo: Sequence[ShardTask],
+    directory: Path,
+    done: int,
+    skip_bad: bool,
+    workers: int,
+    progress: Progress | None,
+) -> dict[str, ShardRecord]:
+    """Make shards on `workers` threads; when one fails, or on Ctrl-C, stop and keep what is finished."""
+    if workers < 1:
+        raise InputError(f"{workers} workers can't do anything")
+    stop = threading.Event()
+
+    def on_frames(frames: int) -> None:
+        if stop.is_set():
+            raise _Stopped
+        if progress is not None:
+            progress.advance(frames)
+
+    made: dict[str, ShardRecord] = {}
+
+    def kept() -> str:
+        return f"{done + len(made)} of {len(job.plan.tasks)} shards are finished and kept in {directory}"
+
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="shard")
+    futures: list[Future[ShardRecord]] = []
+    try:
+        for task in todo:
+            futures.append(
+                pool.submit(job.maker.make, task, directory, skip_bad=skip_bad, on_frames=on_frames)
+            )
+        waiting = set(futures)
+        while waiting:
+            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in finished:
+                record = future.result()
+                made[record.file] = record
+    except KeyboardInterrupt:
+        _stop(pool, stop, futures, made)
+        raise Interrupted(f"interrupted; {kept()}. Run the same command again to go on") from None
+    except DatasetError as error:
+        _stop(pool, stop, futures, made)
+        raise DatasetError(f"{error}\n{kept()}; --skip-bad goes on without such episodes") from error
+    except OutputError as error:
+        _stop(pool, stop, futures, made)
+        raise OutputError(f"{error} ({kept()})") from error
+    except BaseException:
+        _stop(pool, stop, futures, made)
+        raise
+    pool.shutdown()
+    return made
+
+
+class _Stopped(Exception):
+    """Raised inside a worker to make it drop its shard."""
+
+
+def _stop(
+    pool: ThreadPoolExecutor,
+    stop: threading.Event,
+    futures: Sequence[Future[ShardRecord]],
+    made: dict[str, ShardRecord],
+) -> None:
+    """Let the workers drop what they are at, and count what they finished meanwhile."""
+    stop.set()
+    pool.shutdown(wait=True, cancel_futures=True)
+    for future in futures:
+        if future.done() and not future.cancelled() and future.exception() is None:
+            record = future.result()
+            made[record.file] = record
+
+
+def _cores() -> int:
+    """Cores this process may use, which in a container can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _new_manifest(inputs: JobInputs, settings: JobSettings, dataset: LeRobotDataset, plan: Plan) -> Manifest:
+    digests = {"text_model": sha256_of(inputs.text_model), "norm_stats": sha256_of(stats_file(inputs.stats))}
+    if inputs.fast is not None:
+        digests |= {f"{FAST}/{name}": sha256_of(inputs.fast / name) for name in FAST_FILES[:2]}
+    return Manifest(
+        settings=as_json(settings),
+        inputs=digests,
+        dataset={
+            "name": dataset.path.resolve().name,
+            "fingerprint": dataset.fingerprint(),
+            "version": dataset.version,
+            "robot_type": dataset.robot_type,
+            "fps": dataset.fps,
+            "state_names": dataset.names(settings.space.state_keys),
+            "action_names": dataset.names(settings.space.action_keys),
+            "tasks": {str(index): task for index, task in sorted(dataset.tasks.items())},
+        },
+        versions={"format": FORMAT, "pioxide": pioxide.__version__, "pyarrow": pyarrow.__version__},
+        plan={"shards": len(plan.tasks), "episodes": plan.episodes, "frames": plan.frames},
+    )

@@ -1,0 +1,213 @@
+"""The manifest of a token directory: what made it, what each shard holds, and at the end that it is complete.
+
+While a job runs, every finished shard has a record of its own under `.progress/`, so that workers on any
+machine need to agree on nothing; the manifest gathers them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pioxide.errors import FormatError
+from pioxide.files import make_directory, sha256_of, write_json
+from pioxide.tokenize.settings import refuse_if_different
+
+FILE_NAME = "manifest.json"
+PROGRESS = ".progress"
+SHARDS = "shards"
+# Raised whenever the columns or the meaning of a field change.
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An episode that was left out, and why."""
+
+    episode: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What one finished shard holds.
+
+    Attributes:
+        file: its name under `shards/`.
+        rows: frames.
+        episodes: episodes with at least one row.
+        bytes: size of the file.
+        sha256: of the file.
+        tokens: ids of all rows, after truncation, padding not counted.
+        action_tokens: FAST ids among them, before truncation (0 for pi0 and pi05).
+        longest: the longest prompt before truncation.
+        truncated: rows whose prompt was cut.
+        clipped_rows: rows with at least one coefficient that the FAST vocabulary lacks.
+        clipped: such coefficients in all.
+        skipped: episodes left out.
+    """
+
+    file: str
+    rows: int
+    episodes: int
+    bytes: int
+    sha256: str
+    tokens: int
+    action_tokens: int
+    longest: int
+    truncated: int
+    clipped_rows: int
+    clipped: int
+    skipped: tuple[Skipped, ...] = ()
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ShardRecord:
+        """Read what `dataclasses.asdict` wrote."""
+        return cls(**{**value, "skipped": tuple(Skipped(**s) for s in value["skipped"])})
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The manifest as JSON keeps it.
+
+    Attributes:
+        settings: `JobSettings` as JSON.
+        inputs: SHA-256 of the text model, the norm statistics and the FAST tokenizer.
+        dataset: name, fingerprint, version, robot type, frames a second, names of the state's and actions'
+            dimensions, instructions by task index.
+        versions: of the format, pioxide and pyarrow.
+        plan: shards, episodes and frames to make.
+        shards: what was made, in order; empty until the job is complete.
+        complete: whether everything has been made.
+    """
+
+    settings: dict[str, Any]
+    inputs: dict[str, Any]
+    dataset: dict[str, Any]
+    versions: dict[str, Any]
+    plan: dict[str, int]
+    shards: tuple[ShardRecord, ...] = ()
+    complete: bool = False
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Every episode that was left out."""
+        return tuple(s for shard in self.shards for s in shard.skipped)
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """The shards' numbers, summed; `longest` is the longest of all."""
+        names = (
+            "rows",
+            "episodes",
+            "bytes",
+            "tokens",
+            "action_tokens",
+            "truncated",
+            "clipped_rows",
+            "clipped",
+        )
+        totals = {name: sum(getattr(shard, name) for shard in self.shards) for name in names}
+        return {**totals, "longest": max((shard.longest for shard in self.shards), default=0)}
+
+    def refuse_other(self, other: Manifest, where: Path) -> None:
+        """Raise SettingsError unless `other` describes the same output; names of directories don't count."""
+        refuse_if_different(_identity(self), _identity(other), where)
+
+    def save(self, directory: Path) -> None:
+        """Write `manifest.json` atomically."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        shards = [dataclasses.asdict(shard) for shard in self.shards]
+        content = {"complete": self.complete, **fields, "totals": self.totals, "shards": shards}
+        write_json(directory / FILE_NAME, content)
+
+    @classmethod
+    def load(cls, directory: Path) -> Manifest | None:
+        """Read `manifest.json`; None where there is none.
+
+        Raises:
+            FormatError: it can't be read, or is of another format.
+        """
+        path = directory / FILE_NAME
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+            if value["versions"]["format"] != FORMAT:
+                raise FormatError(
+                    f"{path}: format {value['versions']['format']}, this pioxide reads format {FORMAT}"
+                )
+            fields = {f.name: value[f.name] for f in dataclasses.fields(cls)}
+            shards = tuple(ShardRecord.from_json(shard) for shard in fields.pop("shards"))
+            return cls(**fields, shards=shards)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, FormatError):
+                raise
+            raise FormatError(f"{path} is not a manifest of pioxide ({error!r})") from error
+
+
+def save_record(directory: Path, record: ShardRecord) -> None:
+    """Note under `.progress/` that a shard is finished; called after the shard has its own name."""
+    make_directory(directory / PROGRESS)
+    write_json(_record_path(directory, record.file), dataclasses.asdict(record))
+
+
+def finished_shards(
+    directory: Path, manifest: Manifest | None, names: Iterable[str]
+) -> dict[str, ShardRecord]:
+    """The shards among `names` that need not be made again: their bytes agree with their record.
+
+    Args:
+        directory: the token directory.
+        manifest: its manifest, which holds the records of a complete job.
+        names: file names of all shards of the plan.
+    """
+    known = {record.file: record for record in manifest.shards} if manifest is not None else {}
+    found = {}
+    for name in names:
+        record = known.get(name) or _load_record(_record_path(directory, name))
+        if record is not None and record.file == name and _agrees(directory / SHARDS / name, record):
+            found[name] = record
+    return found
+
+
+def remove_progress(directory: Path) -> None:
+    """Drop the records of single shards once the manifest holds them all."""
+    progress = directory / PROGRESS
+    if progress.is_dir():
+        for path in progress.iterdir():
+            path.unlink()
+        progress.rmdir()
+
+
+def _identity(manifest: Manifest) -> dict[str, Any]:
+    """What must be the same for two runs to make the same bytes."""
+    return {
+        "dataset": {"fingerprint": manifest.dataset.get("fingerprint")},
+        **manifest.settings,
+        "inputs": manifest.inputs,
+        "versions": manifest.versions,
+    }
+
+
+def _record_path(directory: Path, name: str) -> Path:
+    return directory / PROGRESS / f"{name}.json"
+
+
+def _load_record(path: Path) -> ShardRecord | None:
+    """A shard's record; None where there is none, or none that can be read: the shard is then made again."""
+    try:
+        return ShardRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _agrees(path: Path, record: ShardRecord) -> bool:
+    try:
+        return path.stat().st_size == record.bytes and sha256_of(path) == record.sha256
+    except OSError:
+        return False

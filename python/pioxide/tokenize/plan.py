@@ -1,0 +1,123 @@
+"""A dataset's episodes and the settings -> a list of shard tasks. Pure: every run makes the same shards."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pioxide.errors import InputError
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The first `frames` frames of one episode: all, except where a limit cuts the last episode short."""
+
+    episode: int
+    frames: int
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One output shard: which episodes it holds, in order."""
+
+    number: int
+    slices: tuple[Slice, ...]
+
+    @property
+    def name(self) -> str:
+        """The shard's file name."""
+        return f"shard-{self.number:05d}.parquet"
+
+    @property
+    def frames(self) -> int:
+        """Rows it will hold if no episode has to be left out."""
+        return sum(s.frames for s in self.slices)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a job will make."""
+
+    tasks: tuple[ShardTask, ...]
+
+    @property
+    def frames(self) -> int:
+        """Rows of all shards."""
+        return sum(task.frames for task in self.tasks)
+
+    @property
+    def episodes(self) -> int:
+        """Episodes of all shards."""
+        return sum(len(task.slices) for task in self.tasks)
+
+
+def make_plan(episodes: Iterable[tuple[int, int]], *, shard_frames: int, limit: int | None = None) -> Plan:
+    """Pack episodes into shards, in their order.
+
+    A shard is closed before the episode that would take it past `shard_frames` rows, so it holds whole
+    episodes; one that is longer than that has a shard of its own.
+
+    Args:
+        episodes: (episode index, frames), in the order of the output.
+        shard_frames: rows a shard should not exceed.
+        limit: stop after this many frames in all; the last episode is cut.
+
+    Raises:
+        InputError: no frames are left to tokenize.
+    """
+    tasks: list[ShardTask] = []
+    current: list[Slice] = []
+    size, left = 0, limit
+    for episode, length in episodes:
+        frames = length if left is None else min(length, left)
+        if frames == 0:
+            continue
+        if current and size + frames > shard_frames:
+            tasks.append(ShardTask(len(tasks), tuple(current)))
+            current, size = [], 0
+        current.append(Slice(episode, frames))
+        size += frames
+        if left is not None:
+            left -= frames
+            if left == 0:
+                break
+    if current:
+        tasks.append(ShardTask(len(tasks), tuple(current)))
+    if not tasks:
+        raise InputError("nothing to tokenize: the dataset, or the selection, has no frames")
+    return Plan(tuple(tasks))
+
+
+def select_episodes(selection: str, available: Sequence[int]) -> list[int]:
+    """Episode numbers from text such as "0:10,15": ranges without their end, and single numbers.
+
+    Args:
+        selection: comma-separated; "a:b", "a:", ":b" or "a". Empty selects all.
+        available: the dataset's episode numbers.
+
+    Returns:
+        The chosen numbers in the order of `available`, each once.
+
+    Raises:
+        InputError: a part can't be read, or names no episode of the dataset.
+    """
+    if not selection.strip():
+        return list(available)
+    chosen: set[int] = set()
+    for part in (p.strip() for p in selection.split(",")):
+        match = re.fullmatch(r"(\d*):(\d*)|(\d+)", part)
+        if match is None:
+            raise InputError(f'episodes {selection!r}: {part!r} is not a number or a range such as "0:10"')
+        start, stop, single = match.groups()
+        if single is not None:
+            found = {int(single)} & set(available)
+        else:
+            found = {i for i in available if int(start or 0) <= i and (not stop or i < int(stop))}
+        if not found:
+            has = f"{min(available)} to {max(available)}" if available else "none"
+            raise InputError(
+                f"episodes {selection!r}: {part!r} names no episode of this dataset, which has {has}"
+            )
+        chosen |= found
+    return [i for i in available if i in chosen]

@@ -1,0 +1,199 @@
+"""One shard task -> one Parquet file: the unit of work of a thread here, or of a worker elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, TextTokenizer
+from pioxide.data import LeRobotDataset
+from pioxide.errors import InputError
+from pioxide.files import HashingFile, atomic_file
+from pioxide.tokenize.frames import Framer, check_space
+from pioxide.tokenize.manifest import SHARDS, ShardRecord, Skipped, save_record
+from pioxide.tokenize.plan import ShardTask
+from pioxide.tokenize.rows import Counts, Pi0FastRows, Pi0Rows, Pi05Rows, RowMaker
+from pioxide.tokenize.settings import JobSettings
+from pioxide.transforms import load_norm_stats
+
+# A row group is closed at this many rows or soon after, and is the most that a shard holds in memory.
+ROW_GROUP_ROWS = 4096
+COMPRESSION_LEVEL = 3
+
+# Called with the number of frames just done; it raises to stop the work.
+OnFrames = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class JobInputs:
+    """Where a job reads from; with the settings, all that a worker elsewhere needs.
+
+    Attributes:
+        dataset: a LeRobot dataset, v2.0, v2.1 or v3.0.
+        stats: `norm_stats.json`.
+        text_model: a SentencePiece model.
+        fast: directory of a FAST tokenizer; for pi0-fast only.
+    """
+
+    dataset: Path
+    stats: Path
+    text_model: Path
+    fast: Path | None = None
+
+
+@dataclass(frozen=True)
+class ShardMaker:
+    """Everything loaded that shards are made with; may be shared between threads.
+
+    Attributes:
+        dataset: opened.
+        framer: how an episode becomes frames.
+        maker: how frames become rows.
+    """
+
+    dataset: LeRobotDataset
+    framer: Framer
+    maker: RowMaker
+
+    @classmethod
+    def load(
+        cls, inputs: JobInputs, settings: JobSettings, dataset: LeRobotDataset | None = None
+    ) -> ShardMaker:
+        """Read statistics and tokenizers, and check that all of it fits together.
+
+        Raises:
+            InputError: something doesn't fit; FormatError: a file is not what it should be.
+        """
+        dataset = LeRobotDataset.open(inputs.dataset) if dataset is None else dataset
+        assert settings.normalization is not None
+        framer = Framer.make(settings.space, load_norm_stats(inputs.stats), settings.normalization)
+        framer.check(dataset)
+        return cls(dataset, framer, _row_maker(inputs, settings, dataset))
+
+    def make(
+        self, task: ShardTask, directory: Path, *, skip_bad: bool = False, on_frames: OnFrames | None = None
+    ) -> ShardRecord:
+        """Make one shard under `directory/shards/`, atomically, then its record under `directory/.progress/`.
+
+        Args:
+            task: what it holds.
+            directory: of the job; it and its `shards/` exist.
+            skip_bad: leave out episodes that can't be read, and list them in the record.
+            on_frames: told of progress, and may raise to stop.
+
+        Raises:
+            DatasetError: an episode can't be read, without `skip_bad`.
+            OverflowingChunkError: a chunk has no tokens and overflow is an error.
+            OutputError: the shard can't be written.
+        """
+        with atomic_file(directory / SHARDS / task.name) as file:
+            written = self.write(task, file, skip_bad=skip_bad, on_frames=on_frames)
+        record = ShardRecord(
+            file=task.name,
+            rows=written.rows,
+            episodes=written.episodes,
+            bytes=file.size,
+            sha256=file.sha256,
+            skipped=tuple(written.skipped),
+            **written.counts._asdict(),
+        )
+        save_record(directory, record)
+        return record
+
+    def write(
+        self,
+        task: ShardTask,
+        file: HashingFile | BinaryIO,
+        *,
+        skip_bad: bool = False,
+        on_frames: OnFrames | None = None,
+    ) -> Written:
+        """Write a shard's Parquet bytes; they depend on the task, the inputs and the settings alone."""
+        written = Written()
+        schema = self.maker.schema
+        columns = [f.name for f in schema if not pa.types.is_fixed_size_list(f.type)]
+        writer = pq.ParquetWriter(
+            pa.PythonFile(file, mode="w"),
+            schema,
+            compression="zstd",
+            compression_level=COMPRESSION_LEVEL,
+            # Overlapping windows repeat one another byte for byte, which zstd finds and a dictionary of
+            # floats hides.
+            use_dictionary=columns,  # type: ignore[arg-type]  # pyarrow's stub says bool
+            write_page_checksum=True,
+        )
+        with writer:
+            self._write_episodes(task, writer, written, skip_bad, on_frames)
+        return written
+
+    def _write_episodes(
+        self,
+        task: ShardTask,
+        writer: pq.ParquetWriter,
+        written: Written,
+        skip_bad: bool,
+        on_frames: OnFrames | None,
+    ) -> None:
+        frames = {s.episode: s.frames for s in task.slices}
+
+        def left_out(info, error) -> None:
+            written.skipped.append(Skipped(info.index, str(error)))
+            if on_frames is not None:
+                on_frames(frames[info.index])
+
+        pending: list[pa.RecordBatch] = []
+        episodes = self.dataset.scan(
+            self.framer.space.columns, list(frames), on_bad=left_out if skip_bad else None
+        )
+        for episode in episodes:
+            for block in self.framer.blocks(episode, frames[episode.index]):
+                batch, counts = self.maker.rows(block)
+                pending.append(batch)
+                written.rows += batch.num_rows
+                written.counts = written.counts.plus(counts)
+                if sum(b.num_rows for b in pending) >= ROW_GROUP_ROWS:
+                    _flush(writer, pending)
+                if on_frames is not None:
+                    on_frames(batch.num_rows)
+            written.episodes += 1
+        if pending:
+            _flush(writer, pending)
+
+
+@dataclass
+class Written:
+    """What went into a shard so far."""
+
+    rows: int = 0
+    episodes: int = 0
+    counts: Counts = field(default_factory=Counts)
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+def _flush(writer: pq.ParquetWriter, pending: list[pa.RecordBatch]) -> None:
+    """Write the pending rows as one row group."""
+    table = pa.Table.from_batches(pending)
+    writer.write_table(table, row_group_size=table.num_rows)
+    pending.clear()
+
+
+def _row_maker(inputs: JobInputs, settings: JobSettings, dataset: LeRobotDataset) -> RowMaker:
+    state_dim, action_dim = check_space(settings.space, dataset)
+    text = TextTokenizer.load(inputs.text_model)
+    numbers = settings.space.horizon * action_dim
+    assert settings.max_len is not None
+    if settings.model == "pi0":
+        return Pi0Rows(Pi0Prompts(text, settings.max_len), state_dim, numbers)
+    if settings.model == "pi05":
+        return Pi05Rows(Pi05Prompts(text, settings.max_len), numbers)
+    if inputs.fast is None:
+        raise InputError(
+            "pi0-fast needs a FAST tokenizer; make one with `pioxide fit`, or `pioxide fetch fast`"
+        )
+    codec = FastCodec.load(inputs.fast)
+    return Pi0FastRows(Pi0FastPrompts(text, codec, settings.max_len), codec, settings.on_overflow)

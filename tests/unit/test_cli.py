@@ -1,0 +1,110 @@
+"""The command line's frame: help without heavy imports, exit statuses, a sentence instead of a traceback."""
+
+import builtins
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pioxide
+from pioxide.cli import main as cli
+from pioxide.cli import show
+from pioxide.errors import InputError
+
+pytest.importorskip("tyro")
+
+
+class Command:
+    """Stands in for a command that ends in some way."""
+
+    def __init__(self, end) -> None:
+        self.end = end
+
+    def __call__(self):
+        if isinstance(self.end, BaseException):
+            raise self.end
+        return self.end
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "said"),
+    [
+        (None, 0, ""),
+        (0, 0, ""),
+        (3, 3, ""),
+        (InputError("joint 3 is NaN"), 2, "pioxide: joint 3 is NaN\n"),
+        (KeyboardInterrupt(), 130, "pioxide: interrupted\n"),
+        (KeyboardInterrupt("2 shards are kept"), 130, "pioxide: 2 shards are kept\n"),
+        (ModuleNotFoundError("No module", name="pyarrow.parquet"), 2, 'pip install "pioxide[data]"'),
+        (ModuleNotFoundError("No module", name="matplotlib"), 2, 'pip install "pioxide[report]"'),
+        (ModuleNotFoundError("No module", name="something_of_ours"), 1, "fault in pioxide"),
+        (RuntimeError("boom"), 1, "fault in pioxide"),
+    ],
+)
+def test_exit_status_and_sentence(
+    end, status: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "_parse", lambda _: Command(end))
+    assert cli.main(["anything"]) == status
+    error = capsys.readouterr().err
+    assert said in error
+    # A traceback is for our own faults alone.
+    assert ("Traceback" in error) == (status == 1)
+
+
+@pytest.mark.parametrize("command", ["", *cli.COMMANDS])
+def test_help_explains_every_option(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([command, "--help"] if command else [])
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    assert f"usage: pioxide {command}".strip() in out
+    for name in [] if command else cli.COMMANDS:
+        assert f"• {name}" in out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom pioxide.cli.main import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('jax', 'flax', 'pyarrow', 'matplotlib', 'fsspec', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_version_and_unknown_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"pioxide {pioxide.__version__}\n"
+    with pytest.raises(SystemExit) as end:
+        cli.main(["fit", "--no-such-option"])
+    assert end.value.code == 2
+
+
+def test_base_install_says_which_extra_the_command_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = builtins.__import__
+
+    def without_tyro(name: str, *args, **kwargs):
+        if name.partition(".")[0] == "tyro":
+            raise ModuleNotFoundError("No module named 'tyro'", name="tyro")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_tyro)
+    assert cli.main(["--help"]) == 2
+    assert 'pip install "pioxide[data]"' in capsys.readouterr().err
+
+
+def test_every_extra_named_is_declared() -> None:
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert set(cli.EXTRAS.values()) <= set(project["optional-dependencies"])
+
+
+def test_figures_as_people_say_them() -> None:
+    assert [show.size(n) for n in (0, 999, 1500, 2.5e9)] == ["0 bytes", "999 bytes", "1.5 kB", "2.5 GB"]
+    assert (show.counted(1, "shard"), show.counted(1234, "shard")) == ("1 shard", "1,234 shards")
+    assert [show.share(*p) for p in ((0, 10), (1, 100_000), (6, 100))] == ["0", "1 (under 0.1%)", "6 (6.0%)"]
