@@ -123,18 +123,19 @@ class ExactQuantiles:
 
 
 class Moments:
-    """Mean and population variance of each dimension, block by block, without cancellation.
+    """Mean and population standard deviation of each dimension, block by block, without cancellation.
 
-    Each block is centred on its own mean in float64, and blocks are joined by Chan, Golub and LeVeque's
-    update ("Updating Formulae and a Pairwise Algorithm for Computing Sample Variances", 1979). Equal, up to
-    rounding, to openpi's `sqrt(max(0, E[x^2] - E[x]^2))`, which loses digits where the mean is large against
-    the spread.
+    Values are taken relative to the first one, blocks are centred on their own mean in float64 and joined
+    by the update of Chan, Golub and LeVeque ("Updating Formulae and a Pairwise Algorithm for Computing
+    Sample Variances", 1979). It is openpi's `sqrt(max(0, E[x^2] - E[x]^2))` without its loss of digits
+    where the mean is large against the spread.
     """
 
     def __init__(self, dim: int):
         """Start with no values of `dim` dimensions."""
         self.count = 0
-        self.mean = np.zeros(dim)
+        self._origin = np.zeros(dim)
+        self._mean = np.zeros(dim)  # relative to the origin
         self._squares = np.zeros(dim)  # sum of squared differences from the mean
 
     def add(self, values: NDArray, weights: NDArray[np.int64] | None = None) -> None:
@@ -143,23 +144,28 @@ class Moments:
         count = len(block) if weights is None else int(weights.sum())
         if count == 0:
             return
+        if self.count == 0:
+            self._origin = block[0].copy()
+        block -= self._origin
         w = np.ones(len(block)) if weights is None else weights.astype(np.float64)
         mean = w @ block / count
         block -= mean
-        # The mean itself is rounded; what that leaves over is taken out of the squares.
-        rest = w @ block
         block *= block
-        squares = w @ block - rest * rest / count
         total = self.count + count
-        shift = mean - self.mean
-        self._squares += squares + shift * shift * (self.count * (count / total))
-        self.mean += shift * (count / total)
+        shift = mean - self._mean
+        self._squares += w @ block + shift * shift * (self.count * (count / total))
+        self._mean += shift * (count / total)
         self.count = total
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """[D] the mean."""
+        return self._origin + self._mean
 
     @property
     def std(self) -> NDArray[np.float64]:
         """[D] the population's standard deviation."""
-        return np.sqrt(np.maximum(self._squares, 0.0) / max(self.count, 1))
+        return np.sqrt(self._squares / max(self.count, 1))
 
 
 def _count(
