@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def dataset_path() -> Path:
-    """The LeRobot v3.0 dataset of two simulated ALOHA arms; `dataset/README.md` says how it was recorded."""
+    """A LeRobot v3.0 dataset of two simulated ALOHA arms; `README.md` beside it says how it was recorded."""
     return _file("dataset")
 
 
