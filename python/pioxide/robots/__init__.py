@@ -1,0 +1,44 @@
+"""How each robot's observations and actions map to a model's, one file a robot. NumPy only.
+
+What a robot is:
+    RobotSpec, Camera, StatePart, Gripper, RobotInput
+
+Robots that released checkpoints know:
+    aloha, droid, libero, so101, ur5e, unitree_g1
+
+`ROBOTS` names them all, for command lines.
+"""
+
+from collections.abc import Callable
+
+from pioxide.robots.aloha import aloha
+from pioxide.robots.droid import droid
+from pioxide.robots.libero import libero
+from pioxide.robots.single_arm import so101, ur5e
+from pioxide.robots.spec import Camera, Gripper, RobotInput, RobotSpec, StatePart
+from pioxide.robots.unitree import unitree_g1
+
+ROBOTS: dict[str, Callable[[], RobotSpec]] = {
+    "aloha": aloha,
+    "aloha-sim": lambda: aloha(sim=True),
+    "droid": droid,
+    "libero": libero,
+    "so101": so101,
+    "unitree-g1": unitree_g1,
+    "ur5e": ur5e,
+}
+
+__all__ = [
+    "ROBOTS",
+    "Camera",
+    "Gripper",
+    "RobotInput",
+    "RobotSpec",
+    "StatePart",
+    "aloha",
+    "droid",
+    "libero",
+    "so101",
+    "unitree_g1",
+    "ur5e",
+]

@@ -1,0 +1,37 @@
+"""Single arms with a base and a wrist camera: UR5e and SO-101."""
+
+from pioxide.robots.spec import Camera, RobotSpec, StatePart
+from pioxide.transforms import make_mask
+
+_CAMERAS = (Camera("base_rgb", "base_0_rgb"), Camera("wrist_rgb", "left_wrist_0_rgb", required=False))
+
+
+def ur5e() -> RobotSpec:
+    """UR5e: `joints` [6] rad and `gripper` [1] in 0 (open) to 1 (closed), 20 Hz; joint actions relative."""
+    return RobotSpec(
+        name="ur5e",
+        cameras=_CAMERAS,
+        state=(StatePart("joints", 6), StatePart("gripper", 1)),
+        action_dim=7,
+        hz=20.0,
+        delta_mask=make_mask(6, -1),
+        joint_names=("shoulder_pan", "shoulder_lift", "elbow", "wrist_1", "wrist_2", "wrist_3", "gripper"),
+    )
+
+
+def so101() -> RobotSpec:
+    """SO-101 with LeRobot's observation keys: `observation.state` [6], cameras front and wrist, 30 Hz."""
+    return RobotSpec(
+        name="so101",
+        cameras=(
+            Camera("observation.images.front", "base_0_rgb"),
+            Camera("observation.images.wrist", "left_wrist_0_rgb", required=False),
+        ),
+        state=(StatePart("observation.state", 6),),
+        action_dim=6,
+        hz=30.0,
+        prompt_key="task",
+        actions_key="action",
+        delta_mask=make_mask(5, -1),
+        joint_names=("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper"),
+    )

@@ -1,0 +1,26 @@
+"""Unitree G1 with Inspire hands: two arms of seven joints, two hands of six, 30 Hz."""
+
+from pioxide.robots.spec import Camera, RobotSpec, StatePart
+from pioxide.transforms import make_mask
+
+_ARM = ("ShoulderPitch", "ShoulderRoll", "ShoulderYaw", "Elbow", "WristRoll", "WristPitch", "WristYaw")
+_HAND = ("HandPinky", "HandRing", "HandMiddle", "HandIndex", "HandThumbBend", "HandThumbRotation")
+
+
+def unitree_g1(*, delta: bool = False) -> RobotSpec:
+    """Unitree G1 with LeRobot's observation keys: `observation.state` [26], one head camera.
+
+    Args:
+        delta: Whether the arms' actions are relative to the state; the hands' stay absolute.
+    """
+    return RobotSpec(
+        name="unitree-g1",
+        cameras=(Camera("observation.images.cam_high", "base_0_rgb"),),
+        state=(StatePart("observation.state", 26),),
+        action_dim=26,
+        hz=30.0,
+        prompt_key="task",
+        actions_key="action",
+        delta_mask=make_mask(14, -12) if delta else (),
+        joint_names=tuple(f"{s}{j}" for part in (_ARM, _HAND) for s in ("Left", "Right") for j in part),
+    )
