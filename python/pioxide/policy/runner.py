@@ -1,0 +1,324 @@
+"""The control loop's side of a slow policy: inference runs beside the loop, and the loop never waits for it.
+
+Every tick the loop gives its newest observation and gets an action. When the queue is short enough and no
+inference is under way, that observation goes to the policy together with the actions still to be played and
+the delay to expect, so that the next chunk can be made to continue them (real-time chunking, arXiv
+2506.07339).
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pioxide.errors import InputError, PioxideError
+from pioxide.policy.queue import ActionQueue, Snapshot
+from pioxide.policy.safety import SafetyFilter
+
+
+class Request(NamedTuple):
+    """What the policy is asked.
+
+    Attributes:
+        observation: As the robot gave it.
+        leftover: [n, W] the actions still to be played in the model's numbers, the next one first; None for a
+            first chunk, or where chunks come without model numbers.
+        delay: Actions that will probably be consumed before the answer is there: those are fixed already.
+    """
+
+    observation: Mapping[str, Any]
+    leftover: NDArray[np.floating] | None
+    delay: int
+
+
+class Chunk(NamedTuple):
+    """Actions [H, D] in the robot's units, and [H, W] in the model's for the next request."""
+
+    actions: NDArray[np.floating]
+    model_actions: NDArray[np.floating] | None = None
+
+
+class Answer(NamedTuple):
+    """A finished inference: its chunk or its error, and what it was started with."""
+
+    chunk: Chunk | None
+    error: Exception | None
+    since: float
+
+
+Policy = Callable[[Request], Chunk]
+
+
+class Worker(Protocol):
+    """Something that runs one inference at a time beside the loop. No method waits."""
+
+    def start(self, request: Request, since: float) -> None:
+        """Starts an inference; only while not `busy`."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether an inference is under way or its answer not collected yet."""
+        ...
+
+    def collect(self) -> Answer | None:
+        """The answer, once; None while there is none."""
+        ...
+
+    def close(self) -> None:
+        """Ends the worker."""
+        ...
+
+
+class ThreadWorker:
+    """Runs a policy in a thread of its own, woken by a condition, not by polling."""
+
+    def __init__(self, policy: Policy) -> None:
+        """Starts the thread; `close` ends it."""
+        self._policy = policy
+        self._changed = threading.Condition()
+        self._request: tuple[Request, float] | None = None
+        self._answer: Answer | None = None
+        self._busy = self._closed = False
+        self._thread = threading.Thread(target=self._run, name="pioxide-policy", daemon=True)
+        self._thread.start()
+
+    def start(self, request: Request, since: float) -> None:
+        """See `Worker.start`."""
+        with self._changed:
+            if self._busy or self._closed:
+                raise PioxideError("the worker is busy or closed")
+            self._busy, self._request = True, (request, since)
+            self._changed.notify()
+
+    @property
+    def busy(self) -> bool:
+        """See `Worker.busy`."""
+        return self._busy
+
+    def collect(self) -> Answer | None:
+        """See `Worker.collect`."""
+        with self._changed:
+            answer, self._answer = self._answer, None
+            if answer is not None:
+                self._busy = False
+            return answer
+
+    def close(self) -> None:
+        """Ends the thread; an inference under way ends first, for at most ten seconds."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(10.0)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._request is not None or self._closed)
+                if self._request is None:
+                    return
+                (request, since), self._request = self._request, None
+            try:
+                answer = Answer(self._policy(request), None, since)
+            except Exception as error:  # handed to the loop, which decides
+                answer = Answer(None, error, since)
+            with self._changed:
+                self._answer = answer
+
+
+@dataclass
+class DelayEstimate:
+    """The delay to expect, in actions: a high quantile of the last measured ones.
+
+    The first measurement is left out once others are there: it holds compilation.
+
+    Attributes:
+        first_guess: What is expected before anything was measured.
+        quantile: Which quantile of the window.
+        window: How many measurements count.
+    """
+
+    first_guess: int = 0
+    quantile: float = 0.95
+    window: int = 50
+    _measured: deque[float] = field(init=False)
+    _count: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        """An empty window."""
+        self._measured = deque(maxlen=self.window)
+
+    def add(self, delay: float) -> None:
+        """Takes one measurement."""
+        self._count += 1
+        if self._count == 2:
+            self._measured.clear()
+        self._measured.append(delay)
+
+    @property
+    def value(self) -> int:
+        """Actions, rounded up."""
+        if not self._measured:
+            return self.first_guess
+        return math.ceil(float(np.quantile(self._measured, self.quantile)) - 1e-9)
+
+
+class Step(NamedTuple):
+    """One tick: the action to send [D] (None: stop), and whether the queue was dry."""
+
+    action: NDArray[np.float64] | None
+    dry: bool
+
+
+@dataclass
+class Runner:
+    """Plays a policy's chunks tick by tick, with the next chunk on its way.
+
+    Attributes:
+        worker: Where inference runs.
+        queue: The actions still to be played.
+        replan_below: A new chunk is asked for once at most this many actions are left (the chunk's length:
+            always).
+        safety: What every action passes last; None for nothing.
+        delay: The delay to expect, fed by what was measured.
+        max_errors: Failed inferences in a row before `step` raises the last one.
+        inferences: Chunks that came back.
+        errors: Inferences that failed.
+        last_error: The newest failure.
+    """
+
+    worker: Worker
+    queue: ActionQueue
+    replan_below: int
+    safety: SafetyFilter | None = None
+    delay: DelayEstimate = field(default_factory=DelayEstimate)
+    max_errors: int = 10
+    inferences: int = field(default=0, init=False)
+    errors: int = field(default=0, init=False)
+    last_error: Exception | None = field(default=None, init=False)
+    _errors_in_a_row: int = field(default=0, init=False)
+
+    def step(self, observation: Mapping[str, Any]) -> Step:
+        """One tick. Never waits.
+
+        Args:
+            observation: The newest; it must not be written to afterwards.
+
+        Returns:
+            The action. None before the first chunk is there, and where a dry queue is to stop the robot.
+
+        Raises:
+            Exception: The policy's own, after `max_errors` failures in a row.
+        """
+        self._collect()
+        if not self.worker.busy and self.queue.remaining() <= self.replan_below:
+            self._ask(observation)
+        taken = self.queue.take()
+        if taken.action is None or self.safety is None:
+            return Step(taken.action, taken.dry)
+        return Step(self.safety(taken.action), taken.dry)
+
+    def _ask(self, observation: Mapping[str, Any]) -> None:
+        now: Snapshot = self.queue.snapshot()
+        leftover = now.leftover_model
+        expected = min(self.delay.value, len(now.leftover))
+        self.worker.start(Request(observation, leftover, expected), now.consumed)
+
+    def _collect(self) -> None:
+        answer = self.worker.collect()
+        if answer is None:
+            return
+        try:
+            if answer.chunk is None:
+                raise answer.error or PioxideError("the worker answered nothing")
+            delay = self.queue.put(answer.chunk.actions, answer.since, answer.chunk.model_actions)
+        except Exception as error:
+            self.errors += 1
+            self._errors_in_a_row += 1
+            self.last_error = error
+            if self._errors_in_a_row >= self.max_errors:
+                raise
+            return
+        self.inferences += 1
+        self._errors_in_a_row = 0
+        if delay is not None:
+            self.delay.add(delay)
+
+    def reset(self) -> None:
+        """Forgets all, as between two episodes; an inference under way is dropped when it ends."""
+        self.queue.clear()
+
+    def close(self) -> None:
+        """Ends the worker."""
+        self.worker.close()
+
+    def __enter__(self) -> Runner:
+        """The runner; leaving the block closes it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """See `close`."""
+        self.close()
+
+
+class Clock(Protocol):
+    """Time, so that a test can bring its own."""
+
+    def now(self) -> float:
+        """Seconds."""
+        ...
+
+    def sleep_until(self, when: float) -> None:
+        """Returns at `when`, or at once if that has passed."""
+        ...
+
+
+class LoopReport(NamedTuple):
+    """Ticks, ticks that began late by more than a tenth of a period, and the latest one in seconds."""
+
+    ticks: int
+    missed: int
+    worst: float
+
+
+def run_loop(
+    runner: Runner,
+    observe: Callable[[], Mapping[str, Any]],
+    act: Callable[[NDArray[np.float64]], None],
+    *,
+    hz: float,
+    seconds: float,
+    clock: Clock,
+) -> LoopReport:
+    """A fixed-rate control loop: observe, step, act. Ends after `seconds`, or when the runner says stop.
+
+    A tick's time is a multiple of the period from the start, so lateness does not add up.
+
+    Raises:
+        InputError: `hz` or `seconds` is not above 0.
+    """
+    if not (hz > 0 and seconds > 0):
+        raise InputError(f"expected hz and seconds above 0, got {hz} and {seconds}")
+    start, period = clock.now(), 1 / hz
+    ticks = round(seconds * hz)
+    missed, worst, moving = 0, 0.0, False
+    for tick in range(ticks):
+        due = start + tick * period
+        clock.sleep_until(due)
+        late = clock.now() - due
+        missed += late > period / 10
+        worst = max(worst, late)
+        action, _ = runner.step(observe())
+        if action is not None:
+            moving = True
+            act(action)
+        elif moving:
+            return LoopReport(tick + 1, missed, worst)
+    return LoopReport(ticks, missed, worst)

@@ -1,0 +1,221 @@
+"""The loop never waits: no gap and no repeat under a simulated clock, nor with a real thread."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from pioxide.errors import InputError
+from pioxide.policy import (
+    ActionQueue,
+    Chunk,
+    DelayEstimate,
+    Limits,
+    OnEmpty,
+    Request,
+    Runner,
+    SafetyFilter,
+    ThreadWorker,
+    run_loop,
+)
+from pioxide.policy.runner import Answer
+
+
+class SimulatedClock:
+    def __init__(self):
+        self.time = 0.0
+
+    def now(self):
+        return self.time
+
+    def sleep_until(self, when):
+        self.time = max(self.time, when)
+
+
+class SimulatedWorker:
+    """Answers `latency()` seconds later on the simulated clock."""
+
+    def __init__(self, policy, clock, latency):
+        self.policy, self.clock, self.latency = policy, clock, latency
+        self.pending = None
+
+    def start(self, request, since):
+        assert self.pending is None
+        try:
+            answer = Answer(self.policy(request), None, since)
+        except Exception as error:
+            answer = Answer(None, error, since)
+        self.pending = (self.clock.now() + self.latency(), answer)
+
+    @property
+    def busy(self):
+        return self.pending is not None
+
+    def collect(self):
+        if self.pending is None or self.clock.now() < self.pending[0]:
+            return None
+        answer, self.pending = self.pending[1], None
+        return answer
+
+    def close(self):
+        pass
+
+
+def track(horizon=50):
+    """A policy whose action at time step n is n: a gap or a repeat shows at once."""
+
+    def policy(request: Request) -> Chunk:
+        steps = request.observation["step"] + np.arange(horizon, dtype=float)
+        return Chunk(steps[:, None], steps[:, None] / 100)
+
+    return policy
+
+
+def simulate(latency, *, seconds=60.0, on_empty=OnEmpty.HOLD, policy=None, replan_below=30, **queue):
+    clock = SimulatedClock()
+    runner = Runner(
+        SimulatedWorker(policy or track(), clock, latency), ActionQueue(on_empty, **queue), replan_below
+    )
+    played = []
+    # A robot whose measured step is the last one it was sent.
+    report = run_loop(
+        runner,
+        lambda: {"step": played[-1] + 1 if played else 0.0},
+        lambda action: played.append(float(action[0])),
+        hz=50,
+        seconds=seconds,
+        clock=clock,
+    )
+    return runner, np.array(played), report
+
+
+def test_a_minute_at_50_hz_against_80_ms_with_jitter_misses_nothing():
+    rng = np.random.default_rng(0)
+    runner, played, report = simulate(lambda: 0.08 + rng.uniform(-0.03, 0.04))
+    assert report == (3000, 0, 0.0)
+    assert (np.diff(played) == 1).all()
+    assert runner.queue.dry_ticks <= 6  # up to 0.12 s for the first chunk, and nothing lost after
+    assert len(played) == 3000 - runner.queue.dry_ticks
+    assert runner.inferences > 100
+    assert 4 <= runner.delay.value <= 7
+    assert runner.queue.late == 0
+
+
+def test_the_same_seed_plays_the_same_actions():
+    def once():
+        rng = np.random.default_rng(3)
+        return simulate(lambda: rng.uniform(0.02, 0.9), seconds=10)[1]
+
+    np.testing.assert_array_equal(once(), once())
+
+
+def test_a_chunk_slower_than_the_horizon_is_held_for_not_invented():
+    runner, played, _ = simulate(lambda: 1.5, seconds=20)
+    assert set(np.diff(played)) <= {0.0, 1.0}
+    assert runner.queue.dry_ticks > 100
+
+
+def test_a_dry_queue_can_stop_the_loop():
+    _, played, report = simulate(lambda: 1.5, seconds=20, on_empty=OnEmpty.STOP)
+    assert len(played) == 50
+    assert report.ticks < 200
+
+
+def test_a_dry_queue_can_slow_down_first():
+    _, played, _ = simulate(lambda: 0.8, seconds=10, on_empty=OnEmpty.SLOW, slow_below=30, replan_below=20)
+    # A chunk that takes over half way between two rows begins with a whole one.
+    assert set(np.round(np.diff(played), 6)) <= {0.0, 0.5, 1.0, 1.5}
+    assert (np.diff(played) == 0.5).sum() > 50
+
+
+def test_the_request_carries_what_is_left_and_the_delay_to_expect():
+    asked = []
+
+    def policy(request):
+        asked.append(request)
+        return track()(request)
+
+    simulate(lambda: 0.1, seconds=3, policy=policy)
+    assert asked[0].leftover is None
+    assert asked[0].delay == 0
+    for request in asked[3:]:
+        assert request.delay == 5
+        step = request.observation["step"]
+        np.testing.assert_allclose(request.leftover[:, 0] * 100, step + np.arange(len(request.leftover)))
+
+
+def test_late_and_outdated_chunks_are_dropped_and_counted():
+    queue = ActionQueue(OnEmpty.HOLD)
+    first = queue.snapshot()
+    assert queue.put(np.zeros((5, 2)), first.consumed) == 0
+    for _ in range(4):
+        queue.take()
+    middle = queue.snapshot()
+    queue.take()
+    assert queue.put(np.ones((3, 2)), middle.consumed) == 1
+    assert queue.put(np.ones((9, 2)), first.consumed) is None
+    assert queue.outdated == 1
+    queue.take(), queue.take()
+    assert queue.take().dry
+    assert queue.put(np.ones((2, 2)), middle.consumed) is None
+    assert queue.late == 1
+
+
+def test_a_reset_forgets_the_chunk_under_way():
+    queue = ActionQueue(OnEmpty.HOLD)
+    before = queue.snapshot()
+    queue.clear()
+    assert queue.put(np.zeros((5, 2)), before.consumed) is None
+    assert queue.take().action is None
+    assert queue.put(np.zeros((5, 2)), queue.snapshot().consumed) == 0
+
+
+def test_a_chunk_that_is_not_finite_is_never_played():
+    queue = ActionQueue(OnEmpty.HOLD)
+    bad = np.zeros((5, 2))
+    bad[3, 1] = np.nan
+    with pytest.raises(InputError, match="step 3, dimension 1"):
+        queue.put(bad, 0)
+    assert queue.take().action is None
+
+
+def test_one_slow_first_inference_does_not_raise_the_delay_for_good():
+    delay = DelayEstimate()
+    for measured in (200, 4, 4, 5, 4):
+        delay.add(measured)
+    assert delay.value == 5
+
+
+def test_failures_are_counted_and_raised_when_they_go_on():
+    def broken(request):
+        raise RuntimeError("no GPU")
+
+    clock = SimulatedClock()
+    runner = Runner(SimulatedWorker(broken, clock, lambda: 0.0), ActionQueue(OnEmpty.HOLD), 10, max_errors=3)
+    for _ in range(3):
+        assert runner.step({}).action is None
+    with pytest.raises(RuntimeError, match="no GPU"):
+        runner.step({})
+    assert runner.errors == 3
+
+
+def test_a_real_thread_plays_every_action_in_order_and_the_loop_never_waits():
+    go = threading.Semaphore(0)
+
+    def policy(request):
+        assert go.acquire(timeout=60)
+        return track(8)(request)
+
+    safety = SafetyFilter(Limits(velocity=60.0), dim=1, hz=50)
+    with Runner(ThreadWorker(policy), ActionQueue(OnEmpty.HOLD), 4, safety) as runner:
+        played = []
+        while len(played) < 40:
+            action, dry = runner.step({"step": played[-1] + 1 if played else 0.0})
+            if dry and runner.worker.busy:
+                go.release()  # only now may the policy answer: until here the loop went on without it
+                while runner.worker.busy and runner.worker._answer is None:
+                    threading.Event().wait(0.001)
+            if action is not None and not dry:
+                played.append(float(action[0]))
+        assert played == list(range(40))
+        go.release()
