@@ -39,6 +39,60 @@ mod tests {
         assert_eq!(fast(" _Pick\nup_ \n"), " pick\nup ");
     }
 
+    #[derive(serde::Deserialize)]
+    struct Golden {
+        characters: Characters,
+        sigmas: Vec<(String, String)>,
+    }
+
+    /// What Python says of every code point, recorded by `tools/record_text_golden.py`.
+    #[derive(serde::Deserialize)]
+    struct Characters {
+        lower: std::collections::BTreeMap<String, String>,
+        space: Vec<u32>,
+    }
+
+    fn golden() -> Golden {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/text.json");
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_code_point_is_lower_cased_as_python_does() {
+        // Letters of Unicode 15 to 17, which the recording Python's Unicode 14 had not got yet.
+        let newer = [0x1c89, 0xa7cb, 0xa7cc, 0xa7ce, 0xa7d2, 0xa7d4, 0xa7da, 0xa7dc];
+        let is_newer = |c: u32| {
+            newer.contains(&c) || (0x10d50..=0x10d65).contains(&c) || (0x16ea0..=0x16eb8).contains(&c)
+        };
+        let golden = golden().characters;
+        assert!(golden.lower.len() > 1000);
+        for c in '\0'..=char::MAX {
+            let lower = c.to_string().to_lowercase();
+            match golden.lower.get(&format!("{:x}", u32::from(c))) {
+                // A sigma alone is not final.
+                Some(wanted) => assert_eq!(&lower, wanted, "{c:?}"),
+                None => assert!(lower == c.to_string() || is_newer(u32::from(c)), "{c:?} {lower:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn every_code_point_is_stripped_as_python_does() {
+        let golden = golden().characters;
+        for c in '\0'..=char::MAX {
+            assert_eq!(is_space(c), golden.space.contains(&u32::from(c)), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn sigmas_are_lower_cased_as_python_does() {
+        let sigmas = golden().sigmas;
+        assert!(sigmas.len() > 200);
+        for (word, lower) in sigmas {
+            assert_eq!(word.to_lowercase(), lower, "{word:?}");
+        }
+    }
+
     #[test]
     fn a_sigma_that_ends_a_word_is_final() {
         assert_eq!(fast("ΟΔΟΣ ΣΑΣ Σ"), "οδος σας σ");
