@@ -341,3 +341,10 @@ def test_the_undamaged_dataset_reads(root):
     """The tests above change one thing each of this dataset."""
     assert [len(e) for e in LeRobotDataset.open(root).scan(KEYS)] == [e.length for e in episodes()]
     assert np.isfinite(LeRobotDataset.open(root).read(0, KEYS).columns["action"]).all()
+
+
+def test_a_fingerprint_of_a_dataset_that_has_gone(root):
+    dataset = LeRobotDataset.open(root)
+    (root / "meta/info.json").unlink()
+    with pytest.raises(DatasetError, match=r"meta/info\.json: can't be read any more"):
+        dataset.fingerprint()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pioxide.data.episode import Episode, EpisodeInfo, Feature
-from pioxide.data.faults import fault
+from pioxide.data.faults import fault, one_line
 from pioxide.data.meta import load_meta
 from pioxide.data.rows import build_episode, episode_batches
 from pioxide.errors import DatasetError, InputError
@@ -139,10 +139,16 @@ class LeRobotDataset:
         It covers the metadata files whole, and of each data file its name, size and Parquet footer;
         modification times and other files (video, statistics) don't count. A data file that is missing is
         recorded as missing.
+
+        Raises:
+            DatasetError: a metadata file has gone since the dataset was opened.
         """
         digest = hashlib.sha256()
         for file in sorted(self.meta_files):
-            content = hashlib.sha256((self.path / file).read_bytes()).hexdigest()
+            try:
+                content = hashlib.sha256((self.path / file).read_bytes()).hexdigest()
+            except OSError as error:
+                raise fault(f"can't be read any more ({one_line(error)})", file=file) from error
             digest.update(f"meta\0{file}\0{content}\n".encode())
         for file in sorted(self.files()):
             digest.update(f"data\0{file}\0{_size_and_tail(self.path / file)}\n".encode())

@@ -71,7 +71,7 @@ class ExactQuantiles:
         if values.ndim != 2 or values.shape[1] != self.dim or values.dtype != self.dtype:
             raise InputError(f"expected [M, {self.dim}] {self.dtype}, got {values.shape} {values.dtype}")
         keys = _sortable(np.ascontiguousarray(values.T), self._key_type)
-        digits = (keys >> np.array(self._shift, self._key_type)) & np.array(DIGITS - 1, self._key_type)
+        digits = (keys >> np.array(self._shift, self._key_type)).astype(np.uint16)
         for d in range(self.dim):
             if self._pass == 0:
                 _count(self._counts[0, d], digits[d], weights)
@@ -140,20 +140,19 @@ class Moments:
 
     def add(self, values: NDArray, weights: NDArray[np.int64] | None = None) -> None:
         """Join a block `values` [M, D], each row counting `weights` [M] times (once if None)."""
-        block = values.astype(np.float64)
-        count = len(block) if weights is None else int(weights.sum())
+        block = np.array(values.T, np.float64, order="C")  # [D, M]: sums run along memory
+        count = len(values) if weights is None else int(weights.sum())
         if count == 0:
             return
         if self.count == 0:
-            self._origin = block[0].copy()
-        block -= self._origin
-        w = np.ones(len(block)) if weights is None else weights.astype(np.float64)
-        mean = w @ block / count
-        block -= mean
+            self._origin = block[:, 0].copy()
+        block -= self._origin[:, None]
+        mean = _sum(block, weights) / count
+        block -= mean[:, None]
         block *= block
         total = self.count + count
         shift = mean - self._mean
-        self._squares += w @ block + shift * shift * (self.count * (count / total))
+        self._squares += _sum(block, weights) + shift * shift * (self.count * (count / total))
         self._mean += shift * (count / total)
         self.count = total
 
@@ -168,6 +167,11 @@ class Moments:
         return np.sqrt(self._squares / max(self.count, 1))
 
 
+def _sum(block: NDArray[np.float64], weights: NDArray[np.int64] | None) -> NDArray[np.float64]:
+    """Of each row of [D, M], weighted."""
+    return block.sum(axis=1) if weights is None else block @ weights.astype(np.float64)
+
+
 def _count(
     table: NDArray[np.int64], digits: NDArray[np.unsignedinteger], weights: NDArray[np.int64] | None
 ) -> None:
@@ -180,9 +184,12 @@ def _count(
 
 def _sortable(values: NDArray, key_type: np.dtype) -> NDArray[np.unsignedinteger]:
     """Unsigned integers in the order of the floats: all bits of negative ones flipped, of others the sign."""
-    bits = values.view(key_type)
-    sign = np.array(1 << (key_type.itemsize * 8 - 1), key_type)
-    return np.where(bits & sign, ~bits, bits | sign)
+    bits = key_type.itemsize * 8 - 1
+    # Shifting the sign down as a signed number fills every bit with it.
+    flips = (values.view(f"i{key_type.itemsize}") >> bits).view(key_type)
+    flips |= np.array(1 << bits, key_type)
+    flips ^= values.view(key_type)
+    return flips
 
 
 def _from_sortable(keys: NDArray[np.unsignedinteger], dtype: np.dtype) -> NDArray:

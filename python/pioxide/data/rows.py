@@ -48,7 +48,8 @@ def episode_batches(
     names = list(dict.fromkeys([*columns, *INDEX_COLUMNS]))
     try:
         with pq.ParquetFile(root / file, buffer_size=BUFFER_BYTES, pre_buffer=False) as parquet:
-            missing = [name for name in names if name not in parquet.schema_arrow.names]
+            present = parquet.schema_arrow.names
+            missing = [name for name in names if name not in present]
             if missing:
                 raise fault(f'has no column "{missing[0]}"', file=file)
             groups = _row_groups(parquet, wanted)

@@ -79,7 +79,8 @@ def compute_stats(
             pair = _floats(episode.stack(state_keys)), _floats(episode.stack(action_keys))
             size += pair[0].nbytes + pair[1].nbytes
             if first and cache is not None:
-                cache = None if size > cache_bytes else [*cache, pair]
+                cache.append(pair)
+                cache = None if size > cache_bytes else cache
             yield pair
         first = False
 
@@ -188,8 +189,12 @@ class _ActionCounter:
             chunks = windows(actions[:, relative], self.horizon)
             step = max(1, BLOCK_NUMBERS // (self.horizon * relative.size))
             for start in range(0, len(actions), step):
-                block = chunks[start : start + step] - states[start : start + step, None, relative]
-                self.relative.add(block.reshape(-1, relative.size))
+                # Made with dimensions outermost in memory, as the counters take them.
+                part = slice(start, start + step)
+                block = np.subtract(
+                    chunks[part].transpose(2, 0, 1), states[part, relative].T[:, :, None], order="C"
+                )
+                self.relative.add(block.reshape(relative.size, -1).T)
 
     def _relative_dims(self, state_dim: int, action_dim: int) -> NDArray[np.bool_]:
         if len(self.mask) > min(action_dim, state_dim):
