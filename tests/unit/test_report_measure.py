@@ -58,6 +58,22 @@ def test_worst_chunks_come_from_different_episodes_worst_first():
     assert np.abs(chunks[0].decoded - chunks[0].original)[:, top].max() == chunks[0].error
 
 
+def test_few_episodes_give_more_chunks_each_but_none_that_overlap():
+    horizon = 8
+    rng = np.random.default_rng(3)
+    original = rng.normal(size=(100, horizon, 2))
+    decoded = original + rng.normal(scale=0.1, size=original.shape)
+    meter = ErrorMeter(horizon, 2, worst=4)
+    for start in range(0, 100, 30):  # an episode may come in several blocks
+        part = slice(start, start + 30)
+        meter.add(7, np.arange(100)[part], original[part], decoded[part])
+    chunks = meter.result(100, np.ones(2)).worst_chunks
+    assert len(chunks) == 4
+    assert chunks[0].error == np.abs(decoded - original).max()
+    frames = sorted(c.frame for c in chunks)
+    assert min(np.diff(frames)) >= horizon
+
+
 def test_perfect_decoding_is_zero_everywhere():
     meter = ErrorMeter(2, 2, worst=1)
     chunks = np.ones((3, 2, 2))

@@ -6,6 +6,8 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
+
 from pioxide import __version__
 from pioxide.report.density import action_density
 from pioxide.report.episodes import tokens_by_episode
@@ -122,10 +124,14 @@ def _tokens(report: Report) -> str:
         )
         figures.append(_figure("Prompt lengths", note, prompt_lengths(prompts.lengths, prompts.max_len)))
     if tokens is not None and len(tokens.per_chunk):
-        note = "An episode apart from the others was recorded differently, or something went wrong in it."
-        figures.append(_figure("By episode", note, tokens_by_episode(tokens.episode, tokens.per_chunk)))
-        note = "Tokens that never occur cost only their place; a vocabulary mostly unused could be smaller."
-        figures.append(_figure("Use of the vocabulary", note, token_use(tokens.use)))
+        if len(np.unique(tokens.episode)) > 1:
+            note = "An episode apart from the others was recorded differently, or something went wrong in it."
+            figures.append(_figure("By episode", note, tokens_by_episode(tokens.episode, tokens.per_chunk)))
+        if tokens.use.any():  # counting them takes the dataset
+            note = (
+                "Tokens that never occur cost only their place; a vocabulary mostly unused could be smaller."
+            )
+            figures.append(_figure("Use of the vocabulary", note, token_use(tokens.use)))
     return _section("Tokens" if tokens is not None else "Prompts", intro, figures) if figures else ""
 
 
@@ -194,31 +200,29 @@ def _worst(report: Report) -> str:
         )
         for i, chunk in enumerate(errors.worst_chunks)
     ]
-    intro = "The largest errors, each from another episode, at the joints that suffered most."
+    intro = "The largest errors, one an episode where there are as many, at the joints that suffered most."
     return _section("The worst chunks", intro, figures, three=True)
 
 
 def _ranges(report: Report) -> str:
     explain = "Bar: the middle 98 % of the values. Thin line: the extremes. Dot: the mean."
     figures: list[str] = []
-    tables: list[tuple[str, tuple[list[str], list[list[str]]]]] = []
+    after = ""
+    if report.actions is not None:
+        figures.append(_figure("Actions against their quantiles", explain, ranges("actions", report.actions)))
+    if report.state is not None:
+        figures.append(_figure("State against its quantiles", explain, ranges("state", report.state)))
+        after = _details("State in numbers", *_range_rows(report.state))
     if report.density is not None:
         note = "What the network has to produce. Between the dashed lines lie 98 % of a joint's values."
         figures.append(
             _figure("Normalised actions", note, action_density(report.source.joints, report.density))
         )
     if report.actions is not None:
-        figures.append(_figure("Actions against their quantiles", explain, ranges("actions", report.actions)))
-        tables.append(("Actions in numbers", _range_rows(report.actions)))
-    if report.state is not None:
-        figures.append(_figure("State against its quantiles", explain, ranges("state", report.state)))
-        tables.append(("State in numbers", _range_rows(report.state)))
-    if not figures:
-        return ""
-    after = "".join(_details(title, *rows) for title, rows in tables)
-    return _section(
-        "Statistics", "Each joint over the whole dataset, and what normalisation makes of it.", figures, after
-    )
+        table = _table(*_range_rows(report.actions))
+        figures.append(f'<figure class="small"><h3>Actions in numbers</h3>{table}</figure>')
+    intro = "Each joint over the whole dataset, and what normalisation makes of it."
+    return _section("Statistics", intro, figures, after) if figures else ""
 
 
 def _range_rows(joints: JointRanges) -> tuple[list[str], list[list[str]]]:
@@ -273,10 +277,13 @@ def _figure(title: str, caption: str, picture: Picture, small: bool = False) -> 
 
 
 def _details(summary: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return f"<details><summary>{escape(summary)}</summary>{_table(head, rows)}</details>"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     titles = "".join(f"<th>{escape(x)}</th>" for x in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(x)}</td>" for x in row) + "</tr>" for row in rows)
-    table = f'<div class="scroll"><table><tr>{titles}</tr>{body}</table></div>'
-    return f"<details><summary>{escape(summary)}</summary>{table}</details>"
+    return f'<div class="scroll"><table><tr>{titles}</tr>{body}</table></div>'
 
 
 def _count(count: int, noun: str) -> str:

@@ -1,7 +1,5 @@
 """Accumulators: one pass over the chunks gives statistics, errors and the worst chunks, in bounded memory."""
 
-import heapq
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +20,10 @@ class ErrorMeter:
         self._histogram = np.zeros((dim, _ERROR_BINS), np.int64)
         self._chunks = 0
         self._keep = worst
-        self._worst: list[tuple[float, int, WorstChunk]] = []  # a heap, smallest error first
+        self._best: dict[
+            int, WorstChunk
+        ] = {}  # an episode's worst chunk, of the episodes with the largest errors
+        self._more: list[WorstChunk] = []  # others, which count where there are few episodes
 
     def add(self, episode: int, frames: Ints, original: Floats, decoded: Floats) -> None:
         """Adds chunks [N, H, D] of one episode that begin at `frames` [N]."""
@@ -36,24 +37,20 @@ class ErrorMeter:
         for joint in range(errors.shape[2]):
             self._histogram[joint] += np.bincount(bins[:, :, joint].ravel(), minlength=_ERROR_BINS)
         self._chunks += len(original)
-        # One chunk an episode: neighbouring windows hold nearly the same actions.
-        index = int(np.argmax(errors.max(axis=(1, 2))))
-        chunk = WorstChunk(
-            episode,
-            int(frames[index]),
-            float(errors[index].max()),
-            original[index].copy(),
-            decoded[index].copy(),
-        )
-        heapq.heappush(self._worst, (chunk.error, -episode, chunk))
-        if len(self._worst) > self._keep:
-            heapq.heappop(self._worst)
+        # Neighbouring windows hold nearly the same actions: only chunks that don't overlap are of interest.
+        largest = errors.max(axis=(1, 2))
+        for _ in range(self._keep if len(self._best) < self._keep else 1):
+            index = int(np.argmax(largest))
+            if largest[index] < 0:
+                break
+            arrays = original[index].copy(), decoded[index].copy()
+            self._remember(WorstChunk(episode, int(frames[index]), float(largest[index]), *arrays))
+            largest[np.abs(frames - frames[index]) < original.shape[1]] = -1
 
     def result(self, total: int, unit: Floats) -> Reconstruction:
         """What was seen so far; `total` chunks exist, `unit` [D] leads to the robot's units."""
         chunks = max(1, self._chunks)
         by_step = self._squares / chunks
-        ranked = sorted(self._worst, key=lambda entry: entry[:2], reverse=True)
         return Reconstruction(
             measured=self._chunks,
             total=total,
@@ -62,8 +59,30 @@ class ErrorMeter:
             worst=self._largest,
             rms_by_step=np.sqrt(by_step),
             unit=unit,
-            worst_chunks=tuple(chunk for _, _, chunk in ranked),
+            worst_chunks=self._ranked(),
         )
+
+    def _remember(self, chunk: WorstChunk) -> None:
+        known = self._best.get(chunk.episode)
+        if known is None or chunk.error > known.error:
+            self._best[chunk.episode], chunk = chunk, known
+        if chunk is not None:
+            self._more = sorted([*self._more, chunk], key=_rank)[: self._keep]
+        if len(self._best) > self._keep:
+            del self._best[max(self._best.values(), key=_rank).episode]
+
+    def _ranked(self) -> tuple[WorstChunk, ...]:
+        """Worst first: one an episode, and only where that gives too few, more that don't overlap."""
+        chosen = sorted(self._best.values(), key=_rank)
+        for chunk in self._more:
+            near = [c for c in chosen if c.episode == chunk.episode]
+            if len(chosen) < self._keep and all(abs(c.frame - chunk.frame) >= len(c.original) for c in near):
+                chosen.append(chunk)
+        return tuple(sorted(chosen, key=_rank))
+
+
+def _rank(chunk: WorstChunk) -> tuple[float, int, int]:
+    return -chunk.error, chunk.episode, chunk.frame
 
 
 def _quantile(histogram: NDArray[np.int64], share: float) -> Floats:
