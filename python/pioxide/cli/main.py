@@ -17,8 +17,10 @@ from pioxide.errors import PioxideError
 
 # Command -> the module under pioxide.cli and its class. Their order is the order of the help.
 COMMANDS = {
+    "demo": ("demo", "Demo"),
     "fit": ("fit", "Fit"),
     "tokenize": ("tokenize", "Tokenize"),
+    "inspect": ("inspect", "Inspect"),
     "fetch": ("fetch", "Fetch"),
 }
 

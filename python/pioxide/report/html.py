@@ -1,6 +1,5 @@
 """The page: one self-contained HTML file with every picture inlined, no script, nothing fetched."""
 
-import os
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pioxide import __version__
+from pioxide.files import atomic_file
 from pioxide.report.density import action_density
 from pioxide.report.episodes import tokens_by_episode
 from pioxide.report.error_map import error_map
@@ -24,13 +24,14 @@ MODELS = {"pi0": "π0", "pi05": "π0.5", "pi0-fast": "π0-FAST", "fit": "FAST to
 
 
 def write_page(report: Report, path: Path) -> None:
-    """Writes the page, complete or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(page(report), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Writes the page, complete or not at all.
+
+    Raises:
+        OutputError: the file can't be written.
+    """
+    html = page(report).encode()
+    with atomic_file(path) as file:
+        file.write(html)
 
 
 def page(report: Report) -> str:
@@ -220,7 +221,7 @@ def _ranges(report: Report) -> str:
         )
     if report.actions is not None:
         table = _table(*_range_rows(report.actions))
-        figures.append(f'<figure class="small"><h3>Actions in numbers</h3>{table}</figure>')
+        figures.append(f'<figure class="small table"><h3>Actions in numbers</h3>{table}</figure>')
     intro = "Each joint over the whole dataset, and what normalisation makes of it."
     return _section("Statistics", intro, figures, after) if figures else ""
 

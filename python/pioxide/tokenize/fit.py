@@ -83,7 +83,7 @@ class FitResult:
     Attributes:
         directory: of the tokenizer and the statistics.
         settings: `FitSettings` as JSON.
-        dataset: name, fingerprint and joints.
+        dataset: name, path (where it was), fingerprint and joints.
         versions: of the format and pioxide.
         held_out: episodes it was judged on; empty if there were too few and it was judged on what it was
             fitted on.
@@ -167,6 +167,7 @@ def fit(
         "settings": as_json(settings),
         "dataset": {
             "name": opened.path.resolve().name,
+            "path": str(opened.path.resolve()),
             "fingerprint": opened.fingerprint(),
             "state_names": opened.names(settings.space.state_keys),
             "action_names": opened.names(settings.space.action_keys),

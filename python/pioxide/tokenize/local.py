@@ -282,6 +282,7 @@ def _new_manifest(inputs: JobInputs, settings: JobSettings, dataset: LeRobotData
         inputs=digests,
         dataset={
             "name": dataset.path.resolve().name,
+            "path": str(dataset.path.resolve()),
             "fingerprint": dataset.fingerprint(),
             "version": dataset.version,
             "robot_type": dataset.robot_type,

@@ -77,8 +77,8 @@ class Manifest:
     Attributes:
         settings: `JobSettings` as JSON.
         inputs: SHA-256 of the text model, the norm statistics and the FAST tokenizer.
-        dataset: name, fingerprint, version, robot type, frames a second, names of the state's and actions'
-            dimensions, instructions by task index.
+        dataset: name, path (where it was), fingerprint, version, robot type, frames a second, names of the
+            state's and actions' dimensions, instructions by task index.
         versions: of the format, pioxide and pyarrow.
         plan: shards, episodes and frames to make.
         shards: what was made, in order; empty until the job is complete.

@@ -1,0 +1,50 @@
+"""`pioxide inspect`: what the output of `tokenize` or `fit` is worth, in the terminal and as a page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from pioxide.cli.options import left_open
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Look at tokens or a fitted tokenizer: tables here, pictures in one HTML page that works offline."""
+
+    directory: tyro.conf.Positional[Path]
+    """Output of `pioxide tokenize` or `pioxide fit`."""
+
+    dataset: Annotated[Path | None, left_open("PATH")] = None
+    """The dataset it was made from, where it has moved since."""
+
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="PATH", help_behavior_hint="")] = (
+        None
+    )
+    """Where to write the page; report.html in the directory by default."""
+
+    max_chunks: int = 20_000
+    """Chunks to decode and compare; from a larger dataset every n-th frame is taken."""
+
+    worst: int = 6
+    """How many of the worst chunks to draw."""
+
+    def __call__(self) -> int:
+        """Measure, print, write the page."""
+        from rich.console import Console
+
+        from pioxide.cli import main
+        from pioxide.report import print_report, write_page
+        from pioxide.report.collect import inspect_directory
+
+        report = inspect_directory(
+            self.directory, dataset=self.dataset, max_chunks=self.max_chunks, worst=self.worst
+        )
+        page = self.output or self.directory / "report.html"
+        write_page(report, page)
+        print_report(report, Console())
+        print(f"page: {page}")
+        return main.OK

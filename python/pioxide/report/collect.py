@@ -1,0 +1,406 @@
+"""Reads the output of `pioxide tokenize` or `pioxide fit`, and the dataset behind it, into a `Report`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pioxide.codec import FastCodec
+from pioxide.data import Episode, LeRobotDataset
+from pioxide.errors import DatasetError, FormatError, InputError
+from pioxide.report.facts import Prompts, Report, Source, Tokens
+from pioxide.report.measure import DensityMeter, ErrorMeter, RangeMeter
+from pioxide.tokenize import FitResult, TokenDataset
+from pioxide.tokenize.frames import Framer
+from pioxide.tokenize.plan import select_episodes
+from pioxide.tokenize.settings import ActionSpace
+from pioxide.transforms import Stats, load_norm_stats
+
+_SUFFIX_END = 2  # "|" and the end of sequence
+
+
+def inspect_directory(
+    directory: str | os.PathLike[str],
+    *,
+    dataset: str | os.PathLike[str] | None = None,
+    max_chunks: int = 20_000,
+    worst: int = 6,
+) -> Report:
+    """Measures what a directory of tokens, or a fitted tokenizer, is worth.
+
+    Args:
+        directory: output of `pioxide tokenize` or `pioxide fit`.
+        dataset: the dataset it was made from, where it is no longer at the place that was noted down.
+        max_chunks: chunks to decode and compare; from a larger dataset every n-th frame is taken.
+        worst: how many of the worst chunks to keep.
+
+    Raises:
+        FormatError: the directory is neither, or is damaged.
+        InputError: `dataset` is another dataset.
+        DatasetError: the dataset can't be read.
+    """
+    root = Path(directory)
+    if (root / "manifest.json").is_file():
+        return _Tokens(root, dataset, max_chunks, worst).report()
+    if (root / "fit.json").is_file():
+        return _Fit(root, dataset, max_chunks, worst).report()
+    raise FormatError(f"{root} holds neither tokens (manifest.json) nor a fitted tokenizer (fit.json)")
+
+
+@dataclass
+class _Meters:
+    """Everything that is summed up over the dataset's chunks."""
+
+    errors: ErrorMeter
+    actions: RangeMeter
+    state: RangeMeter
+    density: DensityMeter
+    use: NDArray[np.int64]
+    lengths: list[NDArray[np.int64]]
+    episodes: list[NDArray[np.int64]]
+    clipped_chunks: int = 0
+    clipped: int = 0
+
+    @classmethod
+    def make(cls, space: ActionSpace, stats: dict[str, Stats], worst: int, vocab_size: int) -> _Meters:
+        dim = stats["actions"].dim
+        return cls(
+            ErrorMeter(space.horizon, dim, worst),
+            RangeMeter(*_quantiles(stats["actions"])),
+            RangeMeter(*_quantiles(stats["state"])),
+            DensityMeter(dim),
+            np.zeros(vocab_size, np.int64),
+            [],
+            [],
+        )
+
+    def ranges(self, episode: Episode, framer: Framer) -> None:
+        """Adds an episode's states and, unless they are relative, its actions, frame by frame."""
+        self.state.add(episode.stack(framer.space.state_keys))
+        if not framer.space.mask:
+            self.actions.add(episode.stack(framer.space.action_keys))
+
+    def chunks(self, framer: Framer, chunks: NDArray[np.float64]) -> None:
+        """Adds normalised chunks [n, H, D]."""
+        self.density.add(chunks)
+        if framer.space.mask:
+            self.actions.add(framer.actions.invert(chunks))
+
+
+class _Tokens:
+    """A directory of `pioxide tokenize`."""
+
+    def __init__(self, root: Path, dataset: Any, max_chunks: int, worst: int) -> None:
+        self.tokens = TokenDataset.open(root)
+        self.manifest = self.tokens.manifest
+        self.space = self.tokens.space
+        self.stats = self.tokens.norm_stats
+        self.framer = Framer.make(self.space, self.stats, self.manifest.settings["normalization"])
+        self.dataset, self.missing = _find(dataset, self.manifest.dataset)
+        self.codec = FastCodec.load(self.tokens.fast_directory) if self.tokens.fast_directory else None
+        self.meters = _Meters.make(self.space, self.stats, worst, self.codec.vocab_size if self.codec else 0)
+        self.step = max(1, -(-len(self.tokens) // max_chunks))
+        self.differing = self.compared = 0
+        self.text_before_actions: int | None = None  # ids of "Action: "
+
+    def report(self) -> Report:
+        lengths = self._pass()
+        names = tuple(self.manifest.dataset["action_names"])
+        meters, stats = self.meters, self.stats
+        seen = self.dataset is not None
+        tokens = None
+        if self.codec is not None and meters.lengths:
+            tokens = Tokens(
+                np.concatenate(meters.lengths),
+                np.concatenate(meters.episodes),
+                meters.use,
+                meters.clipped_chunks,
+                meters.clipped,
+            )
+        return Report(
+            source=self._source(names),
+            actions=meters.actions.result(names, stats["actions"].mean, stats["actions"].std)
+            if seen
+            else None,
+            state=self._state() if seen else None,
+            tokens=tokens,
+            reconstruction=meters.errors.result(len(self.tokens), _unit(self.framer))
+            if self.compared
+            else None,
+            prompts=Prompts(lengths, self.tokens.max_len),
+            density=meters.density.result() if seen or self.codec is None else None,
+            skipped=tuple((s.episode, s.reason) for s in self.manifest.skipped),
+            differing=self.differing,
+            missing=self.missing,
+        )
+
+    def _pass(self) -> NDArray[np.int64]:
+        """One pass over shards and dataset side by side; returns prompt lengths [N]."""
+        lengths = []
+        originals = self._originals()
+        for index, rows in self._by_episode():
+            lengths.append(rows["length"].astype(np.int64))
+            episode = originals(index)
+            if episode is not None:
+                self.meters.ranges(episode, self.framer)
+            if self.codec is None:
+                self.meters.density.add(rows["actions"][:: self.step])
+                if episode is not None and self.space.mask:
+                    self.meters.actions.add(self.framer.actions.invert(rows["actions"][:: self.step]))
+            else:
+                self._fast(rows, episode)
+        return np.concatenate(lengths) if lengths else np.zeros(0, np.int64)
+
+    def _fast(self, rows: dict[str, NDArray[Any]], episode: Episode | None) -> None:
+        meters, codec = self.meters, self.codec
+        assert codec is not None
+        if episode is not None:
+            self._compare(rows, episode, codec)
+        # What the prompt holds besides FAST ids is the same in every row.
+        around = (3 if self.text_before_actions is None else self.text_before_actions) + _SUFFIX_END
+        meters.lengths.append(rows["length"].astype(np.int64) - rows["prefix_length"] - around)
+        meters.episodes.append(rows["episode"].astype(np.int64))
+        meters.clipped_chunks += int(np.count_nonzero(rows["clipped"]))
+        meters.clipped += int(rows["clipped"].sum())
+
+    def _compare(self, rows: dict[str, NDArray[Any]], episode: Episode, codec: FastCodec) -> None:
+        """Encodes sampled frames again, checks that the shard holds these ids, decodes them."""
+        for block in self.framer.blocks(episode, len(rows["frame"])):
+            first = int(block.frame_index[0])
+            picked = np.arange(-first % self.step, len(block), self.step)
+            if not len(picked):
+                continue
+            chunks = np.ascontiguousarray(block.chunks[picked])
+            batch = codec.encode_batch(chunks, on_overflow=self.manifest.settings["on_overflow"])
+            decoded, _ = codec.decode_batch(batch, horizon=self.space.horizon, dim=chunks.shape[2])
+            self.meters.errors.add(episode.index, block.frame_index[picked], chunks, decoded)
+            self.meters.chunks(self.framer, chunks)
+            self.meters.use += np.bincount(batch.ids, minlength=len(self.meters.use))
+            self.compared += len(picked)
+            for i, ids in zip((first + picked).tolist(), batch, strict=True):
+                self.differing += not self._holds(rows, i, ids)
+
+    def _holds(self, rows: dict[str, NDArray[Any]], i: int, ids: NDArray[np.int32]) -> bool:
+        """Whether row i's suffix holds these FAST ids: a row stores a constant minus the id."""
+        prefix, length = int(rows["prefix_length"][i]), int(rows["length"][i])
+        if self.text_before_actions is None:
+            self.text_before_actions = length - prefix - len(ids) - _SUFFIX_END
+        start = prefix + self.text_before_actions
+        held = rows["tokens"][i, start : min(start + len(ids), self.tokens.max_len)].astype(np.int64)
+        complete = length == start + len(ids) + _SUFFIX_END
+        return complete and len(np.unique(held + ids[: len(held)])) <= 1
+
+    def _by_episode(self) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+        """Rows of the shards, an episode at a time."""
+        waiting: list[dict[str, NDArray[Any]]] = []
+        for batch in self.tokens.batches(4096):
+            borders = np.flatnonzero(np.diff(batch["episode"])) + 1
+            for start, stop in zip([0, *borders], [*borders, len(batch["episode"])], strict=True):
+                part = {name: values[start:stop] for name, values in batch.items()}
+                if waiting and waiting[0]["episode"][0] != part["episode"][0]:
+                    yield _joined(waiting)
+                    waiting = []
+                waiting.append(part)
+        if waiting:
+            yield _joined(waiting)
+
+    def _originals(self):
+        """A function from episode index to the original episode, or to None without a dataset."""
+        dataset = self.dataset
+        if dataset is None:
+            return lambda _: None
+        bad = {s.episode for s in self.manifest.skipped}
+        chosen = select_episodes(self.manifest.settings["episodes"], [e.index for e in dataset.episodes])
+        wanted = [index for index in chosen if index not in bad]
+        # Files are read once, in the order they lie on disk; an episode that comes early waits for its turn.
+        scan = dataset.scan(self.space.columns, wanted, on_bad=lambda *_: None)
+        early: dict[int, Episode] = {}
+
+        def get(index: int) -> Episode | None:
+            while index not in early:
+                episode = next(scan, None)
+                if episode is None:
+                    raise DatasetError(f"episode {index} of {dataset.path} can't be read any more")
+                if episode.index == index:
+                    return episode
+                if episode.index > index:
+                    early[episode.index] = episode
+            return early.pop(index)
+
+        return get
+
+    def _state(self):
+        names = tuple(self.manifest.dataset["state_names"])
+        return self.meters.state.result(names, self.stats["state"].mean, self.stats["state"].std)
+
+    def _source(self, names: tuple[str, ...]) -> Source:
+        settings, about, totals = self.manifest.settings, self.manifest.dataset, self.manifest.totals
+        shown = {
+            "state": ", ".join(self.space.state_keys),
+            "actions": ", ".join(self.space.action_keys) + _delta(self.space),
+            "normalisation": settings["normalization"],
+            "prompt length": str(settings["max_len"]),
+            "what overflows": settings["on_overflow"] if self.codec else "",
+            "episodes": settings["episodes"] or "all",
+            "limit": f"{settings['limit']:,} frames" if settings["limit"] else "",
+            "FAST tokenizer": _describe(self.codec) if self.codec else "",
+            "shards": f"{len(self.manifest.shards)}, {totals['bytes'] / 1e6:.1f} MB",
+            "dataset fingerprint": about["fingerprint"],
+            "versions": ", ".join(f"{k} {v}" for k, v in self.manifest.versions.items()),
+        }
+        return Source(
+            name=about["name"],
+            model=self.tokens.model,
+            dataset=str(self.dataset.path) if self.dataset else about["name"],
+            robot=about["robot_type"],
+            fps=about["fps"],
+            horizon=self.space.horizon,
+            dim=len(names),
+            joints=names,
+            episodes=totals["episodes"],
+            frames=len(self.tokens),
+            settings=shown,
+        )
+
+
+class _Fit:
+    """A directory of `pioxide fit`, judged on the episodes that were held out."""
+
+    def __init__(self, root: Path, dataset: Any, max_chunks: int, worst: int) -> None:
+        self.fitted = FitResult.load(root)
+        self.root = root
+        self.max_chunks, self.worst = max_chunks, worst
+        found, missing = _find(dataset, self.fitted.dataset)
+        if found is None:
+            raise InputError(f"{missing} A fitted tokenizer can't be judged without it.")
+        self.dataset = found
+
+    def report(self) -> Report:
+        fitted, space = self.fitted, self.fitted.space
+        stats = load_norm_stats(self.root)
+        framer = Framer.make(space, stats, fitted.settings["normalization"])
+        codec = FastCodec.load(self.root)
+        meters = _Meters.make(space, stats, self.worst, codec.vocab_size)
+        bad = {s["episode"] for s in fitted.skipped}
+        used = select_episodes(fitted.settings["episodes"], [e.index for e in self.dataset.episodes])
+        everything = [index for index in used if index not in bad]
+        judged = set(fitted.held_out or everything)
+        total = sum(self.dataset.episodes[e].length for e in judged)
+        step = max(1, -(-total // self.max_chunks))
+        for episode in self.dataset.scan(space.columns, everything):
+            meters.ranges(episode, framer)
+            if episode.index in judged:
+                for block in framer.blocks(episode):
+                    self._judge(meters, framer, codec, episode.index, block, step)
+        names = tuple(fitted.dataset["action_names"])
+        tokens = Tokens(
+            np.concatenate(meters.lengths),
+            np.concatenate(meters.episodes),
+            meters.use,
+            meters.clipped_chunks,
+            meters.clipped,
+        )
+        return Report(
+            source=self._source(names, codec, len(judged), total),
+            actions=meters.actions.result(names, stats["actions"].mean, stats["actions"].std),
+            state=meters.state.result(
+                tuple(fitted.dataset["state_names"]), stats["state"].mean, stats["state"].std
+            ),
+            tokens=tokens,
+            reconstruction=meters.errors.result(total, _unit(framer)),
+            density=meters.density.result(),
+            skipped=tuple((s["episode"], s["reason"]) for s in fitted.skipped),
+        )
+
+    def _judge(
+        self, meters: _Meters, framer: Framer, codec: FastCodec, episode: int, block: Any, step: int
+    ) -> None:
+        picked = np.arange(-int(block.frame_index[0]) % step, len(block), step)
+        if not len(picked):
+            return
+        chunks = np.ascontiguousarray(block.chunks[picked])
+        batch = codec.encode_batch(chunks, on_overflow="clip")
+        decoded, _ = codec.decode_batch(batch, horizon=chunks.shape[1], dim=chunks.shape[2])
+        meters.errors.add(episode, block.frame_index[picked], chunks, decoded)
+        meters.chunks(framer, chunks)
+        meters.use += np.bincount(batch.ids, minlength=len(meters.use))
+        meters.lengths.append(np.diff(batch.offsets))
+        meters.episodes.append(np.full(len(picked), episode, np.int64))
+        meters.clipped_chunks += int(np.count_nonzero(batch.clipped))
+        meters.clipped += int(batch.clipped.sum())
+
+    def _source(self, names: tuple[str, ...], codec: FastCodec, episodes: int, frames: int) -> Source:
+        fitted, settings, space = self.fitted, self.fitted.settings, self.fitted.space
+        shown = {
+            "judged on": "episodes it has not seen: " + ", ".join(map(str, fitted.held_out))
+            if fitted.held_out
+            else "the episodes it was fitted on",
+            "fitted on": f"{fitted.fitted_chunks:,} chunks",
+            "FAST tokenizer": _describe(codec),
+            "state": ", ".join(space.state_keys),
+            "actions": ", ".join(space.action_keys) + _delta(space),
+            "normalisation": settings["normalization"],
+            "dataset fingerprint": fitted.dataset["fingerprint"],
+            "versions": ", ".join(f"{k} {v}" for k, v in fitted.versions.items()),
+        }
+        return Source(
+            name=fitted.dataset["name"],
+            model="fit",
+            dataset=str(self.dataset.path),
+            robot=self.dataset.robot_type,
+            fps=self.dataset.fps,
+            horizon=space.horizon,
+            dim=len(names),
+            joints=names,
+            episodes=episodes,
+            frames=frames,
+            settings=shown,
+        )
+
+
+def _find(given: str | os.PathLike[str] | None, noted: dict[str, Any]) -> tuple[LeRobotDataset | None, str]:
+    """The dataset, or None and a sentence that says why not."""
+    path = given or noted.get("path")
+    if not path or (given is None and not Path(path).is_dir()):
+        where = f" ({path})" if path else ""
+        return None, f'The dataset "{noted["name"]}" is not at hand{where}; pass its path with --dataset.'
+    dataset = LeRobotDataset.open(path)
+    if dataset.fingerprint() != noted["fingerprint"]:
+        raise InputError(
+            f"{path} is not the dataset this was made from, or has changed since: its fingerprint is "
+            f"{dataset.fingerprint()}, expected {noted['fingerprint']}"
+        )
+    return dataset, ""
+
+
+def _quantiles(stats: Stats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """q01 and q99, or where a file has none what they would be for a normal distribution."""
+    if stats.q01 is not None and stats.q99 is not None:
+        return stats.q01, stats.q99
+    return stats.mean - 2.326 * stats.std, stats.mean + 2.326 * stats.std
+
+
+def _unit(framer: Framer) -> NDArray[np.float64]:
+    """What a normalised difference of 1 is in the robot's units, [D]."""
+    dim = framer.actions.stats.dim
+    return framer.actions.invert(np.ones(dim)) - framer.actions.invert(np.zeros(dim))
+
+
+def _joined(parts: list[dict[str, NDArray[Any]]]) -> tuple[int, dict[str, NDArray[Any]]]:
+    rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return int(rows["episode"][0]), rows
+
+
+def _delta(space: ActionSpace) -> str:
+    return f", relative by ({', '.join(map(str, space.delta_mask))})" if space.delta_mask else ""
+
+
+def _describe(codec: FastCodec) -> str:
+    low, high = codec.value_range
+    return f"{codec.vocab_size:,} tokens, scale {codec.scale:g}, coefficients {low:,} to {high:,}"
