@@ -32,6 +32,31 @@ pub enum Error {
         /// What was expected and what came.
         why: String,
     },
+    /// A coefficient has no token in this vocabulary.
+    Overflow {
+        /// Time-frequency index.
+        frequency: usize,
+        /// Dimension.
+        dim: usize,
+        /// The rounded coefficient.
+        value: i64,
+    },
+    /// Ids hold another number of coefficients than the chunk.
+    Incomplete {
+        /// Coefficients in the chunk.
+        expected: usize,
+        /// Coefficients that came.
+        got: usize,
+    },
+    /// An error in one item of a batch.
+    At {
+        /// What the item is: a row, a chunk.
+        what: &'static str,
+        /// Which one, from 0.
+        index: usize,
+        /// What went wrong in it.
+        error: Box<Error>,
+    },
     /// A generated sequence has no `Action: ` in it, so it holds no actions.
     NoActions {
         /// How many tokens were looked through.
@@ -46,12 +71,27 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The same error, said of item `index` of a batch.
+    #[must_use]
+    pub fn at(self, what: &'static str, index: usize) -> Self {
+        Self::At { what, index, error: Box::new(self) }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Shape { what, expected, got } => write!(f, "{what}: expected {expected} values, got {got}"),
             Self::Format { what, why } => write!(f, "{what}: {why}"),
             Self::Argument { what, why } => write!(f, "{what}: {why}"),
+            Self::Overflow { frequency, dim, value } => {
+                write!(f, "coefficient {value} at time-frequency {frequency}, dimension {dim} has no token")
+            }
+            Self::Incomplete { expected, got } => {
+                write!(f, "the ids hold {got} coefficients, a whole chunk has {expected}")
+            }
+            Self::At { what, index, error } => write!(f, "{what} {index}: {error}"),
             Self::NoActions { tokens } => {
                 write!(f, "none of the {tokens} tokens begins the actions with \"Action: \"")
             }

@@ -2,9 +2,13 @@
 //! prompts. Bytes and slices in, slices out: no Python, no files, no threads, no clock.
 
 mod error;
+mod plain;
 mod prompt;
 mod sentencepiece;
 
 pub use error::{Error, Result};
+pub use plain::dct::{Dct, Float};
+pub use plain::fast::{FastCodec, FastFiles, FastScratch, FitOptions, OnOverflow, Partial};
+pub use plain::state_bins_into;
 pub use prompt::{FastRow, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, Task, Written};
 pub use sentencepiece::{SentencePiece, TextScratch};

@@ -1,0 +1,249 @@
+"""FAST: action chunks to tokens and back (arXiv 2501.09747, section V).
+
+A chunk [H, D] goes through an orthonormal DCT along time, is scaled and rounded, and its coefficients, lowest
+frequency first, become characters that byte-level BPE joins to tokens.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pioxide import _core
+from pioxide.errors import FormatError, InputError
+
+OnOverflow = Literal["error", "clip"]
+Partial = Literal["error", "pad"]
+
+
+class Encoded(NamedTuple):
+    """Token ids of one chunk, and how many of its coefficients were clipped to a representable one."""
+
+    ids: NDArray[np.int32]
+    clipped: int
+
+
+class Decoded(NamedTuple):
+    """Actions [H, D], and how many coefficients were missing and taken as zero."""
+
+    actions: NDArray[np.float64]
+    missing: int
+
+
+@dataclass(frozen=True, eq=False)
+class TokenBatch(Sequence[NDArray[np.int32]]):
+    """Token ids of N chunks, one after another.
+
+    Attributes:
+        ids: Every chunk's ids, int32.
+        offsets: [N + 1] where each chunk's ids start and the last one's end.
+        clipped: [N] coefficients clipped in each chunk.
+    """
+
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    clipped: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> NDArray[np.int32]:  # type: ignore[override]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"chunk {index} of {len(self)}")
+        index %= len(self)
+        return self.ids[self.offsets[index] : self.offsets[index + 1]]
+
+    def __iter__(self) -> Iterator[NDArray[np.int32]]:
+        return (self[i] for i in range(len(self)))
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """[N] tokens in each chunk."""
+        return np.diff(self.offsets)
+
+
+class FastCodec:
+    """A FAST tokenizer: immutable, shareable between threads, in the files Hugging Face's loaders read.
+
+    The shape of a chunk is an argument of each call and never remembered. What the vocabulary can't represent
+    is an error that names the place, or, when asked, the nearest representable value together with a count.
+    """
+
+    __slots__ = ("_core",)
+
+    def __init__(self, tokenizer_json: bytes, processor_config: bytes) -> None:
+        """Reads the content of `tokenizer.json` and `processor_config.json`.
+
+        Raises:
+            FormatError: They are not a FAST tokenizer; the message says what was found.
+        """
+        self._core = _core.FastCodec(tokenizer_json, processor_config)
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str]) -> FastCodec:
+        """Reads a directory in the published layout (`tokenizer.json`, `processor_config.json`).
+
+        Raises:
+            FormatError: A file is absent, or is not what its name says.
+        """
+        files = []
+        for name in ("tokenizer.json", "processor_config.json"):
+            try:
+                files.append(Path(directory, name).read_bytes())
+            except OSError as error:
+                raise FormatError(f"{Path(directory, name)}: can't be read ({error.strerror})") from error
+        try:
+            return cls(*files)
+        except FormatError as error:
+            raise FormatError(f"{directory}: {error}") from None
+
+    @classmethod
+    def fit(
+        cls,
+        chunks: Sequence[ArrayLike] | NDArray[np.floating],
+        *,
+        vocab_size: int = 1024,
+        scale: float = 10.0,
+        regex_split: bool | None = None,
+    ) -> FastCodec:
+        """Trains a vocabulary on normalised action chunks.
+
+        Args:
+            chunks: [N, H, D], or N chunks [H, D] that may differ in horizon.
+            vocab_size: Tokens in the vocabulary, the 256 byte tokens included.
+            scale: Multiplies the coefficients before rounding: larger is finer and longer.
+            regex_split: Whether merges stop at the borders of character classes, as in published tokenizers.
+                None takes the default that `docs/fast.md` argues for.
+
+        Raises:
+            InputError: A chunk is empty or holds NaN or infinity, or the vocabulary is too small.
+        """
+        arrays = [np.ascontiguousarray(chunk) for chunk in chunks]
+        wide = np.float32 if arrays and all(a.dtype == np.float32 for a in arrays) else np.float64
+        try:
+            arrays = [a.astype(wide, copy=False) for a in arrays]
+        except (TypeError, ValueError) as error:
+            raise InputError(f"chunks: expected float arrays ({error})") from None
+        return cls(*_core.fast_fit(arrays, vocab_size=vocab_size, scale=scale, regex_split=regex_split))
+
+    def save(
+        self, directory: str | os.PathLike[str], *, horizon: int | None = None, dim: int | None = None
+    ) -> None:
+        """Writes the files that `transformers`, openpi and LeRobot load; each appears whole or not at all.
+
+        Args:
+            directory: Made if absent.
+            horizon: Written as the default `time_horizon`, for readers that want one.
+            dim: Written as the default `action_dim`.
+        """
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, text in self._core.files(horizon, dim).items():
+            with tempfile.NamedTemporaryFile("w", dir=directory, delete=False, encoding="utf-8") as file:
+                try:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    os.chmod(file.name, 0o644)
+                    os.replace(file.name, directory / name)
+                except BaseException:
+                    os.unlink(file.name)
+                    raise
+
+    def encode(self, chunk: ArrayLike, *, on_overflow: OnOverflow = "error") -> Encoded:
+        """Encodes one chunk.
+
+        Args:
+            chunk: [H, D] normalised actions. float32 is computed in float32, all else in float64, as the
+                reference does; any strides.
+            on_overflow: What to do with a coefficient that has no token: "error", or "clip" to the nearest
+                that has.
+
+        Raises:
+            OverflowingChunkError: A coefficient has no token; names time-frequency index, dimension and
+                value.
+            InputError: The chunk is empty, or holds NaN or infinity.
+        """
+        return Encoded._make(self._core.encode(chunk, on_overflow))
+
+    def encode_batch(self, chunks: ArrayLike, *, on_overflow: OnOverflow = "error") -> TokenBatch:
+        """Encodes [N, H, D] chunks of any strides (a sliding window is fine), without the GIL.
+
+        Raises:
+            OverflowingChunkError: As `encode`; the message names the chunk too.
+        """
+        return TokenBatch(*self._core.encode_batch(chunks, on_overflow))
+
+    def decode(self, ids: ArrayLike, *, horizon: int, dim: int, partial: Partial = "error") -> Decoded:
+        """Decodes the ids of one chunk to actions [horizon, dim].
+
+        Args:
+            ids: [n] FAST ids.
+            horizon: H of the chunk.
+            dim: D of the chunk.
+            partial: What to do when coefficients are missing: "error", or "pad" with zeros and count them.
+
+        Raises:
+            IncompleteChunkError: The ids hold fewer or more coefficients than horizon x dim.
+            InputError: An id is outside the vocabulary, or bytes are no character.
+        """
+        return Decoded._make(self._core.decode(ids, horizon, dim, partial))
+
+    def decode_batch(
+        self, tokens: Sequence[ArrayLike] | TokenBatch, *, horizon: int, dim: int, partial: Partial = "error"
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Decodes N chunks of one shape, without the GIL.
+
+        Returns:
+            Actions [N, horizon, dim], and [N] how many coefficients were missing.
+        """
+        if not isinstance(tokens, TokenBatch):
+            rows = [np.asarray(ids) for ids in tokens]
+            offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+            flat = np.concatenate(rows) if rows else np.zeros(0, np.int32)
+            return self._core.decode_batch(flat, offsets, horizon, dim, partial)
+        return self._core.decode_batch(tokens.ids, tokens.offsets, horizon, dim, partial)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, holes included: every id is below it."""
+        return self._core.vocab_size
+
+    @property
+    def scale(self) -> float:
+        """What coefficients are multiplied by before rounding."""
+        return self._core.scale
+
+    @property
+    def min_token(self) -> int:
+        """The coefficient that the character U+0000 stands for."""
+        return self._core.min_token
+
+    @property
+    def value_range(self) -> tuple[int, int]:
+        """Lowest and highest rounded coefficient with a token; older tokenizers have gaps in between."""
+        return self._core.value_range
+
+    @property
+    def horizon(self) -> int | None:
+        """The default `time_horizon` its files carry, if any."""
+        return self._core.horizon
+
+    @property
+    def dim(self) -> int | None:
+        """The default `action_dim` its files carry, if any."""
+        return self._core.dim
+
+    def __reduce__(self):
+        files = self._core.files(self.horizon, self.dim)
+        return type(self), (files["tokenizer.json"].encode(), files["processor_config.json"].encode())
+
+    def __repr__(self) -> str:
+        return f"FastCodec(vocab_size={self.vocab_size}, scale={self.scale:g}, min_token={self.min_token})"

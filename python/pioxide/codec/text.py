@@ -1,0 +1,41 @@
+"""SentencePiece text as ids and back: PaliGemma's vocabulary, or any BPE `.model` of the same make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pioxide import _core
+from pioxide.errors import FormatError
+
+if TYPE_CHECKING:
+    import os
+
+
+class TextTokenizer(_core.TextTokenizer):
+    """A SentencePiece BPE model. Its ids equal the `sentencepiece` package's."""
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> TextTokenizer:
+        """Reads a `.model` file.
+
+        Raises:
+            FormatError: The file is absent, or is not a SentencePiece BPE model that can be reproduced
+                exactly.
+        """
+        try:
+            model = Path(path).read_bytes()
+        except OSError as error:
+            raise FormatError(f"{path}: can't be read ({error.strerror})") from error
+        try:
+            return cls(model)
+        except FormatError as error:
+            raise FormatError(f"{path}: {error}") from None
+
+    @classmethod
+    def from_bytes(cls, model: bytes) -> TextTokenizer:
+        """Reads the content of a `.model` file."""
+        return cls(model)
+
+    def __reduce__(self):
+        return type(self), (self.to_bytes(),)
