@@ -32,6 +32,7 @@ from pioxide.tokenize.manifest import (
     ShardRecord,
     finished_shards,
     remove_progress,
+    save_record,
 )
 from pioxide.tokenize.plan import Plan, ShardTask, make_plan, select_episodes
 from pioxide.tokenize.settings import JobSettings, as_json
@@ -138,8 +139,7 @@ def tokenize_dataset(
         if progress is not None:
             progress.begin(job.plan.frames, job.plan.frames - sum(task.frames for task in todo))
         if todo and before is not None and before.complete:
-            # Until what is damaged has been made again the directory must not pass for complete.
-            replace(before, shards=(), complete=False).save(directory)
+            before = _reopen(before, done, directory)
         made = _make_all(job, todo, directory, len(done), skip_bad, workers or _cores(), progress)
         shards = tuple({**done, **made}[task.name] for task in job.plan.tasks)
         manifest = replace(job.manifest, shards=shards, complete=True)
@@ -169,6 +169,15 @@ def _begin(job: Job, directory: Path) -> Manifest | None:
     if before is None:
         job.manifest.save(directory)
     return before
+
+
+def _reopen(manifest: Manifest, kept: dict[str, ShardRecord], directory: Path) -> Manifest:
+    """Take back that a directory is complete until what is damaged has been made again."""
+    for record in kept.values():
+        save_record(directory, record)
+    reopened = replace(manifest, shards=(), complete=False)
+    reopened.save(directory)
+    return reopened
 
 
 def _copy_inputs(inputs: JobInputs, directory: Path) -> None:

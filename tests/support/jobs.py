@@ -1,0 +1,49 @@
+"""One small world for the job's tests: episodes in both layouts, a text model, a fitted tokenizer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pioxide.tokenize import ActionSpace, FitSettings, JobInputs, JobSettings, fit
+from support.datasets import episodes, write_v3, write_v21
+from support.text_model import write_text_model
+
+LENGTHS = (30, 12, 25, 40, 8, 33)
+SPACE = ActionSpace(horizon=8)
+
+
+@dataclass(frozen=True)
+class World:
+    """Paths of everything a job needs."""
+
+    v3: Path
+    v21: Path
+    text_model: Path
+    fitted: Path
+
+    def inputs(self, model: str = "pi0-fast", dataset: Path | None = None) -> JobInputs:
+        fast = self.fitted if model == "pi0-fast" else None
+        return JobInputs(dataset or self.v3, self.fitted, self.text_model, fast)
+
+    def settings(self, model: str = "pi0-fast", **changes) -> JobSettings:
+        return JobSettings(model, **({"space": SPACE, "shard_frames": 50, "on_overflow": "clip"} | changes))
+
+
+def make_world(root: Path) -> World:
+    """Write and fit it below `root`."""
+    data = episodes(LENGTHS)
+    fit(write_v3(root / "v3", data), root / "fitted", FitSettings(SPACE, vocab_size=400))
+    return World(
+        root / "v3",
+        write_v21(root / "v21", data),
+        write_text_model(root / "text.model"),
+        root / "fitted",
+    )
+
+
+def content(directory: Path) -> dict[str, bytes]:
+    """Every file below a directory, hidden ones too, with its bytes."""
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
