@@ -187,12 +187,14 @@ def test_compression_is_values_over_tokens_and_bits_over_bits():
     assert report.bit_compression == pytest.approx(8 * 8 / 10)
 
 
-def test_the_terminal_shows_findings_and_every_joint():
-    console = Console(width=120, record=True, file=io.StringIO())
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_terminal_shows_findings_and_every_joint(width):
+    console = Console(width=width, record=True, file=io.StringIO())
     print_report(made_up(), console)
     text = console.export_text()
     for expected in ("joint_0", "joint_3", "tokens a chunk", "Worst chunks", "nothing was clipped"):
         assert expected in text
+    assert "…" not in text
 
 
 def test_a_page_that_fails_to_be_made_leaves_the_old_one(tmp_path, monkeypatch):

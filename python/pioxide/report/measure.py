@@ -63,11 +63,11 @@ class ErrorMeter:
         )
 
     def _remember(self, chunk: WorstChunk) -> None:
-        known = self._best.get(chunk.episode)
-        if known is None or chunk.error > known.error:
-            self._best[chunk.episode], chunk = chunk, known
-        if chunk is not None:
-            self._more = sorted([*self._more, chunk], key=_rank)[: self._keep]
+        best = self._best.get(chunk.episode, chunk)
+        better, other = sorted([chunk, best], key=_rank)
+        self._best[chunk.episode] = better
+        if other is not better:
+            self._more = sorted([*self._more, other], key=_rank)[: self._keep]
         if len(self._best) > self._keep:
             del self._best[max(self._best.values(), key=_rank).episode]
 

@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pioxide.report.facts import Report
+from pioxide.report.facts import Floats, Report
 from pioxide.report.findings import Level, findings
 from pioxide.report.html import MODELS
 from pioxide.report.style import short
@@ -33,7 +33,7 @@ def print_report(report: Report, console: Console) -> None:
         line.add_row(Text(mark, style=style), Text(finding.text))
         console.print(line)
     console.print()
-    for table in (_lengths(report), _joints(report), _worst(report)):
+    for table in (_lengths(report), _joints(report, wide=console.width >= 100), _worst(report)):
         if table is not None:
             console.print(table)
             console.print()
@@ -64,26 +64,30 @@ def _lengths(report: Report) -> Table | None:
     return table
 
 
-def _joints(report: Report) -> Table | None:
+def _joints(report: Report, wide: bool) -> Table | None:
     actions, errors = report.actions, report.reconstruction
     if actions is None and errors is None:
         return None
-    columns = ["joint"]
+    columns: dict[str, list[str]] = {"joint": list(report.source.joints)}
     if actions is not None:
-        columns += ["q01", "q99", "outside", "reach"]
+        if wide:
+            columns |= {"q01": _shorts(actions.q01), "q99": _shorts(actions.q99)}
+        columns["outside"] = [f"{x:.1%}" for x in actions.outside]
+        still = actions.constant
+        columns["reach"] = ["still" if s else f"{x:.1f}" for s, x in zip(still, actions.reach, strict=True)]
     if errors is not None:
-        columns += ["RMS error", "99 %", "largest", "in robot's units"]
+        columns["RMS error"] = _shorts(errors.rms)
+        if wide:
+            columns["99 %"] = _shorts(errors.p99)
+        columns |= {"largest": _shorts(errors.worst), "in robot's units": _shorts(errors.worst * errors.unit)}
     table = _table(*columns, title="Joints")
-    for i, name in enumerate(report.source.joints):
-        cells = [name]
-        if actions is not None:
-            cells += [short(float(actions.q01[i])), short(float(actions.q99[i])), f"{actions.outside[i]:.1%}"]
-            cells.append("still" if actions.constant[i] else f"{actions.reach[i]:.1f}")
-        if errors is not None:
-            cells += [short(float(x[i])) for x in (errors.rms, errors.p99, errors.worst)]
-            cells.append(short(float(errors.worst[i] * errors.unit[i])))
-        table.add_row(*cells)
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
     return table
+
+
+def _shorts(values: Floats) -> list[str]:
+    return [short(float(value)) for value in values]
 
 
 def _worst(report: Report) -> Table | None:
