@@ -23,8 +23,7 @@ class Demo:
 
         from pioxide import demo
         from pioxide.cli import main
-        from pioxide.report import print_report, write_page
-        from pioxide.report.collect import inspect_directory
+        from pioxide.report import inspect_directory, print_report, write_page
         from pioxide.tokenize import (
             ActionSpace,
             FitSettings,

@@ -37,8 +37,7 @@ class Inspect:
         from rich.console import Console
 
         from pioxide.cli import main
-        from pioxide.report import print_report, write_page
-        from pioxide.report.collect import inspect_directory
+        from pioxide.report import inspect_directory, print_report, write_page
 
         report = inspect_directory(
             self.directory, dataset=self.dataset, max_chunks=self.max_chunks, worst=self.worst
