@@ -150,9 +150,11 @@ impl Pi0FastPrompts {
     }
 
     /// Appends to `out` the FAST ids in a generated sequence: what stands between the first `Action: ` and the next
-    /// `|`, the end of the sequence, or the end of `tokens`. The prompt may stand before it.
+    /// `|`, the end of the sequence, another `Action: `, or the end of `tokens`. The prompt may stand before it.
     ///
-    /// White space around the ids and control pieces among them don't count, just as if the sequence were read as text.
+    /// White space around the ids and control pieces among them don't count, just as if the sequence were read as
+    /// text, which is openpi's way. Unlike there, ids whose pieces are white space or would merge stay what they are,
+    /// and what follows the end of the sequence is not read.
     ///
     /// # Errors
     /// [`Error::NoActions`] when `Action: ` does not occur; [`Error::NotAnAction`] names the position and id of the
@@ -197,7 +199,7 @@ impl Pi0FastPrompts {
                 out.push(id);
                 continue;
             }
-            if token == self.eos {
+            if token == self.eos || tokens[position..].starts_with(&self.marker) {
                 break;
             }
             let text = match self.surface(position, token)? {
