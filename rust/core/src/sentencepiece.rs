@@ -89,7 +89,7 @@ impl SentencePiece {
             words_stand_alone: false,
             pieces,
         };
-        this.words_stand_alone = !this.joins(|left| left != this.space, |right| right == this.space);
+        this.words_stand_alone = !this.joins(|left| left != this.space, this.space);
         Ok(this)
     }
 
@@ -243,20 +243,18 @@ impl SentencePiece {
         })
     }
 
-    /// Whether some piece that text can become holds a character that is `left` directly before one that is `right`.
+    /// Whether some piece that text can become holds `right` directly after a character that is `left`.
+    ///
     /// Where none does, nothing ever merges across that border, and what stands on either side is encoded alone.
-    pub(crate) fn joins(&self, left: impl Fn(char) -> bool, right: impl Fn(char) -> bool) -> bool {
-        self.pieces.iter().filter(|(_, _, kind)| matches!(kind, Kind::Normal | Kind::UserDefined)).any(
-            |(_, text, _)| {
-                let mut chars = text.chars();
-                let mut before = chars.next();
-                chars.any(|c| {
-                    let joined = before.is_some_and(&left) && right(c);
-                    before = Some(c);
-                    joined
-                })
-            },
-        )
+    pub(crate) fn joins(&self, left: impl Fn(char) -> bool, right: char) -> bool {
+        self.pieces
+            .befores(right)
+            .any(|(before, kind)| matches!(kind, Kind::Normal | Kind::UserDefined) && left(before))
+    }
+
+    /// Whether words are encoded alone: nothing joins a space to what stands before it.
+    pub(crate) fn words_stand_alone(&self) -> bool {
+        self.words_stand_alone
     }
 
     /// The piece that is exactly this text and that text can become.

@@ -23,10 +23,9 @@ impl Numbers {
     /// Merges and user-defined pieces join neighbouring characters into a piece, so nothing joins across a border that
     /// no piece contains. The borders are a comma, a colon or a digit before a space, and a digit before a semicolon.
     pub(super) fn prove(text: &SentencePiece) -> Result<Option<Self>> {
-        let space = text.space();
-        let parts_join = text
-            .joins(|left| matches!(left, ',' | ':') || left.is_ascii_digit(), |right| right == space)
-            || text.joins(|left| left.is_ascii_digit(), |right| right == ';');
+        let to_space = |left: char| matches!(left, ',' | ':') || left.is_ascii_digit();
+        let parts_join = !text.words_stand_alone() && text.joins(to_space, text.space())
+            || text.joins(|left| left.is_ascii_digit(), ';');
         if parts_join || !text.keeps_text() {
             return Ok(None);
         }

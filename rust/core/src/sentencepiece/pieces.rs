@@ -119,6 +119,18 @@ impl Pieces {
         })
     }
 
+    /// For each place where `c` stands inside a piece: the character before it there, and the piece's kind.
+    pub(super) fn befores(&self, c: char) -> impl Iterator<Item = (char, Kind)> {
+        let (mut id, mut start) = (0, 0);
+        self.text.match_indices(c).filter_map(move |(at, _)| {
+            while self.ends[id] as usize <= at {
+                start = self.ends[id] as usize;
+                id += 1;
+            }
+            Some((self.text[start..at].chars().next_back()?, self.kinds[id]))
+        })
+    }
+
     /// The id under `text`, or the free slot where it would go.
     #[inline]
     fn find(&self, text: &[u8], hash: u64) -> std::result::Result<u32, usize> {
