@@ -36,6 +36,16 @@ def test_shard_exceeds_its_size_only_for_one_long_episode(lengths: list[int], si
             assert task.frames + following.slices[0].frames > size
 
 
+@pytest.mark.parametrize(
+    ("episodes", "length", "shards"), [(1, 10, 1), (40, 357, 8), (3000, 350, 64), (60_000, 350, 321)]
+)
+def test_default_size_gives_every_core_something(episodes: int, length: int, shards: int) -> None:
+    plan = make_plan((i, length) for i in range(episodes))
+    assert len(plan.tasks) == pytest.approx(shards, rel=0.05)
+    # A limit counts, not what it cuts off.
+    assert len(make_plan(((i, length) for i in range(episodes)), limit=10).tasks) == 1
+
+
 def test_episodes_after_a_shard_do_not_change_it() -> None:
     short = make_plan(enumerate([5, 5, 5, 5]), shard_frames=10)
     long = make_plan(enumerate([5, 5, 5, 5, 5, 5]), shard_frames=10)

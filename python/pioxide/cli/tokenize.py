@@ -67,8 +67,8 @@ class Tokenize:
     limit: Annotated[int | None, left_open("INT")] = None
     """Stop after this many frames."""
 
-    shard_frames: int = 16384
-    """Rows in a shard; it closes before the episode that would exceed them."""
+    shard_frames: Annotated[int | None, left_open("INT")] = None
+    """Rows in a shard, which closes before the episode that would exceed them; about 64 shards by default."""
 
     workers: Annotated[int | None, left_open("INT")] = None
     """Threads; one a core by default."""

@@ -222,6 +222,15 @@ def _make_all(
         if progress is not None:
             progress.advance(frames)
 
+    def make(task: ShardTask) -> ShardRecord:
+        if stop.is_set():
+            raise _Stopped
+        try:
+            return job.maker.make(task, directory, skip_bad=skip_bad, on_frames=on_frames)
+        except BaseException:
+            stop.set()  # before this thread takes up another shard
+            raise
+
     made: dict[str, ShardRecord] = {}
 
     def kept() -> str:
@@ -230,14 +239,13 @@ def _make_all(
     pool = ThreadPoolExecutor(workers, thread_name_prefix="shard")
     futures: list[Future[ShardRecord]] = []
     try:
-        for task in todo:
-            futures.append(
-                pool.submit(job.maker.make, task, directory, skip_bad=skip_bad, on_frames=on_frames)
-            )
+        futures += [pool.submit(make, task) for task in todo]
         waiting = set(futures)
         while waiting:
             finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in finished:
+                if isinstance(future.exception(), _Stopped):
+                    continue  # because of another one's failure, which is the one to tell of
                 record = future.result()
                 made[record.file] = record
     except KeyboardInterrupt:

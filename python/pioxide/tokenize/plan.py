@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pioxide.errors import InputError
+
+# What shards are like when nobody says: work for every core, and files of about a megabyte up to tens.
+DEFAULT_SHARDS = 64
+FEWEST_FRAMES = 2048
+MOST_FRAMES = 65536
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,9 @@ class Plan:
         return sum(len(task.slices) for task in self.tasks)
 
 
-def make_plan(episodes: Iterable[tuple[int, int]], *, shard_frames: int, limit: int | None = None) -> Plan:
+def make_plan(
+    episodes: Iterable[tuple[int, int]], *, shard_frames: int | None = None, limit: int | None = None
+) -> Plan:
     """Pack episodes into shards, in their order.
 
     A shard is closed before the episode that would take it past `shard_frames` rows, so it holds whole
@@ -60,12 +68,15 @@ def make_plan(episodes: Iterable[tuple[int, int]], *, shard_frames: int, limit: 
 
     Args:
         episodes: (episode index, frames), in the order of the output.
-        shard_frames: rows a shard should not exceed.
+        shard_frames: rows a shard should not exceed; by default so many that about 64 shards come of it.
         limit: stop after this many frames in all; the last episode is cut.
 
     Raises:
         InputError: no frames are left to tokenize.
     """
+    episodes = list(episodes)
+    if shard_frames is None:
+        shard_frames = _shard_frames(min(sum(length for _, length in episodes), limit or sys.maxsize))
     tasks: list[ShardTask] = []
     current: list[Slice] = []
     size, left = 0, limit
@@ -87,6 +98,10 @@ def make_plan(episodes: Iterable[tuple[int, int]], *, shard_frames: int, limit: 
     if not tasks:
         raise InputError("nothing to tokenize: the dataset, or the selection, has no frames")
     return Plan(tuple(tasks))
+
+
+def _shard_frames(frames: int) -> int:
+    return min(max(frames // DEFAULT_SHARDS, FEWEST_FRAMES), MOST_FRAMES)
 
 
 def select_episodes(selection: str, available: Sequence[int]) -> list[int]:

@@ -57,7 +57,7 @@ class JobRequest:
     on_overflow: OnOverflow = "error"
     episodes: str = ""
     limit: int | None = None
-    shard_frames: int = 16384
+    shard_frames: int | None = None
 
 
 def resolve(request: JobRequest) -> tuple[JobInputs, JobSettings]:
