@@ -1,13 +1,14 @@
 //! The text, token and byte side of the π robot policies: FAST action tokens, SentencePiece text, state bins and
 //! prompts. Bytes and slices in, slices out: no Python, no files, no threads, no clock.
 
+mod dct;
 mod error;
 mod plain;
 mod prompt;
 mod sentencepiece;
 
+pub use dct::{Dct, Float};
 pub use error::{Error, Result};
-pub use plain::dct::{Dct, Float};
 pub use plain::fast::{FastCodec, FastFiles, FastScratch, FitOptions, OnOverflow, Partial};
 pub use plain::state_bins_into;
 pub use prompt::{FastRow, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, Task, Written};

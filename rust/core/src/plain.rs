@@ -1,6 +1,5 @@
 //! A first, plain form of the codec, to be replaced by the planned one.
 
-pub(crate) mod dct;
 pub(crate) mod fast;
 
 use crate::{Error, Float, Result};

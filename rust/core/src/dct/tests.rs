@@ -1,0 +1,126 @@
+//! Bits against scipy's, closeness against the definition, and there and back.
+
+use std::f64::consts::PI;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// The definition: orthonormal DCT-II of one column.
+fn naive(x: &[f64]) -> Vec<f64> {
+    let n = x.len() as f64;
+    (0..x.len())
+        .map(|k| {
+            let norm = if k == 0 { 1.0 / n } else { 2.0 / n }.sqrt();
+            let angle = |t: usize| PI * k as f64 * (2 * t + 1) as f64 / (2.0 * n);
+            norm * x.iter().enumerate().map(|(t, x)| x * angle(t).cos()).sum::<f64>()
+        })
+        .collect()
+}
+
+/// The generator of tests/golden/dct/record.py.
+fn draw(horizon: usize, dim: usize) -> Vec<f64> {
+    let mut state = horizon as u32;
+    (0..horizon * dim)
+        .map(|i| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            if i % dim % 3 == 2 {
+                f64::from(state >> 31)
+            } else {
+                (f64::from(state >> 8) - 8_388_608.0) / 8_388_608.0
+            }
+        })
+        .collect()
+}
+
+fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    bytes
+        .into_iter()
+        .fold(0xcbf2_9ce4_8422_2325, |digest, byte| (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[test]
+fn bits_equal_scipys_on_two_hundred_horizons() {
+    const DIM: usize = 9;
+    let recorded = include_str!("../../../../tests/golden/dct/hashes.txt");
+    let mut scratch = (Vec::new(), Vec::new());
+    let mut horizons = 0;
+    for line in recorded.lines().filter(|line| !line.starts_with('#')) {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let horizon: usize = fields[0].parse().unwrap();
+        let dct = Dct::new(horizon).unwrap();
+        let double = draw(horizon, DIM);
+        let single: Vec<f32> = double.iter().map(|&x| x as f32).collect();
+        let mut digests = Vec::new();
+        for inverse in [false, true] {
+            let mut x = single.clone();
+            if inverse {
+                dct.inverse(&mut x, DIM, &mut scratch.0)
+            } else {
+                dct.forward(&mut x, DIM, &mut scratch.0)
+            }
+            .unwrap();
+            digests.push(fnv1a(x.iter().flat_map(|x| x.to_le_bytes())));
+        }
+        for inverse in [false, true] {
+            let mut x = double.clone();
+            if inverse {
+                dct.inverse(&mut x, DIM, &mut scratch.1)
+            } else {
+                dct.forward(&mut x, DIM, &mut scratch.1)
+            }
+            .unwrap();
+            digests.push(fnv1a(x.iter().flat_map(|x| x.to_le_bytes())));
+        }
+        let digests: Vec<String> = digests.iter().map(|digest| format!("{digest:016x}")).collect();
+        assert_eq!(digests, fields[1..], "horizon {horizon}");
+        horizons += 1;
+    }
+    assert!(horizons > 200);
+}
+
+#[test]
+fn a_constant_has_one_coefficient_and_one_step_is_its_own() {
+    let mut chunk = vec![3.0_f64; 50];
+    Dct::new(50).unwrap().forward(&mut chunk, 1, &mut Vec::new()).unwrap();
+    assert!((chunk[0] - 3.0 * 50.0_f64.sqrt()).abs() < 1e-12);
+    assert!(chunk[1..].iter().all(|x| x.abs() < 1e-12));
+    let mut chunk = vec![0.25_f32, -7.0];
+    Dct::new(1).unwrap().forward(&mut chunk, 2, &mut Vec::new()).unwrap();
+    assert!((chunk[0] - 0.25).abs() < 1e-7 && (chunk[1] + 7.0).abs() < 1e-5);
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_errors() {
+    assert!(matches!(Dct::new(0), Err(Error::Argument { what: "horizon", .. })));
+    assert!(Dct::new(Dct::MAX_HORIZON + 1).is_err());
+    let dct = Dct::new(4).unwrap();
+    let error = dct.forward(&mut [0.0_f32; 7], 2, &mut Vec::new()).unwrap_err();
+    assert_eq!(error, Error::Shape { what: "chunk", expected: 8, got: 7 });
+    assert!(dct.inverse(&mut [0.0_f32; 0], 0, &mut Vec::new()).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn it_follows_the_definition_and_comes_back(
+        horizon in prop_oneof![1..130_usize, Just(191_usize), Just(997_usize)],
+        dim in 1..20_usize,
+        seed in any::<u32>(),
+    ) {
+        let values: Vec<f64> = draw(horizon, dim).iter().map(|x| x * f64::from(seed % 1000)).collect();
+        let dct = Dct::new(horizon).unwrap();
+        let mut scratch = Vec::new();
+        let mut chunk = values.clone();
+        dct.forward(&mut chunk, dim, &mut scratch).unwrap();
+        let column: Vec<f64> = values.iter().skip(dim - 1).step_by(dim).copied().collect();
+        for (k, expected) in naive(&column).into_iter().enumerate() {
+            prop_assert!((chunk[k * dim + dim - 1] - expected).abs() < 1e-8);
+        }
+        dct.inverse(&mut chunk, dim, &mut scratch).unwrap();
+        for (back, x) in chunk.iter().zip(&values) {
+            prop_assert!((back - x).abs() < 1e-9);
+        }
+    }
+}
