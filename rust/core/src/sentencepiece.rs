@@ -1,18 +1,18 @@
 //! Text to ids and back with a SentencePiece BPE model, equal to the `sentencepiece` package id for id: the text half of
 //! every prompt. Prompts are assembled from it in `prompt`.
 
+mod encode;
 mod matcher;
 mod merge;
 mod model;
 mod pieces;
 mod wire;
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::sync::atomic::AtomicBool;
 
 use crate::{Error, Result};
+pub use encode::TextScratch;
 use matcher::Matcher;
-use merge::{Merge, Symbol};
 use model::{Kind, Model};
 use pieces::{ByteIds, Pieces};
 
@@ -39,14 +39,9 @@ pub struct SentencePiece {
     space: char,
     /// No piece holds a space after another character, so that words can be merged one by one.
     words_stand_alone: bool,
-}
-
-/// Room that encoding works in. Keep it between calls, and nothing is allocated once it has grown.
-#[derive(Debug, Default)]
-pub struct TextScratch {
-    normalized: Vec<u8>,
-    symbols: Vec<Symbol>,
-    heap: BinaryHeap<Reverse<u64>>,
+    /// By id: whether this piece was met as a whole word, and merging that word did end in it. Most words are one piece.
+    /// The answer is the vocabulary's and never changes, so any thread may write it at any time.
+    whole: Box<[AtomicBool]>,
 }
 
 /// What one id alone stands for.
@@ -87,6 +82,7 @@ impl SentencePiece {
             remove_extra_whitespaces: model.remove_extra_whitespaces,
             space: if model.escape_whitespaces { ESCAPED_SPACE } else { ' ' },
             words_stand_alone: false,
+            whole: std::iter::repeat_with(AtomicBool::default).take(pieces.len()).collect(),
             pieces,
         };
         this.words_stand_alone = !this.joins(|left| left != this.space, this.space);
@@ -139,59 +135,6 @@ impl SentencePiece {
     #[must_use]
     pub fn is_control(&self, id: u32) -> bool {
         self.pieces.kind(id) == Some(Kind::Control)
-    }
-
-    /// Appends the ids of `text` to `out`. No beginning or end is added, and control pieces written out in the text are
-    /// plain text.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] for a text over 1 GiB.
-    pub fn encode_into(&self, text: &str, scratch: &mut TextScratch, out: &mut Vec<u32>) -> Result<()> {
-        if text.len() > 1 << 30 {
-            return Err(Error::Argument {
-                what: "text",
-                why: format!("{} bytes are more than 1 GiB", text.len()),
-            });
-        }
-        let TextScratch { normalized, symbols, heap } = scratch;
-        self.normalize(text, normalized);
-        let normalized = normalized.as_slice();
-        let mut after_unknown = false;
-        let mut start = 0;
-        while start < normalized.len() {
-            let end = self.word_end(normalized, start);
-            self.split(normalized, start, end, symbols);
-            merge::merge(symbols, end as u32, heap, |start, end| {
-                let piece = self.text_piece(&normalized[start as usize..end as usize])?;
-                let rank = self.ranks.as_ref().map_or(piece, |ranks| ranks[piece as usize]);
-                Some(Merge { rank, piece })
-            });
-            for (at, symbol) in symbols.iter().enumerate() {
-                let symbol_end = symbols.get(at + 1).map_or(end, |next| next.start as usize);
-                let bytes = &normalized[symbol.start as usize..symbol_end];
-                let known = symbol.piece.or_else(|| self.text_piece(bytes));
-                match (known, &self.bytes) {
-                    (Some(id), _) => out.push(id),
-                    (None, Some(ids)) => out.extend(bytes.iter().map(|&byte| ids[usize::from(byte)])),
-                    // Neighbours without a piece are one unknown.
-                    (None, None) if after_unknown => {}
-                    (None, None) => out.push(self.unk),
-                }
-                after_unknown = known.is_none();
-            }
-            start = end;
-        }
-        Ok(())
-    }
-
-    /// The ids of `text`; see [`Self::encode_into`].
-    ///
-    /// # Errors
-    /// [`Error::Argument`] for a text over 1 GiB.
-    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let mut out = Vec::new();
-        self.encode_into(text, &mut TextScratch::default(), &mut out)?;
-        Ok(out)
     }
 
     /// The text that `ids` stand for. Control pieces vanish, bytes that are no UTF-8 become U+FFFD one by one.
@@ -257,13 +200,6 @@ impl SentencePiece {
         self.words_stand_alone
     }
 
-    /// The piece that is exactly this text and that text can become.
-    #[inline]
-    fn text_piece(&self, text: &[u8]) -> Option<u32> {
-        let id = self.pieces.id(text)?;
-        matches!(self.pieces.kind(id), Some(Kind::Normal | Kind::UserDefined)).then_some(id)
-    }
-
     /// Whether a text's ids are those of its parts, cut at borders that no piece joins: nothing is added before a text
     /// and nothing is trimmed.
     pub(crate) fn keeps_text(&self) -> bool {
@@ -273,104 +209,6 @@ impl SentencePiece {
     /// How a space is written in the pieces.
     pub(crate) fn space(&self) -> char {
         self.space
-    }
-
-    /// Writes spaces as the pieces do, with those added or left out that the model asks for.
-    fn normalize(&self, text: &str, out: &mut Vec<u8>) {
-        out.clear();
-        let space = self.spelled_space();
-        if !self.remove_extra_whitespaces {
-            if self.add_dummy_prefix && !text.is_empty() {
-                out.extend_from_slice(space);
-            }
-            push_escaped(text, space, out);
-            return;
-        }
-        // User-defined pieces are units here too: spaces inside them stay.
-        let unit = |rest: &str| match self.user_defined.longest(rest.as_bytes()) {
-            Some((_, length)) => length,
-            None => rest.chars().next().map_or(0, char::len_utf8),
-        };
-        let mut rest = text;
-        while !rest.is_empty() && &rest[..unit(rest)] == " " {
-            rest = &rest[1..];
-        }
-        if rest.is_empty() {
-            return;
-        }
-        if self.add_dummy_prefix {
-            out.extend_from_slice(space);
-        }
-        let mut after_space = true;
-        while !rest.is_empty() {
-            let (head, tail) = rest.split_at(unit(rest));
-            let kept = if after_space { head.trim_start_matches(' ') } else { head };
-            if !kept.is_empty() {
-                push_escaped(kept, space, out);
-                after_space = kept.ends_with(' ');
-            }
-            rest = tail;
-        }
-        while out.ends_with(space) {
-            out.truncate(out.len() - space.len());
-        }
-    }
-
-    /// [`Self::space`] in UTF-8.
-    fn spelled_space(&self) -> &'static [u8] {
-        if self.space == ESCAPED_SPACE { "\u{2581}".as_bytes() } else { b" " }
-    }
-
-    /// Where the stretch of text that starts at `start` ends: before the next word, where words can be told apart.
-    fn word_end(&self, text: &[u8], start: usize) -> usize {
-        if !self.words_stand_alone {
-            return text.len();
-        }
-        let space = self.spelled_space();
-        let mut at = start;
-        while text[at..].starts_with(space) {
-            at += space.len();
-        }
-        while at < text.len() && !(text[at] == space[0] && text[at..].starts_with(space)) {
-            at += 1;
-        }
-        at
-    }
-
-    /// Cuts a stretch of text into user-defined pieces and characters.
-    fn split(&self, text: &[u8], start: usize, end: usize, symbols: &mut Vec<Symbol>) {
-        symbols.clear();
-        let mut at = start;
-        while at < end {
-            let (piece, length) = match self.user_defined.longest(&text[at..end]) {
-                Some((piece, length)) => (Some(piece), length),
-                None => (None, char_length(text[at])),
-            };
-            symbols.push(Symbol::new(at as u32, piece));
-            at += length;
-        }
-    }
-}
-
-/// Appends a text, its spaces spelled this way.
-fn push_escaped(text: &str, space: &[u8], out: &mut Vec<u8>) {
-    out.reserve(text.len());
-    for &byte in text.as_bytes() {
-        if byte == b' ' {
-            out.extend_from_slice(space);
-        } else {
-            out.push(byte);
-        }
-    }
-}
-
-/// The length in UTF-8 of the character that starts with this byte.
-fn char_length(first: u8) -> usize {
-    match first {
-        0xf0.. => 4,
-        0xe0.. => 3,
-        0xc0.. => 2,
-        _ => 1,
     }
 }
 
