@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from scipy.fft import dct, idct
 from tokenizers import ByteLevelBPETokenizer, Tokenizer, trainers
 
-PALIGEMMA_VOCAB = 257_152
-SKIPPED_AT_THE_END = 128  # the <seg> pieces, which FAST ids don't use
+SKIPPED_AT_THE_END = 128  # PaliGemma's <seg> pieces, which FAST ids don't use
 EOS = 1
 
 _EDGES = np.linspace(-1, 1, 257)[:-1]
@@ -197,7 +196,7 @@ class ReferencePrompts:
         suffix: list[int] = []
         if actions is not None:
             assert self.fast is not None
-            action_ids = to_paligemma(np.array(self.fast.encode(actions))).tolist()
+            action_ids = self.to_text_ids(np.array(self.fast.encode(actions))).tolist()
             suffix = [*self.processor.encode("Action: "), *action_ids, *self.processor.encode("|"), EOS]
         ids = prefix + suffix
         return ReferenceFastPrompt(
@@ -215,14 +214,15 @@ class ReferencePrompts:
         if "Action: " not in text:
             return np.zeros((horizon, dim), dtype=np.float32)
         between = text.split("Action: ")[1].split("|")[0].strip()
-        return self.fast.decode(to_paligemma(np.array(self.processor.encode(between))).tolist(), horizon, dim)
+        return self.fast.decode(
+            self.to_text_ids(np.array(self.processor.encode(between))).tolist(), horizon, dim
+        )
+
+    def to_text_ids(self, fast_ids: NDArray[Any]) -> NDArray[Any]:
+        """FAST ids to ids of the text model; the same map leads back."""
+        return self.processor.vocab_size() - 1 - SKIPPED_AT_THE_END - fast_ids
 
     def _prompt(self, ids: list[int], max_len: int) -> ReferencePrompt:
         return ReferencePrompt(
             np.asarray(_fill(ids, max_len)), np.asarray(_fill([True] * len(ids), max_len)), len(ids)
         )
-
-
-def to_paligemma(fast_ids: NDArray[Any]) -> NDArray[Any]:
-    """FAST ids to PaliGemma ids; the same map leads back."""
-    return PALIGEMMA_VOCAB - 1 - SKIPPED_AT_THE_END - fast_ids
