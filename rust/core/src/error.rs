@@ -32,6 +32,13 @@ pub enum Error {
         /// What was expected and what came.
         why: String,
     },
+    /// A state holds a value that is no number.
+    NotFinite {
+        /// Which joint, from 0.
+        joint: usize,
+        /// NaN or an infinity.
+        value: f64,
+    },
     /// A coefficient has no token in this vocabulary.
     Overflow {
         /// Time-frequency index.
@@ -85,6 +92,7 @@ impl fmt::Display for Error {
             Self::Shape { what, expected, got } => write!(f, "{what}: expected {expected} values, got {got}"),
             Self::Format { what, why } => write!(f, "{what}: {why}"),
             Self::Argument { what, why } => write!(f, "{what}: {why}"),
+            Self::NotFinite { joint, value } => write!(f, "state: joint {joint} is {value}"),
             Self::Overflow { frequency, dim, value } => {
                 write!(f, "coefficient {value} at time-frequency {frequency}, dimension {dim} has no token")
             }

@@ -6,10 +6,11 @@ mod error;
 mod plain;
 mod prompt;
 mod sentencepiece;
+mod state;
 
 pub use dct::{Dct, Float};
 pub use error::{Error, Result};
 pub use plain::fast::{FastCodec, FastFiles, FastScratch, FitOptions, OnOverflow, Partial};
-pub use plain::state_bins_into;
 pub use prompt::{FastRow, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, Task, Written};
 pub use sentencepiece::{SentencePiece, TextScratch};
+pub use state::{state_bin, state_bins_into};

@@ -9,7 +9,7 @@ mod stated;
 
 use std::sync::Arc;
 
-use crate::{Error, Result, SentencePiece};
+use crate::{Error, Float, Result, SentencePiece};
 pub use fast::{FastRow, Pi0FastPrompts};
 pub use row::Written;
 use row::{Row, same_length};
@@ -126,9 +126,9 @@ impl Pi05Prompts {
     /// Writes one row for a normalised, unpadded state; `tokens` and `mask` as in [`Pi0Prompts::write_into`].
     ///
     /// # Errors
-    /// [`Error::Argument`] when a joint is NaN or infinite (it is named, and nothing is written) or the task is another
-    /// format's; [`Error::Shape`] when the lengths of `tokens` and `mask` differ.
-    pub fn write_into<T: Copy + Into<f64>>(
+    /// [`Error::NotFinite`] names a joint that is NaN or infinite, and nothing is written; [`Error::Argument`] when the
+    /// task is another format's; [`Error::Shape`] when the lengths of `tokens` and `mask` differ.
+    pub fn write_into<T: Float>(
         &self,
         task: &Task,
         state: &[T],

@@ -7,7 +7,7 @@ use super::row::{Row, Written, mark, same_length};
 use super::stated::StatedPrompt;
 use super::{Format, Task, clean, pad_of, to_i32};
 use crate::sentencepiece::{ESCAPED_SPACE, Surface};
-use crate::{Error, Result, SentencePiece};
+use crate::{Error, Float, Result, SentencePiece};
 
 /// The pieces at the end of the vocabulary that FAST ids leave alone: PaliGemma's `<seg000>` to `<seg127>`.
 const SKIPPED: usize = 128;
@@ -100,7 +100,7 @@ impl Pi0FastPrompts {
     ///
     /// # Errors
     /// As [`Pi05Prompts::write_into`](super::Pi05Prompts::write_into).
-    pub fn write_into<T: Copy + Into<f64>>(
+    pub fn write_into<T: Float>(
         &self,
         task: &Task,
         state: &[T],
@@ -118,7 +118,7 @@ impl Pi0FastPrompts {
     ///
     /// # Errors
     /// As [`Self::write_into`]; [`Error::Argument`] names the position of an action id outside the FAST vocabulary.
-    pub fn write_training_into<T: Copy + Into<f64>>(
+    pub fn write_training_into<T: Float>(
         &self,
         task: &Task,
         state: &[T],

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::numbers::Numbers;
 use super::row::Row;
 use super::{bos_of, to_i32};
-use crate::{Error, Result, SentencePiece};
+use crate::state::{check_finite, state_bin};
+use crate::{Error, Float, Result, SentencePiece};
 
 /// Writes prompts that hold the state as numbers.
 #[derive(Debug)]
@@ -69,16 +70,10 @@ impl StatedPrompt {
 
     /// Writes a head and a state. Nothing is written unless every joint is finite.
     #[inline]
-    pub(super) fn write<T: Copy + Into<f64>>(
-        &self,
-        head: &Head,
-        state: &[T],
-        row: &mut Row<'_>,
-    ) -> Result<()> {
-        if let Some(joint) = state.iter().position(|&value| !value.into().is_finite()) {
-            let value = state[joint].into();
-            return Err(Error::Argument { what: "state", why: format!("joint {joint} is {value}") });
-        }
+    pub(super) fn write<T: Float>(&self, head: &Head, state: &[T], row: &mut Row<'_>) -> Result<()> {
+        check_finite(state)?;
+        // Every joint has a bin now.
+        let bin = |value: T| state_bin(value).unwrap_or_default();
         match (head, &self.parts) {
             (Head::Ids(head), Some(parts)) => {
                 row.extend(head);
@@ -104,9 +99,4 @@ impl StatedPrompt {
             _ => Err(Error::Argument { what: "task", why: "it was made with another vocabulary".to_owned() }),
         }
     }
-}
-
-/// The bin of a finite value: 0 to 255 over [-1, 1), -1 below, 255 above. Scaling by 128 is exact.
-fn bin<T: Into<f64>>(value: T) -> i16 {
-    ((value.into() * 128.0).floor() + 128.0).clamp(-1.0, 255.0) as i16
 }
