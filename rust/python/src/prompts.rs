@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use numpy::ndarray::{ArrayView2, Ix1, Ix2};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadwriteArray1};
-use pioxide_core::{Error, FastRow, Task, Written};
+use pioxide_core::{Error, FastRow, Float, Task, Written};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
@@ -425,7 +425,7 @@ impl Pi0FastPrompts {
 }
 
 impl Pi0FastPrompts {
-    fn write<T: Copy + Into<f64>>(
+    fn write<T: Float>(
         &self,
         task: &Task,
         state: &[T],
