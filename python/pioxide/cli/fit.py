@@ -110,11 +110,14 @@ def print_result(made, horizon: int, scale: float) -> None:
 
     result = made.result
     tokens, error = result["tokens"], result["error"]
-    judged = f"{show.counted(result['chunks'], 'chunk')} of " + (
-        f"held-out episodes {', '.join(map(str, made.held_out))}"
-        if made.held_out
-        else "the episodes it was fitted on (too few to hold any out)"
-    )
+    if not made.held_out:
+        episodes = "the episodes it was fitted on (none are held out)"
+    elif len(made.held_out) > 10:
+        episodes = show.counted(len(made.held_out), "held-out episode")
+    else:
+        numbers = ", ".join(map(str, made.held_out))
+        episodes = f"held-out episode{'s' if len(made.held_out) > 1 else ''} {numbers}"
+    judged = f"{show.counted(result['chunks'], 'chunk')} of {episodes}"
     print(f"{made.directory}: fitted on {show.counted(made.fitted_chunks, 'chunk')}, judged on {judged}")
     show.facts(
         [
