@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
+from pioxide.codec import FastCodec
 from pioxide.errors import FetchError, InputError
 from pioxide.fetch import ASSETS, cache_directory, download, fetch_asset, text_model
+from support.text_model import write_text_model
 
 fsspec = pytest.importorskip("fsspec", reason="fetching needs fsspec (pioxide[fetch])")
 
@@ -230,20 +233,25 @@ def test_assets_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert cache_directory() == tmp_path / "cache"
     with pytest.raises(InputError, match="pioxide fetch paligemma"):
         text_model()
-    (tmp_path / "own.model").write_bytes(CONTENT)
-    fetched = fetch_asset("paligemma", source=str(tmp_path / "own.model"))
+    own = write_text_model(tmp_path / "own.model")
+    fetched = fetch_asset("paligemma", source=str(own))
     assert text_model() == fetched.files[0].path == tmp_path / "cache" / "paligemma_tokenizer.model"
 
-    source = tmp_path / "tokenizer"
-    source.mkdir()
-    for name in ASSETS["fast"].files:
-        (source / name).write_text(name)
-    fetched = fetch_asset("fast", source=f"file://{source}/")
-    assert [f.path.read_text() for f in fetched.files] == list(ASSETS["fast"].files)
+    FastCodec.fit(np.random.default_rng(0).normal(size=(20, 4, 2))).save(tmp_path / "own")
+    fetched = fetch_asset("fast", source=f"file://{tmp_path}/own/")
+    assert {f.path.name for f in fetched.files} == set(ASSETS["fast"].files)
+    FastCodec.load(fetched.directory)
     with pytest.raises(InputError, match="nothing called 'gemma'"):
         fetch_asset("gemma")
     with pytest.raises(FetchError, match=r"pioxide fetch fast --source PATH"):
         fetch_asset("fast", source=str(tmp_path / "elsewhere"), cache=tmp_path / "other")
+
+
+def test_login_page_is_not_kept_for_a_model(tmp_path: Path) -> None:
+    (tmp_path / "page").write_text("<html>please log in</html>")
+    with pytest.raises(FetchError, match="page is not PaliGemma's text model"):
+        fetch_asset("paligemma", source=str(tmp_path / "page"), cache=tmp_path / "cache")
+    assert not (tmp_path / "cache" / "paligemma_tokenizer.model").exists()
 
 
 def test_cache_follows_the_desktop_convention(monkeypatch: pytest.MonkeyPatch) -> None:

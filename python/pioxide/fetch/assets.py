@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pioxide.errors import FetchError, InputError
+from pioxide.codec import FastCodec, TextTokenizer
+from pioxide.errors import FetchError, FormatError, InputError
 from pioxide.fetch.download import Downloaded, download
 
 
@@ -17,6 +19,7 @@ class Asset:
     Attributes:
         title: for people.
         source: the file, or the folder that holds `files`.
+        load: opens what was fetched; raises FormatError where it is something else.
         folder: under the cache; empty for the cache itself.
         files: their names here, and under a folder there.
     """
@@ -25,6 +28,7 @@ class Asset:
     source: str
     folder: str
     files: tuple[str, ...]
+    load: Callable[[Path], object]
 
 
 ASSETS = {
@@ -33,12 +37,14 @@ ASSETS = {
         "gs://big_vision/paligemma_tokenizer.model",
         "",
         ("paligemma_tokenizer.model",),
+        lambda directory: TextTokenizer.load(directory / "paligemma_tokenizer.model"),
     ),
     "fast": Asset(
         "FAST+, the published universal action tokenizer",
         "hf://physical-intelligence/fast",
         "fast",
         ("tokenizer.json", "processor_config.json", "tokenizer_config.json", "special_tokens_map.json"),
+        FastCodec.load,
     ),
 }
 
@@ -69,7 +75,7 @@ def fetch_asset(name: str, *, source: str | None = None, cache: Path | None = No
 
     Raises:
         InputError: no such asset.
-        FetchError: it can't be brought; says how to do without a network.
+        FetchError: it can't be brought, and how to do without a network; or it is not what it should be.
         OutputError: the cache can't be written.
     """
     if name not in ASSETS:
@@ -85,6 +91,13 @@ def fetch_asset(name: str, *, source: str | None = None, cache: Path | None = No
             f"{error}\nwithout a network: bring it here by other means, then "
             f"`pioxide fetch {name} --source PATH`"
         ) from error
+    try:
+        asset.load(directory)
+    except FormatError as error:
+        # A login page, say. It must not lie in the cache under this name.
+        for file in got:
+            file.path.unlink()
+        raise FetchError(f"{start} is not {asset.title}: {error}") from error
     return Fetched(directory, tuple(got))
 
 
