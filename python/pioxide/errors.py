@@ -41,7 +41,19 @@ class SettingsError(PioxideError):
 
 
 class CheckpointError(PioxideError):
-    """A checkpoint lacks tensors, has extra ones, or holds one of another shape."""
+    """A checkpoint lacks tensors, has extra ones, or holds one of another shape; or its file is damaged.
+
+    Attributes:
+        missing: what the model needs and the checkpoint has not, one sentence a tensor.
+        extra: what the checkpoint has and the model does not.
+        shapes: tensors of another shape or dtype.
+        values: tensors with NaN or infinite numbers.
+    """
+
+    missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    shapes: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
 
 
 class OutputError(PioxideError):

@@ -4,7 +4,7 @@ Local paths and file:// need nothing; gs://, hf://, s3:// and https:// need `pip
 """
 
 from pioxide.fetch.assets import ASSETS, Asset, Fetched, cache_directory, fetch_asset, text_model
-from pioxide.fetch.download import Downloaded, download
+from pioxide.fetch.download import Downloaded, download, open_filesystem
 
 __all__ = [
     "ASSETS",
@@ -14,5 +14,6 @@ __all__ = [
     "cache_directory",
     "download",
     "fetch_asset",
+    "open_filesystem",
     "text_model",
 ]

@@ -82,7 +82,7 @@ def download(url: str, target: Path, *, sleep: Callable[[float], None] = time.sl
     found = _found(target)
     if found is not None:
         return found
-    filesystem, path = _filesystem(url)
+    filesystem, path = open_filesystem(url)
     with locked(target.parent):
         remote = _ask(filesystem, path, url)
         part = target.with_name(f".{target.name}.part")
@@ -114,7 +114,12 @@ def _found(target: Path) -> Downloaded | None:
     return Downloaded(target, target.stat().st_size, sha256, "its recorded SHA-256", found=True)
 
 
-def _filesystem(url: str) -> tuple[Any, str]:
+def open_filesystem(url: str) -> tuple[Any, str]:
+    """The fsspec file system of an address, and the path there.
+
+    Raises:
+        FetchError: the address has no known kind, its package is not installed, or there is no network.
+    """
     try:
         fsspec = importlib.import_module("fsspec")
         protocol = url.split("://", 1)[0] if "://" in url else "file"
@@ -208,13 +213,14 @@ def _block(
 
 def _check(part: Path, remote: Remote, sha256: str, url: str) -> str:
     """Compare with everything that was promised; what is wrong is not kept."""
-    content = part.read_bytes()
-    actual = {
-        "size": len(content),
-        "sha256": sha256,
-        "md5": hashlib.md5(content, usedforsecurity=False).hexdigest(),
-        "git": hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest(),
-    }
+    size = part.stat().st_size
+    md5 = hashlib.md5(usedforsecurity=False)
+    git = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    with open(part, "rb") as file:  # in blocks: it may be a checkpoint of many gigabytes
+        while block := file.read(BLOCK_BYTES):
+            md5.update(block)
+            git.update(block)
+    actual = {"size": size, "sha256": sha256, "md5": md5.hexdigest(), "git": git.hexdigest()}
     promised = remote.digests | ({} if remote.size is None else {"size": remote.size})
     for kind, value in promised.items():
         if actual[kind] != value:

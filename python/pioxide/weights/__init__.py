@@ -1,0 +1,34 @@
+"""Everyone's weights: checkpoints of openpi, LeRobot, openpi's PyTorch port and PaliGemma, read and written.
+
+    from pioxide.weights import load
+
+    checkpoint = load("gs://openpi-assets/checkpoints/pi05_droid")
+
+Every format is a table of names and a reader that gives tensors under openpi's paths; `checkpoint` finds out
+which one a path is. Nothing is ever unpickled.
+"""
+
+from pioxide.weights.architecture import Architecture, Expert, Vision, recognise
+from pioxide.weights.checkpoint import Checkpoint, load, stream
+from pioxide.weights.companions import Companions
+from pioxide.weights.convert import Written, convert
+from pioxide.weights.lora import MergedTree
+from pioxide.weights.tree import MemoryTree, Problems, Spec, Tree
+
+__all__ = [
+    "Architecture",
+    "Checkpoint",
+    "Companions",
+    "Expert",
+    "MemoryTree",
+    "MergedTree",
+    "Problems",
+    "Spec",
+    "Tree",
+    "Vision",
+    "Written",
+    "convert",
+    "load",
+    "recognise",
+    "stream",
+]

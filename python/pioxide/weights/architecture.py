@@ -1,0 +1,348 @@
+"""Which tensors a model has and of what shape: openpi's tree as a table of named axes, solved both ways.
+
+`Architecture.shapes` gives the tree of a model; `recognise` reads the model off a tree, by the names that
+only one of them has and by what most tensors say an axis's length is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pioxide.errors import CheckpointError
+from pioxide.weights.tree import Problems, Tree
+
+Kind = Literal["pi0", "pi05", "pi0_fast"]
+TITLES: dict[Kind, str] = {"pi0": "π0", "pi05": "π0.5", "pi0_fast": "π0-FAST"}
+
+ROOT = "PaliGemma"
+# Axes: l layers, w width, m MLP width, n heads, h head width, k kv heads, p patch, t tokens an image,
+# v words, a action dimensions, r and s the ranks of attention's and the MLP's LoRA. A number is that length.
+IMAGE = {
+    "embedding/kernel": "p p 3 w",
+    "embedding/bias": "w",
+    "pos_embedding": "1 t w",
+    "Transformer/encoderblock/LayerNorm_0/scale": "l w",
+    "Transformer/encoderblock/LayerNorm_0/bias": "l w",
+    "Transformer/encoderblock/LayerNorm_1/scale": "l w",
+    "Transformer/encoderblock/LayerNorm_1/bias": "l w",
+    "Transformer/encoderblock/MlpBlock_0/Dense_0/kernel": "l w m",
+    "Transformer/encoderblock/MlpBlock_0/Dense_0/bias": "l m",
+    "Transformer/encoderblock/MlpBlock_0/Dense_1/kernel": "l m w",
+    "Transformer/encoderblock/MlpBlock_0/Dense_1/bias": "l w",
+    **{
+        f"Transformer/encoderblock/MultiHeadDotProductAttention_0/{part}/{leaf}": axes
+        for part in ("query", "key", "value")
+        for leaf, axes in (("kernel", "l w n h"), ("bias", "l n h"))
+    },
+    "Transformer/encoderblock/MultiHeadDotProductAttention_0/out/kernel": "l n h w",
+    "Transformer/encoderblock/MultiHeadDotProductAttention_0/out/bias": "l w",
+    "Transformer/encoder_norm/scale": "w",
+    "Transformer/encoder_norm/bias": "w",
+    "head/kernel": "w language",
+    "head/bias": "language",
+}
+EMBEDDER = {"embedder/input_embedding": "v w"}
+# `{_}` is "" for the language model and "_1" for the action expert.
+EXPERT = {
+    "layers/attn/q_einsum{_}/w": "l n w h",
+    "layers/attn/kv_einsum{_}/w": "l 2 k w h",
+    "layers/attn/attn_vec_einsum{_}/w": "l n h w",
+    "layers/mlp{_}/gating_einsum": "l 2 w m",
+    "layers/mlp{_}/linear": "l m w",
+}
+PLAIN_NORMS = {
+    "layers/pre_attention_norm{_}/scale": "l w",
+    "layers/pre_ffw_norm{_}/scale": "l w",
+    "final_norm{_}/scale": "w",
+}
+ADAPTIVE_NORMS = {
+    "layers/pre_attention_norm{_}/Dense_0/kernel": "l w 3w",
+    "layers/pre_attention_norm{_}/Dense_0/bias": "l 3w",
+    "layers/pre_ffw_norm{_}/Dense_0/kernel": "l w 3w",
+    "layers/pre_ffw_norm{_}/Dense_0/bias": "l 3w",
+    "final_norm{_}/Dense_0/kernel": "w 3w",
+    "final_norm{_}/Dense_0/bias": "3w",
+}
+ATTENTION_LORA = {
+    "layers/attn/q_einsum{_}/lora_a": "l n w r",
+    "layers/attn/q_einsum{_}/lora_b": "l n r h",
+    "layers/attn/kv_einsum{_}/lora_a": "l 2 k w r",
+    "layers/attn/kv_einsum{_}/lora_b": "l 2 k r h",
+    "layers/attn/attn_vec_einsum{_}/lora_a": "l n h r",
+    "layers/attn/attn_vec_einsum{_}/lora_b": "l n r w",
+}
+MLP_LORA = {
+    "layers/mlp{_}/gating_einsum_lora_a": "l 2 w s",
+    "layers/mlp{_}/gating_einsum_lora_b": "l 2 s m",
+    "layers/mlp{_}/linear_lora_a": "l m s",
+    "layers/mlp{_}/linear_lora_b": "l s w",
+}
+ACTION = {
+    "action_in_proj/kernel": "a w",
+    "action_in_proj/bias": "w",
+    "action_out_proj/kernel": "w a",
+    "action_out_proj/bias": "a",
+}
+PI0_ONLY = {
+    "state_proj/kernel": "a w",
+    "state_proj/bias": "w",
+    "action_time_mlp_in/kernel": "2w w",
+    "action_time_mlp_in/bias": "w",
+    "action_time_mlp_out/kernel": "w w",
+    "action_time_mlp_out/bias": "w",
+}
+PI05_ONLY = {
+    "time_mlp_in/kernel": "w w",
+    "time_mlp_in/bias": "w",
+    "time_mlp_out/kernel": "w w",
+    "time_mlp_out/bias": "w",
+}
+# A longer axis than any of the family's; more is a damaged or hostile file.
+LONGEST = 1 << 22
+
+
+@dataclass(frozen=True)
+class Vision:
+    """The image tower: SigLIP So400m/14 unless a file says otherwise."""
+
+    width: int = 1152
+    depth: int = 27
+    mlp: int = 4304
+    heads: int = 16
+    head_dim: int = 72
+    patch: int = 14
+    tokens: int = 256
+
+    @property
+    def image_size(self) -> int:
+        """Pixels along an edge."""
+        return round(self.tokens**0.5) * self.patch
+
+
+@dataclass(frozen=True)
+class Expert:
+    """One stream of the transformer; a rank of 0 is no LoRA."""
+
+    width: int
+    mlp: int
+    heads: int = 8
+    kv_heads: int = 1
+    head_dim: int = 256
+    lora_attention: int = 0
+    lora_mlp: int = 0
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Every length that a checkpoint's tensors depend on."""
+
+    kind: Kind
+    experts: tuple[Expert, ...]
+    vision: Vision = Vision()
+    depth: int = 18
+    vocab: int = 257_152
+    action_dim: int | None = None
+
+    @property
+    def title(self) -> str:
+        """The model's name as people write it."""
+        return TITLES[self.kind]
+
+    @property
+    def lora(self) -> bool:
+        """Whether low-rank updates are stored beside the weights."""
+        return any(expert.lora_attention or expert.lora_mlp for expert in self.experts)
+
+    @property
+    def merged(self) -> Architecture:
+        """The same model with its low-rank updates added to the weights."""
+        experts = tuple(replace(e, lora_attention=0, lora_mlp=0) for e in self.experts)
+        return replace(self, experts=experts)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every parameter's shape by openpi path."""
+        lengths = self._lengths()
+        return {
+            path: tuple(_length(axis, lengths[scope]) for axis in axes.split())
+            for path, (scope, axes) in self._table().items()
+        }
+
+    def compare(self, tree: Tree) -> Problems:
+        """What a tree lacks, has too much or in another shape, the tree's own problems included."""
+        problems = Problems()
+        problems += tree.problems
+        shapes = self.shapes()
+        problems.missing += [f"{p} {list(shapes[p])}" for p in shapes if p not in tree.specs]
+        problems.extra += [f"{p} {spec}" for p, spec in tree.specs.items() if p not in shapes]
+        for path, shape in shapes.items():
+            spec = tree.specs.get(path)
+            if spec is not None and spec.shape != shape:
+                problems.shapes.append(f"{path} is {list(spec.shape)}, expected {list(shape)}")
+            elif spec is not None and spec.dtype.kind != "f" and spec.dtype.name != "bfloat16":
+                problems.shapes.append(f"{path} is {spec.dtype.name}, expected floating point")
+        return problems
+
+    def _table(self) -> dict[str, tuple[str, str]]:
+        table = _image_and_words()
+        for i, expert in enumerate(self.experts):
+            adaptive = self.kind == "pi05" and i == 1
+            parts = [EXPERT, ADAPTIVE_NORMS if adaptive else PLAIN_NORMS]
+            parts += [ATTENTION_LORA] if expert.lora_attention else []
+            parts += [MLP_LORA] if expert.lora_mlp else []
+            table |= _expert(i, *parts)
+        if self.kind != "pi0_fast":
+            only = PI05_ONLY if self.kind == "pi05" else PI0_ONLY
+            table |= {path: ("expert1", axes) for path, axes in (ACTION | only).items()}
+        return table
+
+    def _lengths(self) -> dict[str, dict[str, int]]:
+        v = self.vision
+        lengths = {
+            "image": {
+                "l": v.depth,
+                "w": v.width,
+                "m": v.mlp,
+                "n": v.heads,
+                "h": v.head_dim,
+                "p": v.patch,
+                "t": v.tokens,
+                "language": self.experts[0].width,
+            }
+        }
+        for i, e in enumerate(self.experts):
+            lengths[f"expert{i}"] = {
+                "l": self.depth,
+                "w": e.width,
+                "m": e.mlp,
+                "n": e.heads,
+                "k": e.kv_heads,
+                "h": e.head_dim,
+                "v": self.vocab,
+                "a": self.action_dim or 0,
+                "r": e.lora_attention,
+                "s": e.lora_mlp,
+            }
+        return lengths
+
+
+def recognise(tree: Tree) -> Architecture:
+    """The model that a tree of tensors belongs to.
+
+    An axis's length is what most tensors that have it say, so a single wrong tensor is later reported as such
+    and does not shift everything else.
+
+    Raises:
+        CheckpointError: too little is there to tell; lists what is wrong.
+    """
+    paths = tree.specs.keys()
+    kind = _kind(paths)
+    experts = 1 if kind == "pi0_fast" else 2
+    # Every expert may have everything here: what is absent simply has no vote.
+    table = _image_and_words()
+    for i in range(experts):
+        table |= _expert(i, EXPERT, PLAIN_NORMS, ADAPTIVE_NORMS, ATTENTION_LORA, MLP_LORA)
+    if experts == 2:
+        table |= {p: ("expert1", axes) for p, axes in (ACTION | PI0_ONLY | PI05_ONLY).items()}
+    votes: dict[tuple[str, str], Counter[int]] = {}
+    for path, (scope, axes) in table.items():
+        shape = tree.specs[path].shape if path in paths else ()
+        if len(shape) == len(axes.split()):
+            for axis, length in zip(axes.split(), shape, strict=True):
+                for key, value in _vote(scope, axis, length):
+                    votes.setdefault(key, Counter())[value] += 1
+    return _elect(tree, kind, experts, votes)
+
+
+def _kind(names: Iterable[str]) -> Kind:
+    names = set(names)
+    if any("_1/Dense_0/" in p or p.startswith("time_mlp_") for p in names):
+        return "pi05"
+    if any(p.startswith(("action_", "state_proj/")) or "_1/" in p for p in names if "/img/" not in p):
+        return "pi0"
+    return "pi0_fast"
+
+
+def _vote(scope: str, axis: str, length: int) -> list[tuple[tuple[str, str], int]]:
+    factor, letter = _factor(axis)
+    if not letter or length % factor or not 0 < length <= LONGEST:
+        return []
+    if letter == "language":
+        return [(("expert0", "w"), length)]
+    # The layers are stacked alike in all experts.
+    scope = "expert0" if letter == "l" and scope == "expert1" else scope
+    return [((scope, letter), length // factor)]
+
+
+def _elect(tree: Tree, kind: Kind, experts: int, votes: dict[tuple[str, str], Counter[int]]) -> Architecture:
+    unknown: list[str] = []
+
+    def get(scope: str, letter: str, what: str, default: int | None = None) -> int:
+        counter = votes.get((scope, letter))
+        if counter:
+            return counter.most_common(1)[0][0]
+        if default is None:
+            unknown.append(what)
+        return default or 0
+
+    vision = Vision(
+        width=get("image", "w", "the image tower's width"),
+        depth=get("image", "l", "the image tower's depth"),
+        mlp=get("image", "m", "the image tower's MLP width"),
+        heads=get("image", "n", "the image tower's heads"),
+        head_dim=get("image", "h", "the image tower's head width"),
+        patch=get("image", "p", "the patch size"),
+        tokens=get("image", "t", "the tokens an image"),
+    )
+    streams = tuple(
+        Expert(
+            width=get(f"expert{i}", "w", f"the {name}'s width"),
+            mlp=get(f"expert{i}", "m", f"the {name}'s MLP width"),
+            heads=get(f"expert{i}", "n", f"the {name}'s heads"),
+            kv_heads=get(f"expert{i}", "k", f"the {name}'s kv heads"),
+            head_dim=get(f"expert{i}", "h", f"the {name}'s head width"),
+            lora_attention=get(f"expert{i}", "r", "", 0),
+            lora_mlp=get(f"expert{i}", "s", "", 0),
+        )
+        for i, name in enumerate(("language model", "action expert")[:experts])
+    )
+    depth = get("expert0", "l", "the number of layers")
+    vocab = get("expert0", "v", "the vocabulary")
+    action = get("expert1", "a", "the action dimension") if experts == 2 else None
+    if unknown:
+        what = f"can't tell {', '.join(unknown)}"
+        if not tree.specs and not tree.problems:
+            raise CheckpointError(f"{tree.where} holds no tensors of a π model")
+        detail = f"\n{tree.problems.error(tree.where)}" if tree.problems else ""
+        some = ", ".join(sorted(tree.specs)[:5])
+        raise CheckpointError(
+            f"{tree.where} is not a π checkpoint, or only part of one: {what}; "
+            f"it holds {len(tree.specs)} tensors ({some}{', ...' if len(tree.specs) > 5 else ''}){detail}"
+        )
+    return Architecture(kind, streams, vision, depth, vocab, action)
+
+
+def _image_and_words() -> dict[str, tuple[str, str]]:
+    table = {f"{ROOT}/img/{path}": ("image", axes) for path, axes in IMAGE.items()}
+    return table | {f"{ROOT}/llm/{path}": ("expert0", axes) for path, axes in EMBEDDER.items()}
+
+
+def _expert(i: int, *parts: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    suffix = "" if i == 0 else f"_{i}"
+    return {
+        f"{ROOT}/llm/{path.replace('{_}', suffix)}": (f"expert{i}", axes)
+        for part in parts
+        for path, axes in part.items()
+    }
+
+
+def _factor(axis: str) -> tuple[int, str]:
+    digits = axis.rstrip("abcdefghijklmnopqrstuvwxyz")
+    return int(digits or 1), axis[len(digits) :]
+
+
+def _length(axis: str, lengths: Mapping[str, int]) -> int:
+    factor, letter = _factor(axis)
+    return factor * (lengths[letter] if letter else 1)

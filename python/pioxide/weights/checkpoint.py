@@ -1,0 +1,221 @@
+"""A checkpoint of any format, opened: what it is, what came with it, and its tensors when asked for.
+
+checkpoint = load("gs://openpi-assets/checkpoints/pi05_droid")
+model = checkpoint.model(dtype="bfloat16")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from pioxide.errors import CheckpointError
+from pioxide.transforms import Stats
+from pioxide.weights.architecture import Architecture, recognise
+from pioxide.weights.companions import Companions, choose_stats, find_companions
+from pioxide.weights.lora import MergedTree
+from pioxide.weights.openpi import OrbaxTree, is_orbax
+from pioxide.weights.paligemma import NpzTree
+from pioxide.weights.pytorch import PytorchTree, open_pytorch
+from pioxide.weights.tree import Array, Problems, Spec, Tree, count_not_finite
+
+Format = Literal["openpi", "openpi-pytorch", "lerobot", "paligemma-npz", "paligemma-hf"]
+FORMATS: dict[Format, str] = {
+    "openpi": "openpi (Orbax)",
+    "openpi-pytorch": "openpi's PyTorch port (safetensors)",
+    "lerobot": "LeRobot (safetensors)",
+    "paligemma-npz": "big_vision (.npz)",
+    "paligemma-hf": "Hugging Face PaliGemma (safetensors)",
+}
+PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What `load` found at a path. Close it, or use it in a `with`, to let go of its files.
+
+    Attributes:
+        path: the checkpoint's own directory (or file) on this machine.
+        format: whose layout it has.
+        tree: its tensors, by openpi path.
+        architecture: the model they belong to.
+        companions: what came with them.
+    """
+
+    path: Path
+    format: Format
+    tree: Tree
+    architecture: Architecture
+    companions: Companions
+
+    @property
+    def title(self) -> str:
+        """The model's name: π0, π0.5, π0-FAST or PaliGemma."""
+        return "PaliGemma" if self.format.startswith("paligemma") else self.architecture.title
+
+    @property
+    def described_format(self) -> str:
+        """The format in words."""
+        return FORMATS[self.format]
+
+    def problems(self) -> Problems:
+        """What is wrong with the tensors, without reading one."""
+        return self.architecture.compare(self.tree)
+
+    def norm_stats(self, asset_id: str | None = None) -> Mapping[str, Stats]:
+        """Norm statistics by key ("state", "actions").
+
+        Args:
+            asset_id: of which robot, where the checkpoint has several.
+
+        Raises:
+            InputError: there are none, or none of that name, or a name is needed.
+        """
+        return choose_stats(self.companions.norm_stats, asset_id, str(self.path))
+
+    def merged(self, scale: float = 1.0) -> Checkpoint:
+        """The same checkpoint with openpi's low-rank updates added to the weights; itself without any.
+
+        Args:
+            scale: alpha / rank; 1 in all of openpi's configs.
+        """
+        if not self.architecture.lora:
+            return self
+        tree = MergedTree(self.tree, scale)
+        return Checkpoint(self.path, self.format, tree, self.architecture.merged, self.companions)
+
+    def close(self) -> None:
+        """Let go of open files."""
+        self.tree.close()
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def load(
+    path: str | Path,
+    *,
+    heads: tuple[int, int] | None = None,
+    embedding: Literal["embed_tokens", "lm_head"] | None = None,
+) -> Checkpoint:
+    """Open a checkpoint of any format that π models come in. Reads headers only.
+
+    Args:
+        path: a directory or file, or a gs://, s3:// or hf:// address, which is brought to the cache first.
+            An openpi checkpoint (or its `params`), a LeRobot or openpi-PyTorch directory, a PaliGemma `.npz`,
+            a `.safetensors` file or index.
+        heads: of the image tower and kv heads of the transformer, where PyTorch names hide them and they are
+            not SigLIP So400m's 16 and Gemma's 1.
+        embedding: which tensor to take where a PyTorch file has both `embed_tokens` and `lm_head`, and they
+            differ; see `PytorchTree`.
+
+    Raises:
+        CheckpointError: it is none of these, or damaged. Pickled files (.pt, .bin) are refused by name.
+    """
+    if "://" in str(path) and not str(path).startswith("file://"):
+        from pioxide.weights.remote import bring
+
+        path = bring(str(path))
+    given = Path(str(path).removeprefix("file://")).expanduser()
+    root, weights = _locate(given)
+    tree, kind = _open(weights, heads, embedding)
+    try:
+        architecture = recognise(tree)
+        statistics = tree.statistics if isinstance(tree, PytorchTree) else {}
+        companions = find_companions(root, statistics) if root.is_dir() else Companions()
+    except BaseException:
+        tree.close()
+        raise
+    return Checkpoint(root, kind, tree, architecture, companions)
+
+
+def stream(
+    tree: Tree,
+    dtype: Callable[[str, Spec], np.dtype[Any]] = lambda path, spec: spec.dtype,
+    on_bytes: Callable[[str, int], None] = lambda path, count: None,
+) -> Iterator[tuple[str, Array]]:
+    """Every tensor in turn, whole and in the dtype asked for.
+
+    The largest come first: what reading one needs besides is then needed while little else is there.
+
+    Args:
+        tree: opened.
+        dtype: what to convert each tensor to.
+        on_bytes: told what was read.
+
+    Raises:
+        CheckpointError: after the last one, if any held a NaN or an infinity in that dtype; lists them all.
+    """
+    problems = Problems()
+    for path, spec in sorted(tree.specs.items(), key=lambda item: (-item[1].nbytes, item[0])):
+        array = np.empty(spec.shape, dtype(path, spec))
+        bad = 0
+        for start, stop in tree.blocks(path):
+            block = array[start:stop] if spec.shape else array
+            tree.fill(path, block, start)
+            bad += count_not_finite(block)
+            on_bytes(path, block.size * spec.dtype.itemsize)
+        if bad:
+            problems.values.append(f"{path}: {bad:,} of {spec.size:,}")
+        yield path, array
+        del array
+    if problems:
+        raise problems.error(tree.where)
+
+
+def _locate(path: Path) -> tuple[Path, Path]:
+    """The checkpoint's directory and where its tensors are."""
+    if path.suffix in PICKLED:
+        raise CheckpointError(
+            f"{path} is a pickled PyTorch file: reading one can run any code, so pioxide never does; "
+            "save it as .safetensors where you trust it"
+        )
+    if path.is_file():
+        return (path.parent if path.suffix != ".npz" else path), path
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is not there")
+    if is_orbax(path):
+        return (path.parent if path.name == "params" else path), path
+    if is_orbax(path / "params"):
+        return path, path / "params"
+    for directory in (path, path / "pretrained_model"):
+        if any((directory / f"model.safetensors{end}").is_file() for end in ("", ".index.json")):
+            return directory, directory
+    archives = sorted(path.glob("*.npz"))
+    if len(archives) == 1:
+        return path, archives[0]
+    raise CheckpointError(_nothing_here(path))
+
+
+def _nothing_here(path: Path) -> str:
+    steps = sorted((d.name for d in path.iterdir() if d.name.isdigit() and is_orbax(d / "params")), key=int)
+    if steps:
+        return f"{path} holds training steps {', '.join(steps)}: name one, as in {path / steps[-1]}"
+    pickled = sorted(f.name for f in path.iterdir() if f.suffix in PICKLED)
+    if pickled:
+        return (
+            f"{path} holds only pickled files ({', '.join(pickled[:3])}), which are never loaded; "
+            "save the model as .safetensors where you trust it"
+        )
+    return (
+        f"{path} is no checkpoint: it has no params/ (openpi), no model.safetensors (LeRobot, "
+        "openpi-PyTorch, Hugging Face) and no .npz (PaliGemma)"
+    )
+
+
+def _open(weights: Path, heads: tuple[int, int] | None, embedding: Any) -> tuple[Tree, Format]:
+    if weights.is_dir() and is_orbax(weights):
+        return OrbaxTree(weights), "openpi"
+    if weights.suffix == ".npz":
+        return NpzTree(weights), "paligemma-npz"
+    if weights.is_dir() or weights.suffix in (".safetensors", ".json"):
+        tree = open_pytorch(weights, heads=heads, embedding=embedding)
+        return tree, tree.layout
+    raise CheckpointError(f"{weights} is no checkpoint: expected .safetensors, .npz or a directory")

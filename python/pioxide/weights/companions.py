@@ -1,0 +1,171 @@
+"""What travels with a checkpoint's tensors: norm statistics, tokenizers, settings."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pioxide.errors import CheckpointError, InputError
+from pioxide.transforms import Stats, load_norm_stats
+from pioxide.weights.safetensors import SafetensorsFile
+from pioxide.weights.tree import Array
+
+# The key of statistics that lie in the checkpoint itself and not under `assets/<asset_id>/`.
+OWN = ""
+# LeRobot's names of what openpi calls "state" and "actions".
+LEROBOT_KEYS = {"observation.state": "state", "action": "actions"}
+NORMALIZERS = ("normalizer_processor", "unnormalizer_processor")
+
+
+@dataclass(frozen=True)
+class Companions:
+    """What was found beside the tensors.
+
+    Attributes:
+        norm_stats: statistics by asset id ("droid", "trossen", ...), each by key ("state", "actions").
+        fast_tokenizer: the directory of a FAST tokenizer, or None.
+        text_model: a SentencePiece model, or None.
+        config: the content of `config.json`, or empty.
+    """
+
+    norm_stats: Mapping[str, Mapping[str, Stats]] = field(default_factory=dict)
+    fast_tokenizer: Path | None = None
+    text_model: Path | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def action_horizon(self) -> int | None:
+        """Actions in a chunk, where `config.json` says so."""
+        return self._natural("chunk_size") or self._natural("action_horizon")
+
+    @property
+    def max_token_len(self) -> int | None:
+        """Text tokens, where `config.json` says so."""
+        return self._natural("tokenizer_max_length")
+
+    def _natural(self, key: str) -> int | None:
+        value = self.config.get(key)
+        return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def find_companions(root: Path, statistics: Mapping[str, Array]) -> Companions:
+    """Look beside the tensors.
+
+    Args:
+        root: the checkpoint's directory.
+        statistics: vectors found among the tensors (old LeRobot files).
+
+    Raises:
+        CheckpointError, FormatError: a file is there and damaged.
+    """
+    stats: dict[str, Mapping[str, Stats]] = {}
+    assets = root / "assets"
+    if assets.is_dir():
+        for file in sorted(assets.rglob("norm_stats.json")):
+            stats[file.parent.relative_to(assets).as_posix()] = load_norm_stats(file)
+    if (root / "norm_stats.json").is_file():
+        stats[OWN] = load_norm_stats(root / "norm_stats.json")
+    lerobot = _lerobot_stats(root) or _old_lerobot_stats(statistics)
+    if lerobot:
+        stats.setdefault(OWN, lerobot)
+    text = next((f for f in _named(root, ("tokenizer.model", "paligemma_tokenizer.model"))), None)
+    return Companions(stats, _fast_tokenizer(root), text, _json(root / "config.json"))
+
+
+def choose_stats(
+    norm_stats: Mapping[str, Mapping[str, Stats]], asset_id: str | None, where: str
+) -> Mapping[str, Stats]:
+    """The statistics of one asset.
+
+    Raises:
+        InputError: there are none, no such asset, or several and none was named.
+    """
+    names = ", ".join(repr(name) for name in norm_stats)
+    if not norm_stats:
+        raise InputError(f"{where} comes without norm statistics (no assets/<asset_id>/norm_stats.json)")
+    if asset_id is None and len(norm_stats) > 1:
+        raise InputError(f"{where} has norm statistics of several robots: name one of {names}")
+    chosen = next(iter(norm_stats)) if asset_id is None else asset_id
+    if chosen not in norm_stats:
+        raise InputError(f"{where} has no norm statistics {asset_id!r}, only {names}")
+    return norm_stats[chosen]
+
+
+def _lerobot_stats(root: Path) -> dict[str, Stats]:
+    """From LeRobot's processors: `<feature>.<statistic>` vectors in the normaliser's state file."""
+    for name in ("policy_preprocessor.json", "policy_postprocessor.json"):
+        for step in _json(root / name).get("steps") or []:
+            if not isinstance(step, dict) or step.get("registry_name") not in NORMALIZERS:
+                continue
+            state = step.get("state_file")
+            if state is None:
+                continue
+            if not isinstance(state, str) or Path(state).name != state:
+                raise CheckpointError(f"{root / name}: state_file {state!r} is no file name")
+            file = SafetensorsFile(root / state)
+            try:
+                small = [key for key, entry in file.tensors.items() if entry.spec.size < 4096]
+                vectors = {key: file.read(key) for key in small if key.startswith(tuple(LEROBOT_KEYS))}
+            finally:
+                file.close()
+            if stats := _grouped((key, vector) for key, vector in vectors.items()):
+                return stats
+    return {}
+
+
+def _old_lerobot_stats(statistics: Mapping[str, Array]) -> dict[str, Stats]:
+    """From `normalize_inputs.buffer_observation_state.mean` and its like."""
+    found = []
+    for name, vector in statistics.items():
+        match = re.fullmatch(r"(?:un)?normalize_\w+\.buffer_(\w+)\.(\w+)", name)
+        if match:
+            feature = match[1].replace("observation_state", "observation.state")
+            found.append((f"{feature}.{match[2]}", vector))
+    return _grouped(found)
+
+
+def _grouped(items: Iterable[tuple[str, Array]]) -> dict[str, Stats]:
+    """`action.mean` and its like -> statistics."""
+    table: dict[str, dict[str, Array]] = {}
+    for name, vector in items:
+        feature, _, statistic = name.rpartition(".")
+        if feature in LEROBOT_KEYS and statistic in ("mean", "std", "q01", "q99") and vector.ndim == 1:
+            table.setdefault(LEROBOT_KEYS[feature], {})[statistic] = vector.astype("float64")
+    try:
+        return {
+            key: Stats(v["mean"], v["std"], v.get("q01"), v.get("q99"))
+            for key, v in table.items()
+            if "mean" in v and "std" in v
+        }
+    except InputError as error:
+        raise CheckpointError(f"the checkpoint's statistics make no sense: {error}") from error
+
+
+def _fast_tokenizer(root: Path) -> Path | None:
+    for file in _named(root, ("processor_config.json",)):
+        if (file.parent / "tokenizer.json").is_file() and "min_token" in _json(file):
+            return file.parent
+    return None
+
+
+def _named(root: Path, names: tuple[str, ...]) -> list[Path]:
+    """Files of these names in a directory and two levels below."""
+    found: list[Path] = []
+    for name in names:
+        for pattern in (name, f"*/{name}", f"*/*/{name}"):
+            found += sorted(root.glob(pattern))
+    return found
+
+
+def _json(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        value = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} is no JSON: {error}") from error
+    return value if isinstance(value, dict) else {}

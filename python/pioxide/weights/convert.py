@@ -1,0 +1,199 @@
+"""One checkpoint format -> another, tensor by tensor, with what belongs to it; whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from pioxide.errors import InputError, OutputError
+from pioxide.files import locked, make_directory, output_error, sync_directory
+from pioxide.transforms import save_norm_stats
+from pioxide.weights.architecture import Architecture
+from pioxide.weights.checkpoint import Checkpoint
+from pioxide.weights.companions import OWN, Companions
+from pioxide.weights.openpi import write_openpi
+from pioxide.weights.pytorch_writer import write_pytorch
+from pioxide.weights.tree import Array, Problems, Tree, count_not_finite
+
+Target = Literal["openpi", "lerobot", "openpi-pytorch"]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        path: the checkpoint.
+        files: names of everything in it.
+        nbytes: their size together.
+        left_out: what the source had and this format has no place for, in words.
+    """
+
+    path: Path
+    files: tuple[str, ...]
+    nbytes: int
+    left_out: tuple[str, ...]
+
+
+def convert(
+    checkpoint: Checkpoint,
+    target: Path,
+    to: Target,
+    *,
+    dtype: np.dtype[Any] | None = None,
+    action_horizon: int | None = None,
+    asset_id: str = "own",
+    on_bytes: Callable[[str, int], None] = lambda path, count: None,
+) -> Written:
+    """Write a checkpoint in another format.
+
+    Args:
+        checkpoint: opened; `merged()` first where LoRA is to be added to the weights.
+        target: directory to make. It appears when everything is in it.
+        to: the format.
+        dtype: to store; each tensor's own by default.
+        action_horizon: for LeRobot's and openpi-PyTorch's `config.json`; by default what the source says.
+        asset_id: the name for statistics that have none in the source.
+        on_bytes: told what was written, by path.
+
+    Raises:
+        CheckpointError: a tensor is missing, extra, of another shape or not finite (lists all such); or the
+            format can't hold this model.
+        OutputError: the target exists or can't be written.
+    """
+    if problems := checkpoint.problems():
+        raise problems.error(str(checkpoint.path))
+    return write_checkpoint(
+        checkpoint.tree,
+        checkpoint.architecture,
+        checkpoint.companions,
+        target,
+        to,
+        dtype=dtype,
+        action_horizon=action_horizon,
+        asset_id=asset_id,
+        on_bytes=on_bytes,
+    )
+
+
+def write_checkpoint(
+    tree: Tree,
+    architecture: Architecture,
+    companions: Companions,
+    target: Path,
+    to: Target,
+    *,
+    dtype: np.dtype[Any] | None = None,
+    action_horizon: int | None = None,
+    asset_id: str = "own",
+    on_bytes: Callable[[str, int], None] = lambda path, count: None,
+) -> Written:
+    """`convert` for tensors that need not lie in a checkpoint."""
+    if to not in ("openpi", "lerobot", "openpi-pytorch"):
+        raise InputError(f"can't write {to!r}; openpi, lerobot and openpi-pytorch can be written")
+    if target.exists():
+        raise OutputError(f"{target} is there already; name a new directory")
+    checked = CheckedTree(tree)
+    left_out: list[str] = []
+    with _appearing(target) as partial:
+        if to == "openpi":
+            write_openpi(checked, partial / "params", dtype, on_bytes)
+        else:
+            write_pytorch(
+                checked,
+                architecture,
+                partial,
+                to,
+                dtype=dtype,
+                action_horizon=action_horizon or companions.action_horizon,
+                on_bytes=on_bytes,
+            )
+            if to == "lerobot":
+                left_out.append(
+                    "LeRobot's processors (policy_preprocessor.json and its like), which LeRobot makes anew "
+                    "from a dataset's statistics"
+                )
+        checked.finish()
+        _write_companions(companions, partial, asset_id, left_out)
+        files = tuple(sorted(p.relative_to(partial).as_posix() for p in partial.rglob("*") if p.is_file()))
+        size = sum((partial / name).stat().st_size for name in files)
+    return Written(target, files, size, tuple(left_out))
+
+
+@contextmanager
+def _appearing(target: Path) -> Iterator[Path]:
+    """A directory to write into, which takes the name `target` once it is done and vanishes if it fails."""
+    partial = target.with_name(f".{target.name}.partial")
+    make_directory(partial)
+    with locked(partial):
+        try:
+            for left in partial.iterdir():  # of a run that was killed
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            yield partial
+            partial.rename(target)
+            sync_directory(target.parent)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise output_error(target, error) from error
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+class CheckedTree(Tree):
+    """A tree that counts what is not finite while it is read."""
+
+    def __init__(self, tree: Tree) -> None:
+        super().__init__(tree.where, tree.specs)
+        self.tree = tree
+        self.bad: dict[str, int] = {}
+
+    def fill(self, path: str, out: Array, start: int = 0) -> None:
+        """Read, and look."""
+        self.tree.fill(path, out, start)
+        if count := count_not_finite(out):
+            self.bad[path] = self.bad.get(path, 0) + count
+
+    def blocks(self, path: str) -> Iterator[tuple[int, int]]:
+        """As the tree below."""
+        return self.tree.blocks(path)
+
+    def finish(self) -> None:
+        """Say what was found.
+
+        Raises:
+            CheckpointError: some tensors hold NaN or infinite numbers.
+        """
+        problems = Problems()
+        problems.values += [f"{path}: {n:,} of {self.specs[path].size:,}" for path, n in self.bad.items()]
+        if problems:
+            raise problems.error(self.where)
+
+
+def _write_companions(companions: Companions, directory: Path, asset_id: str, left_out: list[str]) -> None:
+    for name, stats in companions.norm_stats.items():
+        save_norm_stats(directory / "assets" / (asset_id if name == OWN else name), stats)
+    if companions.fast_tokenizer is not None:
+        names = (
+            "tokenizer.json",
+            "processor_config.json",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+        )
+        (directory / "fast_tokenizer").mkdir()
+        for name in names:
+            if (companions.fast_tokenizer / name).is_file():
+                shutil.copyfile(companions.fast_tokenizer / name, directory / "fast_tokenizer" / name)
+    if companions.text_model is not None:
+        left_out.append(f"the text model {companions.text_model.name}: `pioxide fetch paligemma` brings it")
+
+
+def total_bytes(tree: Tree) -> int:
+    """Bytes that `on_bytes` will be told altogether."""
+    return sum(spec.nbytes for spec in tree.specs.values())

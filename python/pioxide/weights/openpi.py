@@ -1,0 +1,291 @@
+"""openpi's own checkpoints: an Orbax PyTree on disk, read and written tensor by tensor through TensorStore.
+
+On disk an Orbax tree is one OCDBT key-value store of zarr arrays, named by their path joined with dots,
+beside a JSON file `_METADATA` that says which arrays there are. JAX is not needed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pioxide.errors import CheckpointError
+from pioxide.weights.tree import BFLOAT16, BLOCK_BYTES, Array, Spec, Tree
+
+OUTER, LEAF = "params", "value"
+# What TensorStore may hold and do at a time; its cache would only keep chunks that are read once.
+CONTEXT = {
+    "cache_pool": {"total_bytes_limit": 0},
+    "data_copy_concurrency": {"limit": 4},
+    "file_io_concurrency": {"limit": 4},
+}
+LONGEST_HEADER = 1 << 20
+
+
+class OrbaxTree(Tree):
+    """An Orbax PyTree directory (`<step>/params` of an openpi checkpoint).
+
+    The outer key "params", and the trailing "value" that trees saved during training have on every path, are
+    left out of the paths.
+
+    Args:
+        directory: holds `_METADATA` and either `manifest.ocdbt` or one folder an array.
+
+    Raises:
+        CheckpointError: it is no Orbax tree, or its metadata is damaged.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        import tensorstore as ts
+
+        super().__init__(str(directory), {})
+        self.directory = directory
+        self.context = ts.Context(CONTEXT)
+        self.metadata = _metadata(directory)
+        self.ocdbt = (directory / "manifest.ocdbt").is_file()
+        headers = self._headers(ts)
+        names = _paths(headers)
+        self.arrays: dict[str, str] = {}
+        self.chunks: dict[str, tuple[int, ...]] = {}
+        self.zarr3: dict[str, bool] = {}
+        for key, (header, zarr3) in headers.items():
+            path = names[key]
+            try:
+                spec, chunks = _header(header, zarr3)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise CheckpointError(
+                    f"{directory}: {key}: its zarr header makes no sense: {error}"
+                ) from error
+            self.specs[path], self.arrays[path] = spec, key
+            self.chunks[path], self.zarr3[path] = chunks, zarr3
+        self._check_listed(set(headers))
+
+    def fill(self, path: str, out: Array, start: int = 0) -> None:
+        """Read rows; TensorStore decodes a chunk and converts it straight into `out`."""
+        import tensorstore as ts
+
+        try:
+            source = self._open(ts, path)
+            if out.ndim:
+                source = source[start : start + len(out)].translate_to[0]  # type: ignore[index]
+            target = ts.array(out)
+            target.write(source.astype(target.dtype)).result()
+        except (ValueError, OSError, KeyError) as error:
+            raise CheckpointError(f"{self.where}: {path} can't be read: {_first_line(error)}") from error
+
+    def blocks(self, path: str) -> Iterator[tuple[int, int]]:
+        """Whole chunks: a chunk is decoded at once, and would be decoded again for the rest of its rows."""
+        spec = self.specs[path]
+        if not spec.shape:
+            yield 0, 1
+            return
+        chunk = max(1, self.chunks[path][0])
+        rows = max(1, BLOCK_BYTES * spec.shape[0] // max(spec.nbytes, 1))
+        rows = max(chunk, rows // chunk * chunk)
+        for start in range(0, spec.shape[0], rows):
+            yield start, min(start + rows, spec.shape[0])
+
+    def _base(self, key: str) -> dict[str, Any]:
+        root = f"{self.directory.resolve()}/"
+        if self.ocdbt:
+            return {"driver": "ocdbt", "base": f"file://{root}", "path": f"{key}/"}
+        return {"driver": "file", "path": f"{root}{key}/"}
+
+    def _open(self, ts: Any, path: str) -> Any:
+        zarr3 = self.zarr3[path]
+        spec: dict[str, Any] = {
+            "driver": "zarr3" if zarr3 else "zarr",
+            "kvstore": self._base(self.arrays[path]),
+        }
+        # A chunk that is not there would read as zeros: right only where all-zero chunks were left out.
+        if self.metadata.get("store_array_data_equal_to_fill_value"):
+            spec["fill_missing_data_reads"] = False
+        return ts.open(spec, open=True, read=True, context=self.context).result()
+
+    def _headers(self, ts: Any) -> dict[str, tuple[Any, bool]]:
+        endings = {"/.zarray": False, "/zarr.json": True}
+        found: dict[str, tuple[Any, bool]] = {}
+        try:
+            if not self.ocdbt:
+                for folder in sorted(p for p in self.directory.iterdir() if p.is_dir()):
+                    for ending, zarr3 in endings.items():
+                        file = folder / ending[1:]
+                        if file.is_file() and file.stat().st_size < LONGEST_HEADER:
+                            found[folder.name] = (json.loads(file.read_bytes()), zarr3)
+                return found
+            store = ts.KvStore.open(
+                {"driver": "ocdbt", "base": f"file://{self.directory.resolve()}/"}, context=self.context
+            ).result()
+            for raw in store.list().result():
+                name = raw.decode()
+                for ending, zarr3 in endings.items():
+                    if name.endswith(ending):
+                        value = store.read(raw).result().value
+                        found[name.removesuffix(ending)] = (json.loads(value), zarr3)
+        except (ValueError, OSError, RecursionError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"{self.where} is damaged: {_first_line(error)}") from error
+        return found
+
+    def _check_listed(self, keys: set[str]) -> None:
+        listed = self.metadata.get("tree_metadata")
+        if not isinstance(listed, dict):
+            return
+        for value in listed.values():
+            try:
+                key = ".".join(str(part["key"]) for part in value["key_metadata"])
+            except (KeyError, TypeError) as error:
+                raise CheckpointError(f"{self.where}/_METADATA makes no sense: no {error}") from error
+            if key not in keys and value.get("value_metadata", {}).get("value_type") not in ("None", "Dict"):
+                self.problems.missing.append(f"{key} (listed in _METADATA, its data is not there)")
+
+
+def is_orbax(directory: Path) -> bool:
+    """Whether a directory is an Orbax tree."""
+    return (directory / "_METADATA").is_file() or (directory / "manifest.ocdbt").is_file()
+
+
+def write_openpi(
+    tree: Tree,
+    directory: Path,
+    dtype: np.dtype[Any] | None = None,
+    on_bytes: Callable[[str, int], None] = lambda path, count: None,
+) -> None:
+    """Write a tree as openpi has it: `directory` becomes what openpi calls `<step>/params`.
+
+    Stacked tensors are stored a few layers a chunk, so that neither writing nor reading one needs it whole.
+
+    Args:
+        tree: where the values come from.
+        directory: made; must not exist.
+        dtype: to store; each tensor's own by default.
+        on_bytes: told what was written.
+    """
+    import tensorstore as ts
+
+    directory.mkdir(parents=True)
+    context = ts.Context(CONTEXT)
+    keys = {path: ".".join((OUTER, *path.split("/"))) for path in tree.specs}
+    began = time.time_ns()
+    for path, spec in tree.specs.items():
+        stored = dtype or spec.dtype
+        blocks = list(tree.blocks(path))
+        array = ts.open(
+            {
+                "driver": "zarr",
+                "kvstore": {
+                    "driver": "ocdbt",
+                    "base": f"file://{directory.resolve()}/",
+                    "path": f"{keys[path]}/",
+                },
+                "metadata": {
+                    "zarr_format": 2,
+                    "shape": list(spec.shape),
+                    "chunks": _chunk(spec, stored, blocks),
+                    "dtype": "bfloat16" if stored == BFLOAT16 else stored.newbyteorder("<").str,
+                    "compressor": {"id": "zstd", "level": 1},
+                    "fill_value": None,
+                    "order": "C",
+                    "filters": None,
+                    "dimension_separator": ".",
+                },
+            },
+            create=True,
+            context=context,
+        ).result()
+        for start, stop in blocks:
+            block = np.empty((stop - start, *spec.shape[1:]) if spec.shape else (), stored)
+            tree.fill(path, block, start)
+            target = array[start:stop] if spec.shape else array
+            target.write(block).result()
+            on_bytes(path, block.size * spec.dtype.itemsize)
+    (directory / "_METADATA").write_text(json.dumps(_described(keys)), encoding="utf-8")
+    stamps = {"init_timestamp_nsecs": began, "commit_timestamp_nsecs": time.time_ns()}
+    handler = "orbax.checkpoint._src.handlers.pytree_checkpoint_handler.PyTreeCheckpointHandler"
+    (directory / "_CHECKPOINT_METADATA").write_text(
+        json.dumps(
+            {
+                "item_handlers": handler,
+                "metrics": {},
+                "performance_metrics": {},
+                **stamps,
+                "custom_metadata": {},
+            }
+        ),
+        encoding="utf-8",
+    )
+
+
+def _described(keys: dict[str, str]) -> dict[str, Any]:
+    """The content of `_METADATA`."""
+    tree = {}
+    for path in keys:
+        parts = (OUTER, *path.split("/"))
+        tree[str(parts)] = {
+            "key_metadata": [{"key": part, "key_type": 2} for part in parts],
+            "value_metadata": {"value_type": "np.ndarray", "skip_deserialize": False},
+        }
+    return {
+        "tree_metadata": tree,
+        "use_ocdbt": True,
+        "use_zarr3": False,
+        "store_array_data_equal_to_fill_value": True,
+        "custom_metadata": None,
+    }
+
+
+def _chunk(spec: Spec, stored: np.dtype[Any], blocks: list[tuple[int, int]]) -> list[int]:
+    """Chunk shape: whole rows, as many as fit a block, dividing what is written at a time."""
+    if not spec.shape:
+        return []
+    written = blocks[0][1] - blocks[0][0] if blocks else 1
+    row = max(spec.size // max(spec.shape[0], 1) * stored.itemsize, 1)
+    rows = max(1, min(BLOCK_BYTES // row, written))
+    if len(blocks) > 1 and written % rows:
+        rows = written
+    return [max(rows, 1), *(max(n, 1) for n in spec.shape[1:])]
+
+
+def _metadata(directory: Path) -> dict[str, Any]:
+    file = directory / "_METADATA"
+    if not file.is_file():
+        return {}
+    try:
+        value = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} is no JSON: {error}") from error
+    return value if isinstance(value, dict) else {}
+
+
+def _paths(keys: Any) -> dict[str, str]:
+    """Array keys -> openpi paths."""
+    parts = {key: key.split(".") for key in keys}
+    if parts and all(p[0] == OUTER and len(p) > 1 for p in parts.values()):
+        parts = {key: p[1:] for key, p in parts.items()}
+    if parts and all(p[-1] == LEAF and len(p) > 1 for p in parts.values()):
+        parts = {key: p[:-1] for key, p in parts.items()}
+    return {key: "/".join(p) for key, p in parts.items()}
+
+
+def _header(header: Any, zarr3: bool) -> tuple[Spec, tuple[int, ...]]:
+    shape = tuple(header["shape"])
+    if not all(isinstance(n, int) and 0 <= n < 1 << 40 for n in shape):
+        raise ValueError(f"shape {shape}")
+    name = header["data_type"] if zarr3 else header["dtype"]
+    chunks = header["chunk_grid"]["configuration"]["chunk_shape"] if zarr3 else header["chunks"]
+    if len(chunks) != len(shape) or not all(isinstance(n, int) and n > 0 for n in chunks):
+        raise ValueError(f"chunks {chunks}")
+    if not isinstance(name, str):
+        raise ValueError(f"dtype {name}")
+    dtype = BFLOAT16 if name == "bfloat16" else np.dtype(name)
+    if dtype.kind not in "fiub" and dtype != BFLOAT16:
+        raise ValueError(f"dtype {name}")
+    return Spec(shape, dtype), tuple(chunks)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

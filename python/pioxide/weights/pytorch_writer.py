@@ -1,0 +1,174 @@
+"""A tree written as LeRobot or openpi's PyTorch port has it: `model.safetensors` and `config.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from pioxide.errors import CheckpointError
+from pioxide.weights.architecture import Architecture
+from pioxide.weights.pytorch_names import EMBED_TOKENS, EMBEDDING, EXPERT_HEAD, LM_HEAD, ROWS, Row
+from pioxide.weights.safetensors import SafetensorsWriter
+from pioxide.weights.tree import Array, Spec, Tree
+
+PALIGEMMA = ("vision_tower.", "multi_modal_projector.", "language_model.")
+# Both projects know their language models by these names only.
+VARIANTS = {(2048, 16384): "gemma_2b", (1024, 4096): "gemma_300m"}
+
+
+def write_pytorch(
+    tree: Tree,
+    architecture: Architecture,
+    directory: Path,
+    layout: Literal["lerobot", "openpi-pytorch"],
+    *,
+    dtype: np.dtype[Any] | None = None,
+    action_horizon: int | None = None,
+    on_bytes: Callable[[str, int], None] = lambda path, count: None,
+) -> None:
+    """Write `model.safetensors` and `config.json` into a directory.
+
+    The embedding is stored once, as `lm_head.weight`, as in the files on the Hub. The action expert's own
+    `lm_head.weight`, which nothing computes with but both projects' strict loaders ask for, is all zeros and
+    takes no room on file systems that know holes.
+
+    Args:
+        tree: where the values come from, without LoRA.
+        architecture: of the tree.
+        directory: where to; must exist.
+        layout: whose names to use.
+        dtype: to store; each tensor's own by default.
+        action_horizon: for `config.json`; 50 by default, as in the released models.
+        on_bytes: told what was written.
+
+    Raises:
+        CheckpointError: the layout has no such model.
+    """
+    if architecture.lora:
+        raise CheckpointError(f"{layout} files hold no openpi LoRA: merge it first (--merge-lora)")
+    if layout == "openpi-pytorch" and architecture.kind == "pi0_fast":
+        raise CheckpointError("openpi's PyTorch port has no π0-FAST; LeRobot has")
+    rows = _rows_by_path(tree)
+    specs: dict[str, Spec] = {}
+    for path, path_rows in rows.items():
+        spec = tree.specs[path]
+        stored = dtype or spec.dtype
+        for row, name, _ in _tensors(path, path_rows, spec, layout):
+            shape = spec.shape[1:] if row.stacked else spec.shape
+            specs[name] = Spec(row.how.foreign_shape(shape), stored)
+    if architecture.kind != "pi0_fast":
+        stored = dtype or tree.specs[EMBEDDING].dtype
+        specs[full_name(EXPERT_HEAD, layout)] = Spec(
+            (architecture.vocab, architecture.experts[1].width), stored
+        )
+    heads = {"vision_heads": architecture.vision.heads, "kv_heads": architecture.experts[0].kv_heads}
+    writer = SafetensorsWriter(
+        directory / "model.safetensors", specs, {"format": "pt", "pioxide": json.dumps(heads)}
+    )
+    try:
+        writer.left.pop(full_name(EXPERT_HEAD, layout), None)  # the file is made of zeros
+        for path, path_rows in rows.items():
+            _write(writer, tree, path, path_rows, layout, dtype, on_bytes)
+        writer.close()
+    except BaseException:
+        writer.abandon()
+        raise
+    make = lerobot_config if layout == "lerobot" else openpi_config
+    config = make(architecture, dtype or tree.specs[EMBEDDING].dtype, action_horizon)
+    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def full_name(core: str, layout: str) -> str:
+    """A name of `pytorch_names` as a layout spells it."""
+    core = LM_HEAD if core == EMBED_TOKENS else core
+    if core.startswith(PALIGEMMA):
+        core = f"paligemma_with_expert.paligemma.model.{core}"
+    elif core == LM_HEAD:
+        core = f"paligemma_with_expert.paligemma.{core}"
+    elif core.startswith("gemma_expert."):
+        core = f"paligemma_with_expert.{core}"
+    return f"model.{core}" if layout == "lerobot" else core
+
+
+def lerobot_config(architecture: Architecture, dtype: np.dtype[Any], horizon: int | None) -> dict[str, Any]:
+    """LeRobot's `config.json`: what the tensors decide; everything else has LeRobot's defaults."""
+    horizon = horizon or 50
+    action = architecture.action_dim or 32
+    config: dict[str, Any] = {
+        "type": architecture.kind,
+        "chunk_size": horizon,
+        "n_action_steps": horizon,
+        "max_state_dim": action,
+        "max_action_dim": action,
+        "image_resolution": [architecture.vision.image_size] * 2,
+        "dtype": "bfloat16" if dtype.itemsize == 2 else "float32",
+        "paligemma_variant": _variant(architecture, 0),
+    }
+    if architecture.kind != "pi0_fast":
+        config["action_expert_variant"] = _variant(architecture, 1)
+    return config
+
+
+def openpi_config(architecture: Architecture, dtype: np.dtype[Any], horizon: int | None) -> dict[str, Any]:
+    """`config.json` as openpi's converter writes it."""
+    return {
+        "action_dim": architecture.action_dim,
+        "action_horizon": horizon or 50,
+        "paligemma_variant": _variant(architecture, 0),
+        "action_expert_variant": _variant(architecture, 1),
+        "precision": "bfloat16" if dtype.itemsize == 2 else "float32",
+    }
+
+
+def _variant(architecture: Architecture, i: int) -> str:
+    expert = architecture.experts[i]
+    return VARIANTS.get((expert.width, expert.mlp), f"gemma_{expert.width}")
+
+
+def _rows_by_path(tree: Tree) -> dict[str, list[Row]]:
+    rows: dict[str, list[Row]] = {}
+    for row in ROWS:
+        if row.path in tree.specs:
+            rows.setdefault(row.path, []).append(row)
+    if left := sorted(set(tree.specs) - set(rows)):
+        raise CheckpointError(f"no PyTorch names for {', '.join(left)}")
+    return rows
+
+
+def _tensors(path: str, rows: list[Row], spec: Spec, layout: str) -> list[tuple[Row, str, int]]:
+    """Every foreign tensor of a parameter: its row, its name, its layer."""
+    depth = spec.shape[0] if rows[0].stacked else 1
+    return [
+        (row, full_name(row.name.replace("{i}", str(i)), layout), i) for i in range(depth) for row in rows
+    ]
+
+
+def _write(
+    writer: SafetensorsWriter,
+    tree: Tree,
+    path: str,
+    rows: list[Row],
+    layout: str,
+    dtype: np.dtype[Any] | None,
+    on_bytes: Callable[[str, int], None],
+) -> None:
+    spec = tree.specs[path]
+    stored = dtype or spec.dtype
+    tensors = _tensors(path, rows, spec, layout)
+    if not rows[0].stacked and not rows[0].how.identity:
+        writer.put(tensors[0][1], rows[0].how.to_foreign(tree.read(path, stored)))
+        on_bytes(path, spec.nbytes)
+        return
+    for start, stop in tree.blocks(path):
+        block: Array = np.empty((stop - start, *spec.shape[1:]), stored)
+        tree.fill(path, block, start)
+        if rows[0].stacked:
+            for row, name, i in tensors[start * len(rows) : stop * len(rows)]:
+                writer.put(name, row.how.to_foreign(block[i - start]))
+        else:
+            writer.put(tensors[0][1], block, start * (spec.size // max(spec.shape[0], 1)))
+        on_bytes(path, block.size * spec.dtype.itemsize)

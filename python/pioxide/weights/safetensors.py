@@ -1,0 +1,232 @@
+"""The safetensors file format, read and written a range of bytes at a time: length, JSON header, data.
+
+Knows nothing of models. A header that lies (offsets outside the file, overlapping, a size that the shape does
+not give) is refused before any tensor is read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TypeGuard
+
+import ml_dtypes
+import numpy as np
+
+from pioxide.errors import CheckpointError
+from pioxide.weights.tree import BFLOAT16, Array, Spec
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": BFLOAT16,
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U64": np.dtype("<u8"),
+    "U32": np.dtype("<u4"),
+    "U16": np.dtype("<u2"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+LONGEST_HEADER = 100_000_000
+READ_BYTES = 1 << 30
+
+
+class Entry(NamedTuple):
+    """Where a tensor lies."""
+
+    spec: Spec
+    offset: int
+
+
+class SafetensorsFile:
+    """One file, open for reading.
+
+    Attributes:
+        path: the file.
+        tensors: by name.
+        metadata: the header's free text.
+
+    Raises:
+        CheckpointError: not a safetensors file, cut off, or its header contradicts itself; names the tensor.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        try:
+            self.file: BinaryIO = open(self.path, "rb")  # noqa: SIM115 (kept open for later reads)
+            size = os.fstat(self.file.fileno()).st_size
+        except OSError as error:
+            raise CheckpointError(f"{self.path}: {error.strerror or error}") from error
+        try:
+            header, start = self._header(size)
+            self.metadata = self._metadata(header.pop("__metadata__", None) or {})
+            self.tensors = {name: self._entry(name, value, start) for name, value in header.items()}
+            self._check_layout(start, size)
+        except BaseException:
+            self.file.close()
+            raise
+
+    def read_into(self, name: str, out: Array, first: int = 0) -> None:
+        """Read consecutive numbers of a tensor, from number `first` on, in its own dtype.
+
+        Args:
+            name: one of `tensors`.
+            out: C-contiguous, of the tensor's dtype.
+            first: index into the flattened tensor.
+
+        Raises:
+            CheckpointError: the file ends too early.
+        """
+        spec, offset = self.tensors[name]
+        if out.dtype != spec.dtype or first + out.size > spec.size:
+            raise ValueError(f"{name} is {spec}, can't fill {out.dtype}[{out.size}] from {first}")
+        view = out.reshape(-1).view(np.uint8).data
+        self.file.seek(offset + first * spec.dtype.itemsize)
+        done = 0
+        while done < len(view):
+            count = self.file.readinto(view[done : done + READ_BYTES])  # type: ignore[attr-defined]
+            if not count:
+                raise CheckpointError(
+                    f"{self.path}: {name}: the file ends {len(view) - done} bytes too early"
+                )
+            done += count
+
+    def read(self, name: str) -> Array:
+        """A whole tensor, in its own dtype."""
+        out = np.empty(self.tensors[name].spec.shape, self.tensors[name].spec.dtype)
+        self.read_into(name, out)
+        return out
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.file.close()
+
+    def _header(self, size: int) -> tuple[dict[str, Any], int]:
+        length = int.from_bytes(self.file.read(8), "little")
+        if size < 8 or not 2 <= length <= min(size - 8, LONGEST_HEADER):
+            raise CheckpointError(
+                f"{self.path} is not a safetensors file, or cut off: "
+                f"a header of {length:,} bytes in a file of {size:,}"
+            )
+        try:
+            header = json.loads(self.file.read(length), object_pairs_hook=_no_twins)
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{self.path}: its header is no JSON object: {error}") from error
+        if not isinstance(header, dict):
+            raise CheckpointError(f"{self.path}: its header is no JSON object")
+        return header, 8 + length
+
+    def _metadata(self, value: Any) -> dict[str, str]:
+        if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+            raise CheckpointError(f"{self.path}: __metadata__ does not map text to text")
+        return value
+
+    def _entry(self, name: str, value: Any, start: int) -> Entry:
+        if not isinstance(value, dict):
+            raise CheckpointError(f"{self.path}: {name}: its entry is no object")
+        code, shape, offsets = (value.get(key) for key in ("dtype", "shape", "data_offsets"))
+        if code not in DTYPES:
+            raise CheckpointError(f"{self.path}: {name}: dtype {code!r} is not known")
+        if not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:
+            raise CheckpointError(
+                f"{self.path}: {name}: shape {shape} or data_offsets {offsets} make no sense"
+            )
+        spec = Spec(tuple(shape), DTYPES[code])
+        if offsets[1] - offsets[0] != spec.nbytes:
+            raise CheckpointError(
+                f"{self.path}: {name}: {spec} takes {spec.nbytes:,} bytes, "
+                f"its data_offsets {offsets} span {offsets[1] - offsets[0]:,}"
+            )
+        return Entry(spec, start + offsets[0])
+
+    def _check_layout(self, start: int, size: int) -> None:
+        """The tensors follow each other without gap or overlap up to the file's last byte."""
+        at, before = start, "the header"
+        for name, (spec, offset) in sorted(self.tensors.items(), key=lambda item: (item[1].offset, item[0])):
+            if offset != at:
+                word = "overlaps" if offset < at else "leaves a gap after"
+                raise CheckpointError(f"{self.path}: {name} {word} {before} (by {abs(offset - at):,} bytes)")
+            at, before = offset + spec.nbytes, name
+            if at > size:
+                raise CheckpointError(
+                    f"{self.path} is cut off: {name} ends at byte {at:,}, the file at {size:,}"
+                )
+        if at != size:
+            raise CheckpointError(f"{self.path}: {size - at:,} bytes follow {before}, and belong to nothing")
+
+
+class SafetensorsWriter:
+    """One file, written in any order of tensors; `close` refuses to leave one out.
+
+    Args:
+        path: the file to make.
+        specs: every tensor it will hold.
+        metadata: free text for the header.
+    """
+
+    def __init__(
+        self, path: Path, specs: Mapping[str, Spec], metadata: Mapping[str, str] | None = None
+    ) -> None:
+        self.path = path
+        self.entries: dict[str, Entry] = {}
+        header: dict[str, Any] = {"__metadata__": dict(metadata or {})} if metadata else {}
+        at = 0
+        # Wider types first keep every tensor aligned to its own size.
+        for name, spec in sorted(specs.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])):
+            header[name] = {
+                "dtype": NAMES[spec.dtype],
+                "shape": list(spec.shape),
+                "data_offsets": [at, at + spec.nbytes],
+            }
+            self.entries[name] = Entry(spec, at)
+            at += spec.nbytes
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        self.start = 8 + len(text)
+        self.left = {name: spec.size for name, spec in specs.items()}
+        self.file = open(path, "wb")  # noqa: SIM115 (`close` or `abandon` closes it)
+        self.file.write(len(text).to_bytes(8, "little") + text)
+        self.file.truncate(self.start + at)
+
+    def put(self, name: str, values: Array, first: int = 0) -> None:
+        """Write consecutive numbers of a tensor, from number `first` on; each number once."""
+        spec, offset = self.entries[name]
+        if values.dtype != spec.dtype:
+            raise ValueError(f"{name} is {spec}, got {values.dtype}")
+        self.left[name] -= values.size
+        self.file.seek(self.start + offset + first * spec.dtype.itemsize)
+        self.file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+
+    def close(self) -> None:
+        """Bring everything to the disk."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.file.close()
+        if wrong := [name for name, left in self.left.items() if left]:
+            raise AssertionError(f"not written, or written twice: {wrong}")
+
+    def abandon(self) -> None:
+        """Close without a check, after a failure."""
+        self.file.close()
+
+
+def _naturals(value: Any) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 48 for n in value)
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        twin = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"{twin!r} stands in it twice")
+    return made

@@ -1,0 +1,318 @@
+"""A checkpoint that lacks something, has too much or lies is refused with one error that says everything."""
+
+import io
+import json
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pioxide.errors import CheckpointError, FormatError, InputError
+from pioxide.weights import load, stream
+from pioxide.weights.safetensors import SafetensorsFile
+from support.checkpoints import (
+    HEADS,
+    SMALL,
+    random_arrays,
+    torch_tensors,
+    write_npz,
+    write_orbax,
+    write_safetensors,
+)
+
+
+def flawed_arrays(kind: str) -> dict:
+    """A model with a tensor missing, one too many, one of another shape and one of integers."""
+    arrays = random_arrays(SMALL[kind].shapes())
+    del arrays["PaliGemma/llm/final_norm/scale"]
+    del arrays["PaliGemma/img/head/bias"]
+    arrays["PaliGemma/llm/layers/mlp/linear"] = np.zeros((4, 95, 64), np.float32)
+    arrays["PaliGemma/llm/layers/attn/q_einsum/w"] = np.zeros((4, 8, 64, 16), np.int32)
+    arrays["PaliGemma/surprise"] = np.zeros(3, np.float32)
+    return arrays
+
+
+def check_flaws(error: CheckpointError, missing: int) -> None:
+    assert len(error.missing) == missing
+    assert any("surprise" in name for name in error.extra)
+    assert len(error.extra) == 1
+    assert len(error.shapes) == 2
+    text = str(error)
+    for name in (*error.missing, *error.extra, *error.shapes):
+        assert name in text
+
+
+def test_orbax_flaws_are_listed_together(tmp_path):
+    write_orbax(flawed_arrays("pi0"), tmp_path / "params")
+    with load(tmp_path) as checkpoint:
+        error = checkpoint.problems().error("x")
+    check_flaws(error, 2)
+    assert "PaliGemma/llm/final_norm/scale [64]" in error.missing
+    assert "PaliGemma/llm/layers/mlp/linear is [4, 95, 64], expected [4, 96, 64]" in error.shapes
+    assert "PaliGemma/llm/layers/attn/q_einsum/w is int32, expected floating point" in error.shapes
+
+
+def test_npz_flaws_are_listed_together(tmp_path):
+    write_npz(flawed_arrays("pi0_fast"), tmp_path / "x.npz")
+    with load(tmp_path / "x.npz") as checkpoint:
+        check_flaws(checkpoint.problems().error("x"), 2)
+
+
+def test_pytorch_flaws_are_listed_by_their_own_names(tmp_path):
+    tensors = torch_tensors(random_arrays(SMALL["pi05"].shapes()), "lerobot")
+    root = "model.paligemma_with_expert.paligemma.model.language_model."
+    del tensors[f"{root}layers.2.self_attn.k_proj.weight"]
+    del tensors["model.time_mlp_in.bias"]
+    tensors[f"{root}layers.1.mlp.up_proj.weight"] = np.zeros((95, 64), np.float32)
+    tensors[f"{root}layers.3.input_layernorm.weight"] = np.zeros(64, np.int64)
+    tensors["model.paligemma_with_expert.paligemma.model.surprise"] = np.zeros(3, np.float32)
+    write_safetensors(tensors, tmp_path)
+    with load(tmp_path, heads=HEADS) as checkpoint:
+        error = checkpoint.problems().error("x")
+    check_flaws(error, 2)
+    assert "language_model.layers.2.self_attn.k_proj.weight" in error.missing
+    assert "time_mlp_in/bias [32]" in error.missing
+    assert any(name.startswith("language_model.layers.1.mlp.up_proj.weight") for name in error.shapes)
+    assert any("int64, expected floating point" in name for name in error.shapes)
+
+
+def test_one_name_in_two_spellings_is_a_flaw(tmp_path):
+    tensors = torch_tensors(random_arrays(SMALL["pi0"].shapes()), "lerobot")
+    tensors["action_in_proj.bias"] = tensors["model.action_in_proj.bias"]
+    write_safetensors(tensors, tmp_path)
+    with load(tmp_path, heads=HEADS) as checkpoint:
+        assert len(checkpoint.problems().extra) == 1
+
+
+def test_tensors_that_are_not_finite_are_all_named(tmp_path):
+    arrays = random_arrays(SMALL["pi0"].shapes())
+    arrays["PaliGemma/llm/layers/mlp/linear"][2, 3, 4] = np.nan
+    arrays["action_in_proj/bias"][:2] = np.inf
+    arrays["state_proj/bias"][0] = 3.4e38  # finite, and beyond bfloat16
+    write_orbax(arrays, tmp_path / "params")
+    with load(tmp_path) as checkpoint:
+        with pytest.raises(CheckpointError) as caught:
+            list(stream(checkpoint.tree))
+        assert caught.value.values == (
+            "PaliGemma/llm/layers/mlp/linear: 1 of 24,576",
+            "action_in_proj/bias: 2 of 32",
+        )
+        with pytest.raises(CheckpointError) as caught:
+            list(stream(checkpoint.tree, lambda path, spec: np.dtype("float16")))
+        assert any(name.startswith("state_proj/bias: 1 of") for name in caught.value.values)
+
+
+def test_pickled_files_are_refused_by_name(tmp_path):
+    for name in ("model.pt", "pytorch_model.bin", "policy.ckpt", "x.pkl"):
+        (tmp_path / name).write_bytes(pickle.dumps({"a": 1}))
+        with pytest.raises(CheckpointError, match="pickled"):
+            load(tmp_path / name)
+    with pytest.raises(CheckpointError, match="only pickled files"):
+        load(tmp_path)
+
+
+def test_pickled_members_of_an_archive_are_refused_unread(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "went-off",))
+
+    np.savez(tmp_path / "x.npz", **{"params/img/head/bias": np.array([Bomb()], object)}, allow_pickle=True)
+    with pytest.raises(CheckpointError, match=r"head/bias\.npy holds pickled Python objects"):
+        load(tmp_path / "x.npz")
+    assert not (tmp_path / "went-off").exists()
+
+
+def test_places_without_a_checkpoint_say_what_was_looked_for(tmp_path):
+    with pytest.raises(CheckpointError, match="is not there"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="is no checkpoint: it has no params/"):
+        load(tmp_path)
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(CheckpointError, match=r"expected \.safetensors, \.npz or a directory"):
+        load(tmp_path / "notes.txt")
+    arrays = random_arrays(SMALL["pi0_fast"].shapes())
+    for step in ("900", "10000"):
+        write_orbax(arrays, tmp_path / "run" / step / "params")
+    with pytest.raises(CheckpointError, match=r"training steps 900, 10000: name one, as in .*/10000"):
+        load(tmp_path / "run")
+
+
+def test_a_file_of_another_model_is_called_so(tmp_path):
+    write_safetensors({"encoder.weight": np.zeros((3, 3), np.float32)}, tmp_path)
+    with pytest.raises(CheckpointError, match="not a π checkpoint"):
+        load(tmp_path)
+
+
+def header(entries: dict, data: bytes = b"", length: int | None = None) -> bytes:
+    text = json.dumps(entries).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+HOSTILE = {
+    "empty": (b"", "cut off"),
+    "a header longer than the file": (header({}, length=1 << 40), "cut off"),
+    "no JSON": (struct.pack("<Q", 4) + b"\xff\xfe{}", "no JSON object"),
+    "a list": (struct.pack("<Q", 2) + b"[]", "no JSON object"),
+    "nested too deep": (struct.pack("<Q", 200_000) + b"[" * 200_000, "no JSON object"),
+    "an entry that is no object": (header({"a": 3}), "a: its entry"),
+    "an unknown dtype": (
+        header({"a": {"dtype": "PICKLE", "shape": [1], "data_offsets": [0, 4]}}, b"1234"),
+        "a: dtype",
+    ),
+    "a negative length": (
+        header({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, b"1234"),
+        "a: shape",
+    ),
+    "a size that the shape does not give": (
+        header({"a": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 4]}}, b"1234"),
+        "a: float32",
+    ),
+    "overlapping tensors": (
+        header(
+            {
+                "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+                "b": {"dtype": "F32", "shape": [1], "data_offsets": [2, 6]},
+            },
+            b"123456",
+        ),
+        "b overlaps a",
+    ),
+    "a gap": (
+        header({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, b"12345678"),
+        "a leaves a gap after the header",
+    ),
+    "data cut off": (
+        header({"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}, b"1234"),
+        "cut off: a ends",
+    ),
+    "data nobody owns": (
+        header({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, b"12345678"),
+        "4 bytes follow a",
+    ),
+    "one name twice": (
+        struct.pack("<Q", 15) + b'{"a": {},"a":{}}'[:15],
+        "no JSON object",
+    ),
+}
+
+
+@pytest.mark.parametrize("attack", HOSTILE)
+def test_hostile_safetensors(tmp_path, attack):
+    content, message = HOSTILE[attack]
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        SafetensorsFile(tmp_path / "model.safetensors")
+
+
+def test_a_name_twice_in_a_header(tmp_path):
+    entry = '{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
+    text = f'{{"a":{entry},"a":{entry}}}'.encode()
+    (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + b"1234")
+    with pytest.raises(CheckpointError, match="'a' stands in it twice"):
+        SafetensorsFile(tmp_path / "x.safetensors")
+
+
+def test_an_index_may_not_point_elsewhere(tmp_path):
+    for target in ("../secret.safetensors", "/etc/passwd", "x.bin", 7):
+        (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": target}}))
+        with pytest.raises(CheckpointError, match=r"expected a \.safetensors file beside it"):
+            load(tmp_path)
+
+
+def test_archive_whose_member_lies_about_its_shape(tmp_path):
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros(64, np.float32))
+    for lie, message in (
+        (b"(1<<9,)", "is no array that can be read"),
+        (b"(99,),", "takes 396 bytes, .* has 256"),
+    ):
+        content = buffer.getvalue().replace(b"(64,),", lie.ljust(6)[:7], 1)
+        with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+            archive.writestr("params/img/head/bias.npy", content)
+        with pytest.raises(CheckpointError, match=rf"head/bias\.npy.* {message}"):
+            load(tmp_path / "x.npz")
+
+
+def test_archive_that_is_cut_off_or_changed(tmp_path):
+    arrays = random_arrays(SMALL["pi0_fast"].shapes())
+    write_npz(arrays, tmp_path / "x.npz")
+    content = (tmp_path / "x.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match=r"no \.npz file"):
+        load(tmp_path / "cut.npz")
+    values = arrays["PaliGemma/llm/layers/mlp/linear"].tobytes()[:64]
+    (tmp_path / "bent.npz").write_bytes(content.replace(values, bytes(64), 1))
+    with load(tmp_path / "bent.npz") as checkpoint, pytest.raises(CheckpointError, match="Bad CRC-32"):
+        checkpoint.tree.read("PaliGemma/llm/layers/mlp/linear")
+
+
+def test_archive_with_something_else_in_it(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("run.py", "print()")
+    with pytest.raises(CheckpointError, match=r"run\.py is no array"):
+        load(tmp_path / "x.npz")
+
+
+def test_orbax_whose_data_is_gone_or_cut_off(tmp_path):
+    arrays = random_arrays(SMALL["pi0_fast"].shapes())
+    write_orbax(arrays, tmp_path / "params")
+    data = max((tmp_path / "params").rglob("d/*"), key=lambda file: file.stat().st_size)
+    content = data.read_bytes()
+    data.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError), load(tmp_path) as checkpoint:
+        list(stream(checkpoint.tree))
+    data.unlink()
+    with pytest.raises(CheckpointError), load(tmp_path) as checkpoint:
+        list(stream(checkpoint.tree))
+    (tmp_path / "params" / "manifest.ocdbt").write_bytes(b"nonsense")
+    with pytest.raises(CheckpointError, match="damaged"):
+        load(tmp_path)
+
+
+def test_orbax_chunks_that_are_not_there_are_no_zeros(tmp_path):
+    arrays = random_arrays(SMALL["pi0_fast"].shapes())
+    write_orbax(arrays, tmp_path / "params", use_ocdbt=False)
+    (tmp_path / "params" / "params.PaliGemma.img.head.bias" / "0").unlink()
+    with load(tmp_path) as checkpoint, pytest.raises(CheckpointError, match="img/head/bias can't be read"):
+        checkpoint.tree.read("PaliGemma/img/head/bias")
+
+
+def test_orbax_metadata_that_lists_more_than_is_there(tmp_path):
+    import shutil
+
+    write_orbax(random_arrays(SMALL["pi0_fast"].shapes()), tmp_path / "params", use_ocdbt=False)
+    shutil.rmtree(tmp_path / "params" / "params.PaliGemma.img.head.bias")
+    with load(tmp_path) as checkpoint:
+        missing = checkpoint.problems().missing
+    assert "params.PaliGemma.img.head.bias (listed in _METADATA, its data is not there)" in missing
+    (tmp_path / "params" / "_METADATA").write_text("{")
+    with pytest.raises(CheckpointError, match="no JSON"):
+        load(tmp_path)
+
+
+def test_companions_that_are_damaged_are_named(tmp_path):
+    write_orbax(random_arrays(SMALL["pi0_fast"].shapes()), tmp_path / "params")
+    (tmp_path / "assets" / "droid").mkdir(parents=True)
+    (tmp_path / "assets" / "droid" / "norm_stats.json").write_text('{"norm_stats": {"state": {}}}')
+    with pytest.raises(FormatError, match='"state" has no "mean"'):
+        load(tmp_path)
+
+
+def test_statistics_are_chosen_by_name_where_there_are_several(tmp_path):
+    from pioxide.transforms import Stats, save_norm_stats
+
+    write_orbax(random_arrays(SMALL["pi0_fast"].shapes()), tmp_path / "params")
+    with load(tmp_path) as checkpoint, pytest.raises(InputError, match="comes without norm statistics"):
+        checkpoint.norm_stats()
+    for i, asset_id in enumerate(("droid", "lab/arm")):
+        stats = Stats(np.full(3, i), np.ones(3))
+        save_norm_stats(tmp_path / "assets" / asset_id, {"state": stats, "actions": stats})
+    with load(tmp_path / "params") as checkpoint:
+        assert checkpoint.norm_stats("lab/arm")["state"].mean[0] == 1
+        with pytest.raises(InputError, match="name one of 'droid', 'lab/arm'"):
+            checkpoint.norm_stats()
+        with pytest.raises(InputError, match="no norm statistics 'ur5'"):
+            checkpoint.norm_stats("ur5")
