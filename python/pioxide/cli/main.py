@@ -22,6 +22,8 @@ COMMANDS = {
     "tokenize": ("tokenize", "Tokenize"),
     "inspect": ("inspect", "Inspect"),
     "fetch": ("fetch", "Fetch"),
+    "info": ("info", "Info"),
+    "convert": ("convert", "Convert"),
 }
 
 # What a missing module means to somebody who installed pioxide with pip.
@@ -33,7 +35,8 @@ EXTRAS = {
     "jax": "jax",
     "flax": "jax",
     "orbax": "weights",
-    "safetensors": "weights",
+    "tensorstore": "weights",
+    "ml_dtypes": "weights",
     "fsspec": "fetch",
     "gcsfs": "fetch",
     "s3fs": "fetch",

@@ -89,3 +89,38 @@ class FrameProgress:
             file=sys.stderr,
             flush=True,
         )
+
+
+class BytesProgress:
+    """A bar of bytes done, on standard error, where a person watches; nothing in a log file."""
+
+    def __init__(self, what: str, total: int) -> None:
+        from rich import progress
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        self.bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.DownloadColumn(),
+            progress.TransferSpeedColumn(),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[at]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task(what, total=total, at="")
+
+    def __enter__(self) -> BytesProgress:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def advance(self, name: str, count: int) -> None:
+        """Some bytes of the tensor `name` are done."""
+        self.bar.update(self.task, advance=count, at=name)

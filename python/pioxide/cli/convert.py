@@ -1,0 +1,70 @@
+"""`pioxide convert`: a checkpoint of one project into another's format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from pioxide.cli.options import left_open
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Write a checkpoint (openpi, LeRobot, openpi-PyTorch, PaliGemma) in another format, tensor by tensor."""
+
+    source: tyro.conf.Positional[str]
+    """A directory or file, or a gs://, s3:// or hf:// address."""
+
+    target: tyro.conf.Positional[Path]
+    """Directory to make; it appears when everything is in it."""
+
+    to: Literal["openpi", "lerobot", "openpi-pytorch"]
+    """Format to write."""
+
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, left_open("DTYPE")] = None
+    """Store all tensors as float32, bfloat16 or float16; each as it is by default."""
+
+    merge_lora: bool = False
+    """Add openpi's low-rank updates to the weights."""
+
+    lora_scale: float = 1.0
+    """alpha / rank; 1 in all of openpi's configs."""
+
+    action_horizon: Annotated[int | None, left_open("INT")] = None
+    """For the new config.json; what the source says, else 50."""
+
+    asset_id: str = "own"
+    """Name for statistics that have none in the source (LeRobot's)."""
+
+    embedding: Annotated[Literal["embed_tokens", "lm_head"] | None, left_open("NAME")] = None
+    """Which tensor to take, embed_tokens or lm_head, where both are stored and differ."""
+
+    def __call__(self) -> int:
+        """Convert, and say what was written and what was not."""
+        from pioxide.cli import main, show
+        from pioxide.cli.progress import BytesProgress
+        from pioxide.weights import convert, load
+        from pioxide.weights.tree import parse_dtype
+
+        with load(self.source, embedding=self.embedding) as opened:
+            checkpoint = opened.merged(self.lora_scale) if self.merge_lora else opened
+            total = sum(spec.nbytes for spec in checkpoint.tree.specs.values())
+            with BytesProgress("convert", total) as progress:
+                written = convert(
+                    checkpoint,
+                    self.target,
+                    self.to,
+                    dtype=None if self.dtype is None else parse_dtype(self.dtype),
+                    action_horizon=self.action_horizon,
+                    asset_id=self.asset_id,
+                    on_bytes=progress.advance,
+                )
+            print(f"{self.target}: {checkpoint.title} for {self.to}, {show.size(written.nbytes)}")
+            for name, reason in checkpoint.tree.unused.items():
+                print(f"  not taken over: {name} ({reason})")
+        for what in written.left_out:
+            print(f"  not written: {what}")
+        return main.OK

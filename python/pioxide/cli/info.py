@@ -1,0 +1,120 @@
+"""`pioxide info`: what a checkpoint is, in tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from pioxide.cli.options import left_open
+
+if TYPE_CHECKING:
+    from pioxide.weights import Checkpoint, Tree
+
+PARTS = ("image tower", "embedding", "language model", "action expert", "projections", "LoRA", "other")
+
+
+@dataclass(frozen=True)
+class Info:
+    """Say what a checkpoint is: model, parameters by part, dtypes, statistics, tokenizer, faults."""
+
+    checkpoint: tyro.conf.Positional[str]
+    """A directory or file, or a gs://, s3:// or hf:// address."""
+
+    tensors: bool = False
+    """List every tensor, under openpi's names."""
+
+    check: bool = False
+    """Read all values, and look for NaN and infinite ones."""
+
+    embedding: Annotated[Literal["embed_tokens", "lm_head"] | None, left_open("NAME")] = None
+    """Which tensor to take, embed_tokens or lm_head, where both are stored and differ."""
+
+    def __call__(self) -> int:
+        """Print; a checkpoint with faults ends with status 2."""
+        from pioxide.cli import main, show
+        from pioxide.cli.progress import BytesProgress
+        from pioxide.weights import load, stream
+
+        with load(self.checkpoint, embedding=self.embedding) as checkpoint:
+            print(f"{checkpoint.path}: {checkpoint.title}, {checkpoint.described_format}")
+            show.facts(facts(checkpoint))
+            print()
+            rows = parts(checkpoint.tree)
+            total = (["all", *_figures(checkpoint.tree, checkpoint.tree.specs)],)
+            show.table("parameters", ["", "tensors", "numbers", "dtype", "size"], [*rows, *total])
+            if self.tensors:
+                print()
+                for path, spec in sorted(checkpoint.tree.specs.items()):
+                    print(f"{path}  {spec}")
+            for name, reason in checkpoint.tree.unused.items():
+                print(f"not used: {name} ({reason})")
+            if problems := checkpoint.problems():
+                raise problems.error(str(checkpoint.path))
+            if self.check:
+                size = sum(spec.nbytes for spec in checkpoint.tree.specs.values())
+                with BytesProgress("check", size) as progress:
+                    for _ in stream(checkpoint.tree, on_bytes=progress.advance):
+                        pass
+                print("all values are finite")
+        return main.OK
+
+
+def facts(checkpoint: Checkpoint) -> Iterable[tuple[str, str]]:
+    """Name and value of everything that is known besides the tensors."""
+    a, companions = checkpoint.architecture, checkpoint.companions
+    v = a.vision
+    yield "images", f"{v.image_size} x {v.image_size}, {v.tokens} tokens each, {v.depth} layers of {v.width}"
+    names = ("language model", "action expert")
+    for name, e in zip(names, a.experts, strict=False):
+        lora = f", LoRA rank {e.lora_attention} and {e.lora_mlp}" if e.lora_attention or e.lora_mlp else ""
+        yield name, f"{a.depth} layers of {e.width}, MLP {e.mlp}, {e.heads} heads of {e.head_dim}{lora}"
+    yield "vocabulary", f"{a.vocab:,}"
+    if a.action_dim is not None:
+        yield (
+            "actions",
+            f"{a.action_dim} dimensions"
+            + (f", {companions.action_horizon} a chunk" if companions.action_horizon else ""),
+        )
+    for asset_id, stats in companions.norm_stats.items():
+        keys = ", ".join(
+            f"{key} {s.dim}" + ("" if s.q01 is not None else " (no quantiles)") for key, s in stats.items()
+        )
+        yield "statistics", f"{asset_id or 'own'}: {keys}"
+    if not companions.norm_stats:
+        yield "statistics", "none"
+    yield "FAST tokenizer", str(companions.fast_tokenizer or "none")
+    if companions.text_model:
+        yield "text model", str(companions.text_model)
+
+
+def parts(tree: Tree) -> list[list[str]]:
+    """A row for each part of the model that is there."""
+    groups: dict[str, list[str]] = {part: [] for part in PARTS}
+    for path in tree.specs:
+        groups[part_of(path)].append(path)
+    return [[part, *_figures(tree, paths)] for part, paths in groups.items() if paths]
+
+
+def part_of(path: str) -> str:
+    """Which of `PARTS` a parameter belongs to."""
+    if "lora_" in path:
+        return "LoRA"
+    if path.startswith("PaliGemma/img/"):
+        return "image tower"
+    if path.startswith("PaliGemma/llm/embedder/"):
+        return "embedding"
+    if path.startswith("PaliGemma/llm/"):
+        return "action expert" if "_1/" in path else "language model"
+    return "projections" if path.split("/")[0].endswith(("_proj", "_in", "_out")) else "other"
+
+
+def _figures(tree: Tree, paths: Iterable[str]) -> list[str]:
+    from pioxide.cli import show
+
+    specs = [tree.specs[path] for path in paths]
+    dtypes = sorted({spec.dtype.name for spec in specs})
+    size = show.size(sum(spec.nbytes for spec in specs))
+    return [f"{len(specs):,}", f"{sum(spec.size for spec in specs):,}", " + ".join(dtypes), size]

@@ -1,0 +1,209 @@
+"""Leaving and coming back: what pioxide writes is what others read, and nothing is lost on the way."""
+
+import json
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from pioxide.errors import CheckpointError, OutputError
+from pioxide.transforms import Stats, save_norm_stats
+from pioxide.weights import convert, load
+from support.checkpoints import (
+    HEADS,
+    SMALL,
+    assert_same,
+    lora,
+    nested,
+    random_arrays,
+    torch_tensors,
+    write_orbax,
+    write_safetensors,
+)
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+STATS = Stats(np.arange(6.0), np.ones(6), np.full(6, -1.5), np.full(6, 2.25))
+
+
+def converted(source: Path, target: Path, to: str, **options):
+    with load(source, heads=HEADS) as checkpoint:
+        return convert(checkpoint, target, to, **options)
+
+
+@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("dtype", [np.float32, BFLOAT16], ids=str)
+def test_orbax_restores_what_was_written(tmp_path, kind, dtype):
+    import jax
+    import orbax.checkpoint as ocp
+
+    arrays = random_arrays(SMALL[kind].shapes(), dtype)
+    write_safetensors(torch_tensors(arrays, "lerobot"), tmp_path / "lerobot")
+    converted(tmp_path / "lerobot", tmp_path / "openpi", "openpi")
+    # As openpi restores its parameters: by the stored metadata, onto a mesh, in a dtype of its choice.
+    directory = (tmp_path / "openpi" / "params").resolve()
+    mesh = jax.sharding.Mesh(jax.devices(), ("x",))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        metadata = checkpointer.metadata(directory)
+        stored = getattr(metadata, "item_metadata", metadata)
+        stored = getattr(stored, "tree", stored)
+        item = {"params": stored["params"]}
+        arguments = jax.tree.map(
+            lambda _: ocp.ArrayRestoreArgs(sharding=sharding, restore_type=jax.Array, dtype=dtype), item
+        )
+        restored = checkpointer.restore(directory, ocp.args.PyTreeRestore(item=item, restore_args=arguments))
+        plain = checkpointer.restore(directory)
+    want = {"params": nested(arrays)}
+    for got in (restored, plain):
+        assert jax.tree.structure(got) == jax.tree.structure(want)
+        same = jax.tree.map(lambda a, b: a.dtype == b.dtype and bool((np.asarray(a) == b).all()), got, want)
+        assert all(jax.tree.leaves(same))
+
+
+@pytest.mark.parametrize(
+    ("to", "kind"),
+    [("lerobot", kind) for kind in SMALL] + [("openpi-pytorch", "pi0"), ("openpi-pytorch", "pi05")],
+)
+def test_the_safetensors_package_reads_what_was_written(tmp_path, to, kind):
+    from safetensors.numpy import load_file
+
+    arrays = random_arrays(SMALL[kind].shapes())
+    write_orbax(arrays, tmp_path / "openpi" / "params")
+    written = converted(tmp_path / "openpi", tmp_path / "out", to)
+    want = torch_tensors(arrays, to)
+    if kind != "pi0_fast":
+        prefix = "model." if to == "lerobot" else ""
+        name = f"{prefix}paligemma_with_expert.gemma_expert.lm_head.weight"
+        want[name] = np.zeros((300, 32), np.float32)
+    got = load_file(tmp_path / "out" / "model.safetensors")
+    assert set(got) == set(want)
+    for name, tensor in want.items():
+        assert got[name].dtype == tensor.dtype
+        assert np.array_equal(got[name], tensor), name
+    assert "model.safetensors" in written.files
+    assert "config.json" in written.files
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, BFLOAT16], ids=str)
+@pytest.mark.parametrize("kind", SMALL)
+def test_every_round_trip_is_exact(tmp_path, kind, dtype):
+    arrays = random_arrays(SMALL[kind].shapes(), dtype)
+    write_orbax(arrays, tmp_path / "0" / "params", value=True)
+    formats = (
+        ["lerobot", "openpi", "lerobot"] if kind == "pi0_fast" else ["lerobot", "openpi-pytorch", "openpi"]
+    )
+    for i, to in enumerate(formats):
+        with load(tmp_path / str(i)) as checkpoint:
+            convert(checkpoint, tmp_path / str(i + 1), to)
+        with load(tmp_path / str(i + 1)) as checkpoint:
+            assert checkpoint.format == to
+            assert checkpoint.architecture == SMALL[kind]
+            assert_same(checkpoint.tree, arrays)
+
+
+def test_lora_survives_in_openpis_format_and_must_be_merged_for_others(tmp_path):
+    arrays = random_arrays(lora(SMALL["pi0"]).shapes())
+    write_orbax(arrays, tmp_path / "a" / "params")
+    converted(tmp_path / "a", tmp_path / "b", "openpi")
+    with load(tmp_path / "b") as checkpoint:
+        assert_same(checkpoint.tree, arrays)
+        with pytest.raises(CheckpointError, match="merge it first"):
+            convert(checkpoint, tmp_path / "c", "lerobot")
+        assert not (tmp_path / "c").exists()
+        convert(checkpoint.merged(), tmp_path / "c", "lerobot")
+        with load(tmp_path / "c") as back:
+            assert not back.problems()
+            for path in back.tree.specs:
+                assert np.array_equal(back.tree.read(path), checkpoint.merged().tree.read(path))
+
+
+def test_statistics_and_tokenizer_come_along(tmp_path, golden):
+    write_orbax(random_arrays(SMALL["pi0_fast"].shapes()), tmp_path / "a" / "params")
+    save_norm_stats(tmp_path / "a" / "assets" / "droid", {"state": STATS, "actions": STATS})
+    tokenizer = tmp_path / "a" / "fast"
+    tokenizer.mkdir()
+    (tokenizer / "tokenizer.json").write_text('{"model": {}}')
+    (tokenizer / "processor_config.json").write_text('{"scale": 10.0, "min_token": -354}')
+    for source, target, to in (("a", "b", "lerobot"), ("b", "c", "openpi")):
+        converted(tmp_path / source, tmp_path / target, to)
+        with load(tmp_path / target, heads=HEADS) as checkpoint:
+            assert checkpoint.norm_stats("droid") == {"state": STATS, "actions": STATS}
+            found = checkpoint.companions.fast_tokenizer
+            assert (found / "tokenizer.json").read_text() == '{"model": {}}'
+
+
+def test_lerobots_statistics_become_openpis(tmp_path):
+    write_safetensors(torch_tensors(random_arrays(SMALL["pi05"].shapes()), "lerobot"), tmp_path / "a")
+    vectors = {
+        f"{feature}.{name}": getattr(STATS, name).astype(np.float32)
+        for feature in ("observation.state", "action")
+        for name in ("mean", "std", "q01", "q99")
+    }
+    write_safetensors(vectors, tmp_path / "stats")
+    state = "policy_preprocessor_step_2_normalizer_processor.safetensors"
+    (tmp_path / "stats" / "model.safetensors").rename(tmp_path / "a" / state)
+    steps = [
+        {"registry_name": "rename_observations_processor", "config": {"rename_map": {}}},
+        {"registry_name": "normalizer_processor", "config": {"eps": 1e-8}, "state_file": state},
+    ]
+    (tmp_path / "a" / "policy_preprocessor.json").write_text(json.dumps({"steps": steps}))
+    (tmp_path / "a" / "config.json").write_text(json.dumps({"type": "pi05", "chunk_size": 15}))
+    converted(tmp_path / "a", tmp_path / "b", "openpi", asset_id="lab/arm")
+    with load(tmp_path / "b") as checkpoint:
+        assert checkpoint.norm_stats("lab/arm") == {"state": STATS, "actions": STATS}
+    converted(tmp_path / "a", tmp_path / "c", "lerobot")
+    assert json.loads((tmp_path / "c" / "config.json").read_bytes())["chunk_size"] == 15
+
+
+def test_a_dtype_can_be_asked_for(tmp_path):
+    arrays = random_arrays(SMALL["pi0"].shapes())
+    write_orbax(arrays, tmp_path / "a" / "params")
+    converted(tmp_path / "a", tmp_path / "b", "openpi", dtype=BFLOAT16)
+    with load(tmp_path / "b") as checkpoint:
+        assert_same(checkpoint.tree, {path: array.astype(BFLOAT16) for path, array in arrays.items()})
+
+
+def test_output_appears_whole_or_not_at_all(tmp_path):
+    arrays = random_arrays(SMALL["pi0"].shapes())
+    arrays["action_in_proj/bias"][3] = np.nan
+    write_orbax(arrays, tmp_path / "a" / "params")
+    for to in ("openpi", "lerobot"):
+        with pytest.raises(CheckpointError, match=r"action_in_proj/bias: 1 of 32"):
+            converted(tmp_path / "a", tmp_path / "b", to)
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    (tmp_path / "b").mkdir()
+    with pytest.raises(OutputError, match="is there already"):
+        converted(tmp_path / "a", tmp_path / "b", "openpi")
+
+
+def test_openpi_pytorch_has_no_pi0_fast(tmp_path):
+    write_orbax(random_arrays(SMALL["pi0_fast"].shapes()), tmp_path / "a" / "params")
+    with pytest.raises(CheckpointError, match="no π0-FAST"):
+        converted(tmp_path / "a", tmp_path / "b", "openpi-pytorch")
+
+
+def test_remote_checkpoints_come_without_their_training_state(tmp_path, monkeypatch):
+    fsspec = pytest.importorskip("fsspec", reason="fetching needs fsspec (pioxide[fetch])")
+    monkeypatch.setenv("PIOXIDE_CACHE", str(tmp_path / "cache"))
+    arrays = random_arrays(SMALL["pi0_fast"].shapes())
+    write_orbax(arrays, tmp_path / "step" / "params")
+    save_norm_stats(tmp_path / "step" / "assets" / "droid", {"state": STATS})
+    (tmp_path / "step" / "train_state").mkdir()
+    (tmp_path / "step" / "train_state" / "huge").write_bytes(b"x")
+    (tmp_path / "step" / "optimizer.pt").write_bytes(b"x")
+    memory = fsspec.filesystem("memory")
+    memory.put(str(tmp_path / "step"), "/bucket/run/7", recursive=True)
+    try:
+        for address in ("memory://bucket/run/7", "memory://bucket/run/7/params"):
+            with load(address) as checkpoint:
+                assert_same(checkpoint.tree, arrays)
+                assert checkpoint.norm_stats()["state"] == STATS
+        names = {p.name for p in (tmp_path / "cache").rglob("*")}
+        assert "huge" not in names
+        assert "optimizer.pt" not in names
+        memory.rm("/bucket", recursive=True)
+        with load("memory://bucket/run/7") as checkpoint:  # from the cache
+            assert_same(checkpoint.tree, arrays)
+    finally:
+        memory.store.clear()
