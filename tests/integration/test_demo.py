@@ -156,3 +156,24 @@ def test_tokens_that_are_not_those_of_their_frames_are_counted(made, tmp_path):
 def test_a_directory_of_something_else_is_refused(tmp_path, capsys):
     assert main(["inspect", str(tmp_path)]) == 2
     assert "neither tokens (manifest.json) nor a fitted tokenizer (fit.json)" in capsys.readouterr().err
+
+
+def test_relative_actions_are_shown_as_what_is_normalised(tmp_path):
+    fitted = tmp_path / "fit"
+    command = ["fit", str(demo.dataset_path()), "-o", str(fitted), "--horizon", "10", "--vocab-size", "400"]
+    assert main([*command, "--delta-mask", "6,-1,6,-1", "--held-out", "0"]) == 0
+    report = inspect_directory(fitted)
+    dataset = LeRobotDataset.open(demo.dataset_path())
+    relative = []
+    for episode in dataset.scan(["action", "observation.state"]):
+        actions = episode.columns["action"].astype(np.float64)
+        steps = np.minimum(np.arange(len(actions))[:, None] + np.arange(10), len(actions) - 1)
+        moved = actions[steps]
+        moved[..., :6] -= episode.columns["observation.state"][:, None, :6]
+        relative.append(moved.reshape(-1, 14))
+    values = np.concatenate(relative)[:, :7]
+    assert report.actions is not None
+    np.testing.assert_allclose(report.actions.low[:7], values.min(axis=0), atol=1e-12)
+    np.testing.assert_allclose(report.actions.high[:7], values.max(axis=0), atol=1e-12)
+    assert (report.actions.outside[:6] <= 0.0201).all()
+    assert "relative by (6, -1, 6, -1)" in report.source.settings["actions"]
