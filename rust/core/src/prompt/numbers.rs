@@ -46,7 +46,7 @@ impl Numbers {
 
     /// The ids of a space and `bin`, which is in -1..=255.
     #[inline]
-    pub(super) fn get(&self, bin: i16) -> Entry {
-        self.entries[(i32::from(bin) + 1).clamp(0, 256) as usize]
+    pub(super) fn get(&self, bin: i16) -> &Entry {
+        &self.entries[(i32::from(bin) + 1).clamp(0, 256) as usize]
     }
 }

@@ -47,7 +47,7 @@ impl<'a> Row<'a> {
 
     /// Writes a number. All four slots are written where there is room: what is too many is written over next.
     #[inline]
-    pub(super) fn number(&mut self, entry: Entry) {
+    pub(super) fn number(&mut self, entry: &Entry) {
         let length = entry.length as usize;
         match self.tokens.get_mut(self.length..self.length + 4) {
             Some(room) => room.copy_from_slice(&entry.ids),
