@@ -1,16 +1,21 @@
 //! The text, token and byte side of the π robot policies: FAST action tokens, SentencePiece text, state bins and
 //! prompts. Bytes and slices in, slices out: no Python, no files, no threads, no clock.
 
+mod bpe;
 mod dct;
 mod error;
-mod plain;
+mod fast;
+mod fit;
+mod pretokenize;
 mod prompt;
 mod sentencepiece;
 mod state;
+mod vocab;
 
 pub use dct::{Dct, Float};
 pub use error::{Error, Result};
-pub use plain::fast::{FastCodec, FastFiles, FastScratch, FitOptions, OnOverflow, Partial};
+pub use fast::{FastCodec, FastFiles, FastScratch, OnOverflow, Partial};
+pub use fit::FitOptions;
 pub use prompt::{FastRow, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, Task, Written};
 pub use sentencepiece::{SentencePiece, TextScratch};
 pub use state::{state_bin, state_bins_into};
