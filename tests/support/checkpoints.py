@@ -62,10 +62,11 @@ def write_orbax(arrays: dict, directory: Path, *, outer: bool = True, value: boo
 
 
 def torch_tensors(arrays: dict, layout: str, *, tied: str = "lm_head") -> dict[str, np.ndarray]:
-    """PyTorch tensors by name, for `lerobot`, `lerobot-old`, `openpi-pytorch`, `hf` or `hf-old`."""
+    """PyTorch tensors by name, for `lerobot`, `lerobot-old`, `lerobot-fast-old`, `openpi-pytorch`, `hf` or `hf-old`."""
     roots = {
         "lerobot": "model.paligemma_with_expert.paligemma.model.",
         "lerobot-old": "model.paligemma_with_expert.paligemma.",
+        "lerobot-fast-old": "model.pi0_paligemma.",
         "openpi-pytorch": "paligemma_with_expert.paligemma.model.",
         "hf": "model.",
         "hf-old": "",
@@ -76,6 +77,7 @@ def torch_tensors(arrays: dict, layout: str, *, tied: str = "lm_head") -> dict[s
     head = {
         "lerobot": "model.paligemma_with_expert.paligemma.lm_head.weight",
         "lerobot-old": "model.paligemma_with_expert.paligemma.language_model.lm_head.weight",
+        "lerobot-fast-old": "model.pi0_paligemma.language_model.lm_head.weight",
         "openpi-pytorch": "paligemma_with_expert.paligemma.lm_head.weight",
         "hf": "lm_head.weight",
         "hf-old": "language_model.lm_head.weight",

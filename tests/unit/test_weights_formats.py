@@ -69,6 +69,15 @@ def test_pytorch_layouts(tmp_path, kind, layout, dtype):
         assert_same(checkpoint.tree, arrays)
 
 
+def test_lerobots_first_pi0_fast(tmp_path):
+    arrays = random_arrays(SMALL["pi0_fast"].shapes())
+    write_safetensors(torch_tensors(arrays, "lerobot-fast-old"), tmp_path)
+    with load(tmp_path, heads=HEADS) as checkpoint:
+        assert checkpoint.format == "lerobot"
+        assert checkpoint.title == "π0-FAST"
+        assert_same(checkpoint.tree, arrays)
+
+
 @pytest.mark.parametrize("layout", ["hf", "hf-old"])
 @pytest.mark.parametrize("shards", [1, 3])
 def test_hugging_face_paligemma(tmp_path, layout, shards):

@@ -157,7 +157,7 @@ class PytorchTree(Tree):
 
     def _layout(self) -> Layout:
         names = [name for file in self.files for name in file.tensors]
-        if any(name.startswith("model.paligemma_with_expert.") for name in names):
+        if any(name.startswith(("model.paligemma_with_expert.", "model.pi0_paligemma.")) for name in names):
             return "lerobot"
         if any(name.startswith("paligemma_with_expert.") for name in names):
             return "openpi-pytorch"
@@ -254,7 +254,7 @@ class PytorchTree(Tree):
             if shape != best:
                 why = shape if isinstance(shape, str) else f"does not fit the others of {path}"
                 self.problems.shapes.append(f"{core} {spec} {why}")
-        if path == EMBEDDING and self.layout == "paligemma-hf" and best[0] == PADDED_VOCABULARY:
+        if path == EMBEDDING and best[0] == PADDED_VOCABULARY:
             best = (VOCABULARY, *best[1:])
             self.unused[f"{self.sources[layers[0][0][1]][1]} rows {VOCABULARY} on"] = "padding, no token's"
         depth = (len(layers),) if layers[0][0][0].stacked else ()
@@ -273,7 +273,7 @@ class PytorchTree(Tree):
 
 def core_name(name: str) -> str:
     """A name as `pytorch_names` has it, from any of the layouts that are in use."""
-    for prefix in ("model.", "paligemma_with_expert.", "paligemma.", "model."):
+    for prefix in ("model.", "paligemma_with_expert.", "pi0_paligemma.", "paligemma.", "model."):
         name = name.removeprefix(prefix)
     if name.startswith("language_model."):
         rest = name.removeprefix("language_model.")
