@@ -152,7 +152,9 @@ class SafetensorsFile:
     def _check_layout(self, start: int, size: int) -> None:
         """The tensors follow each other without gap or overlap up to the file's last byte."""
         at, before = start, "the header"
-        for name, (spec, offset) in sorted(self.tensors.items(), key=lambda item: (item[1].offset, item[0])):
+        # An empty tensor shares its offset with the next one, and comes before it.
+        order = sorted(self.tensors.items(), key=lambda item: (item[1].offset, item[1].spec.nbytes))
+        for name, (spec, offset) in order:
             if offset != at:
                 word = "overlaps" if offset < at else "leaves a gap after"
                 raise CheckpointError(f"{self.path}: {name} {word} {before} (by {abs(offset - at):,} bytes)")
