@@ -103,7 +103,7 @@ def write_checkpoint(
     left_out: list[str] = []
     with _appearing(target) as partial:
         if to == "openpi":
-            write_openpi(checked, partial / "params", dtype, on_bytes)
+            write_openpi(checked, partial / "params", dtype, on_bytes=on_bytes)
         else:
             write_pytorch(
                 checked,

@@ -153,6 +153,7 @@ def write_openpi(
     tree: Tree,
     directory: Path,
     dtype: np.dtype[Any] | None = None,
+    chunk_bytes: int = BLOCK_BYTES,
     on_bytes: Callable[[str, int], None] = lambda path, count: None,
 ) -> None:
     """Write a tree as openpi has it: `directory` becomes what openpi calls `<step>/params`.
@@ -163,6 +164,7 @@ def write_openpi(
         tree: where the values come from.
         directory: made; must not exist.
         dtype: to store; each tensor's own by default.
+        chunk_bytes: largest chunk.
         on_bytes: told what was written.
     """
     import tensorstore as ts
@@ -185,7 +187,7 @@ def write_openpi(
                 "metadata": {
                     "zarr_format": 2,
                     "shape": list(spec.shape),
-                    "chunks": _chunk(spec, stored, blocks),
+                    "chunks": _chunk(spec, stored, blocks, chunk_bytes),
                     "dtype": "bfloat16" if stored == BFLOAT16 else stored.newbyteorder("<").str,
                     "compressor": {"id": "zstd", "level": 1},
                     "fill_value": None,
@@ -238,13 +240,13 @@ def _described(keys: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _chunk(spec: Spec, stored: np.dtype[Any], blocks: list[tuple[int, int]]) -> list[int]:
-    """Chunk shape: whole rows, as many as fit a block, dividing what is written at a time."""
+def _chunk(spec: Spec, stored: np.dtype[Any], blocks: list[tuple[int, int]], chunk_bytes: int) -> list[int]:
+    """Chunk shape: whole rows, as many as fit, dividing what is written at a time."""
     if not spec.shape:
         return []
     written = blocks[0][1] - blocks[0][0] if blocks else 1
     row = max(spec.size // max(spec.shape[0], 1) * stored.itemsize, 1)
-    rows = max(1, min(BLOCK_BYTES // row, written))
+    rows = max(1, min(chunk_bytes // row, written))
     if len(blocks) > 1 and written % rows:
         rows = written
     return [max(rows, 1), *(max(n, 1) for n in spec.shape[1:])]
