@@ -3,7 +3,6 @@
 
 mod encode;
 mod matcher;
-mod merge;
 mod model;
 mod pieces;
 mod wire;

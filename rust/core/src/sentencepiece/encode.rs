@@ -1,12 +1,10 @@
 //! Text to ids: spaces spelled as the pieces spell them, then each word merged on its own where the vocabulary allows.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::sync::atomic::Ordering;
 
-use super::merge::{self, Merge, Symbol};
 use super::model::Kind;
 use super::{ESCAPED_SPACE, SentencePiece};
+use crate::bpe::{Merge, MergeScratch, merge};
 use crate::{Error, Result};
 
 /// Room that encoding works in. Keep it between calls, and nothing is allocated once it has grown.
@@ -14,7 +12,18 @@ use crate::{Error, Result};
 pub struct TextScratch {
     normalized: Vec<u8>,
     symbols: Vec<Symbol>,
-    heap: BinaryHeap<Reverse<u64>>,
+    merges: MergeScratch<Symbol>,
+}
+
+/// A stretch of text that is one symbol while its neighbours merge.
+#[derive(Debug, Clone, Copy)]
+struct Symbol {
+    start: u32,
+    end: u32,
+    /// Its piece, once it is known to be one.
+    piece: Option<u32>,
+    /// A user-defined piece, which merges with nothing.
+    fixed: bool,
 }
 
 impl SentencePiece {
@@ -30,7 +39,7 @@ impl SentencePiece {
                 why: format!("{} bytes are more than 1 GiB", text.len()),
             });
         }
-        let TextScratch { normalized, symbols, heap } = scratch;
+        let TextScratch { normalized, symbols, merges } = scratch;
         self.normalize(text, normalized);
         let mut after_unknown = false;
         let mut start = 0;
@@ -43,11 +52,11 @@ impl SentencePiece {
                     after_unknown = false;
                 }
                 _ => {
-                    self.merge(normalized, start, end, symbols, heap);
+                    self.merge_word(normalized, start, end, symbols, merges);
                     if let (Some((_, whole)), [_]) = (word, symbols.as_slice()) {
                         whole.store(true, Ordering::Relaxed);
                     }
-                    self.push_ids(&normalized[..end], symbols, &mut after_unknown, out);
+                    self.push_ids(normalized, symbols, &mut after_unknown, out);
                 }
             }
             start = end;
@@ -127,14 +136,15 @@ impl SentencePiece {
         at
     }
 
-    /// Cuts a stretch of text into user-defined pieces and characters, and merges those.
-    fn merge(
+    /// Cuts a stretch of text into user-defined pieces and characters, and merges those: any two neighbours may merge
+    /// whose texts together are a piece, the best score first.
+    fn merge_word(
         &self,
         text: &[u8],
         start: usize,
         end: usize,
         symbols: &mut Vec<Symbol>,
-        heap: &mut BinaryHeap<Reverse<u64>>,
+        scratch: &mut MergeScratch<Symbol>,
     ) {
         symbols.clear();
         let mut at = start;
@@ -143,21 +153,25 @@ impl SentencePiece {
                 Some((piece, length)) => (Some(piece), length),
                 None => (None, char_length(text[at])),
             };
-            symbols.push(Symbol::new(at as u32, piece));
+            let fixed = piece.is_some();
+            symbols.push(Symbol { start: at as u32, end: (at + length) as u32, piece, fixed });
             at += length;
         }
-        merge::merge(symbols, end as u32, heap, |start, end| {
+        merge(symbols, scratch, |left, right| {
+            if left.fixed || right.fixed {
+                return None;
+            }
+            let (start, end) = (left.start, right.end);
             let piece = self.text_piece(&text[start as usize..end as usize])?;
             let rank = self.ranks.as_ref().map_or(piece, |ranks| ranks[piece as usize]);
-            Some(Merge { rank, piece })
+            Some(Merge { rank, symbol: Symbol { start, end, piece: Some(piece), fixed: false } })
         });
     }
 
     /// Appends what became of a stretch of text: pieces, or bytes or one unknown where there is none.
     fn push_ids(&self, text: &[u8], symbols: &[Symbol], after_unknown: &mut bool, out: &mut Vec<u32>) {
-        for (at, symbol) in symbols.iter().enumerate() {
-            let end = symbols.get(at + 1).map_or(text.len(), |next| next.start as usize);
-            let bytes = &text[symbol.start as usize..end];
+        for symbol in symbols {
+            let bytes = &text[symbol.start as usize..symbol.end as usize];
             let known = symbol.piece.or_else(|| self.text_piece(bytes));
             match (known, &self.bytes) {
                 (Some(id), _) => out.push(id),
