@@ -3,6 +3,7 @@
 Source of truth: the recorded outputs in reference/fast/*/golden.npz, and scipy + tokenizers run beside it.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,7 @@ def fitted(request, tmp_path_factory):
 
 @st.composite
 def chunks(draw, largest: float):
-    """Chunks of every kind that bites: tiny, large, constant, binary grippers, horizon 1, dimension 1, prime factors."""
+    """Chunks that bite: tiny, large, constant, binary grippers, horizon 1, dimension 1, prime factors."""
     horizon = draw(
         st.sampled_from([1, 2, 3, 4, 5, 7, 8, 10, 11, 13, 14, 16, 21, 25, 28, 32, 49, 50, 64, 100])
     )
@@ -120,7 +121,7 @@ def test_random_chunks_give_the_ids_and_actions_of_scipy_and_tokenizers(fitted, 
     assert encoded.ids.tolist() == reference.encode(chunk)
     decoded = codec.decode(encoded.ids, horizon=chunk.shape[0], dim=chunk.shape[1])
     np.testing.assert_array_equal(decoded.actions, reference.decode(encoded.ids.tolist(), *chunk.shape))
-    # Orthonormal, so no coefficient is off by more than half a step and neither is the chunk's norm per value.
+    # Orthonormal: no coefficient is off by more than half a step, so neither is the chunk on average.
     error = np.sqrt(np.mean((decoded.actions - chunk) ** 2))
     assert error <= 0.5 / codec.scale + 1e-6 * (1 + np.abs(chunk).max())
 
@@ -140,11 +141,12 @@ def test_files_written_here_give_transformers_the_same_ids(fitted):
 
 def test_a_tokenizer_fitted_by_the_reference_gives_the_same_ids_here(tmp_path):
     rng = np.random.default_rng(3)
-    chunks = np.cumsum(rng.normal(0, 1.0, (100, 50, 3)), axis=1)
+    chunks = np.cumsum(rng.normal(0, 0.5, (100, 50, 3)), axis=1)
     reference = ReferenceFast.fit(chunks, vocab_size=1200)
     reference.bpe.tokenizer.save(str(tmp_path / "tokenizer.json"))
-    config = f'{{"scale": 10, "vocab_size": 1200, "min_token": {reference.min_token}, "time_horizon": 50, "action_dim": 3}}'
-    (tmp_path / "processor_config.json").write_text(config)
+    config = {"scale": 10, "vocab_size": 1200, "min_token": reference.min_token}
+    config |= {"time_horizon": 50, "action_dim": 3}
+    (tmp_path / "processor_config.json").write_text(json.dumps(config))
     codec = FastCodec.load(tmp_path)
     assert (codec.horizon, codec.dim) == (50, 3)
     for chunk in chunks:

@@ -106,7 +106,8 @@ def test_random_text_gives_the_ids_and_the_text_of_sentencepiece(both, text):
     ids = tokenizer.encode(text).tolist()
     assert ids == processor.encode(text)
     assert tokenizer.encode(text, bos=True, eos=True).tolist() == [tokenizer.bos_id, *ids, tokenizer.eos_id]
-    assert tokenizer.decode(ids) == processor.decode(ids) == text.replace("▁", " ")
+    assert tokenizer.decode(ids) == processor.decode(ids)
+    assert tokenizer.decode(ids) == text.replace("▁", " ").replace("▁", " ")
 
 
 @settings(max_examples=500, deadline=None)
@@ -159,7 +160,7 @@ def test_batches_and_buffers_equal_one_by_one(both):
 
 
 def test_training_batch_equals_one_by_one_and_the_reference(both):
-    tokenizer, processor = both
+    tokenizer, _ = both
     rng = np.random.default_rng(1)
     chunks = np.cumsum(rng.normal(0, 0.1, (40, 16, 7)), axis=1)
     states = rng.normal(0, 0.6, (40, 7))
@@ -210,7 +211,7 @@ def test_a_state_that_is_no_number_names_the_joint(both, value):
 
 def test_shapes_that_do_not_fit_are_named(both):
     tokenizer, _ = both
-    with pytest.raises(InputError, match="4.*5|5.*4"):
+    with pytest.raises(InputError, match=r"4 prompts, but 5"):
         Pi05Prompts(tokenizer).encode_batch(["a"] * 4, np.zeros((5, 8)))
     with pytest.raises(InputError, match="index"):
         Pi05Prompts(tokenizer).encode_batch((["a"], np.array([0, 1])), np.zeros((2, 8)))

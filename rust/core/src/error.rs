@@ -94,7 +94,7 @@ impl fmt::Display for Error {
             Self::Argument { what, why } => write!(f, "{what}: {why}"),
             Self::NotFinite { joint, value } => write!(f, "state: joint {joint} is {value}"),
             Self::Overflow { frequency, dim, value } => {
-                write!(f, "time-frequency {frequency}, dimension {dim}: coefficient {value} has no token")
+                write!(f, "coefficient {value} at time-frequency {frequency}, dimension {dim} has no token")
             }
             Self::Incomplete { expected, got } => {
                 write!(f, "the ids hold {got} coefficients, a whole chunk has {expected}")

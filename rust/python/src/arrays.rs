@@ -38,6 +38,10 @@ pub(crate) fn floats<'py, D: Dimension>(
         return Ok(borrowed);
     }
     let array = asarray(value, name)?;
+    let kind = array.dtype().kind();
+    if !matches!(kind, b'f' | b'i' | b'u' | b'b') {
+        return Err(input_error(format!("{name}: expected float32 or float64, got dtype {}", array.dtype())));
+    }
     if let Some(rank) = D::NDIM
         && array.ndim() != rank
     {
@@ -45,10 +49,6 @@ pub(crate) fn floats<'py, D: Dimension>(
             "{name}: expected {rank} dimensions, got shape {:?}",
             array.shape()
         )));
-    }
-    let kind = array.dtype().kind();
-    if !matches!(kind, b'f' | b'i' | b'u' | b'b') {
-        return Err(input_error(format!("{name}: expected float32 or float64, got dtype {}", array.dtype())));
     }
     let converted = array.call_method1("astype", ("float64",))?;
     borrow(&converted)?.ok_or_else(|| input_error(format!("{name}: expected float32 or float64")))

@@ -1,0 +1,378 @@
+"""Gemma with any number of experts that share one attention, and an optional cache: the one transformer here.
+
+Training passes no cache. Prefill writes its keys and values at slot 0; a denoising step writes its suffix
+where the prefix ends, over the previous step's; a decoded token writes one slot further. What is visible is
+the mask's business alone.
+
+B batch, T query tokens, S key slots, W width, N heads, K key heads, G heads a key head, H head width, F
+hidden width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
+
+from pioxide.models.param import Linear, normal, weight, zeros
+from pioxide.models.stack import layer, scan
+
+EPSILON = 1e-6
+MASKED = -2.3819763e38
+ROPE_WAVELENGTH = 10_000
+VOCAB = 257_152
+
+
+@dataclass(frozen=True)
+class ExpertConfig:
+    """One stream of the transformer: its own projections, norms and MLP.
+
+    Attributes:
+        width: W.
+        mlp: F.
+        adaptive: Whether its norms take scale, shift and gate from a condition (π0.5's action expert).
+    """
+
+    width: int
+    mlp: int
+    adaptive: bool = False
+
+    def adapted(self) -> ExpertConfig:
+        """The same with adaptive norms."""
+        return replace(self, adaptive=True)
+
+
+@dataclass(frozen=True)
+class GemmaConfig:
+    """The experts, and what they share.
+
+    Attributes:
+        experts: The first is the language model, which embeds and predicts tokens.
+        float32_queries: Whether queries stay in float32 after RoPE. openpi's π0-FAST does that, its π0 casts
+        them back;
+            it matters in bfloat16 only.
+    """
+
+    experts: tuple[ExpertConfig, ...]
+    depth: int
+    heads: int = 8
+    kv_heads: int = 1
+    head_dim: int = 256
+    vocab: int = VOCAB
+    float32_queries: bool = False
+
+    @classmethod
+    def gemma_2b(cls) -> GemmaConfig:
+        """PaliGemma's language model alone."""
+        return cls((ExpertConfig(2048, 16_384),), depth=18)
+
+    @classmethod
+    def gemma_300m(cls) -> GemmaConfig:
+        """The size of the released action experts."""
+        return cls((ExpertConfig(1024, 4096),), depth=18)
+
+    @classmethod
+    def laptop(cls) -> GemmaConfig:
+        """Small enough to train on a laptop."""
+        return cls((ExpertConfig(384, 1536),), depth=6, heads=6, head_dim=64)
+
+    @classmethod
+    def dummy(cls) -> GemmaConfig:
+        """Openpi's size for tests."""
+        return cls((ExpertConfig(64, 128),), depth=4, head_dim=16)
+
+    def with_expert(self, other: GemmaConfig, *, adaptive: bool) -> GemmaConfig:
+        """This with the first expert of `other` beside it.
+
+        Raises:
+            ValueError: Depth or heads differ, which experts have to share.
+        """
+        shared = ("depth", "heads", "kv_heads", "head_dim")
+        if different := [name for name in shared if getattr(self, name) != getattr(other, name)]:
+            raise ValueError(
+                f"experts must share {', '.join(shared)}; these differ in {', '.join(different)}"
+            )
+        expert = other.experts[0].adapted() if adaptive else other.experts[0]
+        return replace(self, experts=(*self.experts, expert))
+
+
+class KVCache(NamedTuple):
+    """Keys and values of the slots so far: of one layer [B, S, K, H], or stacked [depth, B, S, K, H]."""
+
+    keys: Float[Array, "*depth b s k h"]
+    values: Float[Array, "*depth b s k h"]
+
+
+# A scan keeps its layers' caches stacked, unrolled layers have one each, so that each is written in place.
+Cache = KVCache | list[KVCache]
+
+
+class Modulation(NamedTuple):
+    """Scale, shift and gate [*depth, B, 1 or T, W] of one adaptive norm."""
+
+    scale: Float[Array, "*d b t w"]
+    shift: Float[Array, "*d b t w"]
+    gate: Float[Array, "*d b t w"]
+
+
+class Modulations(NamedTuple):
+    """All of one expert: before attention and before the MLP stacked by layer, and of the final norm."""
+
+    attention: Modulation
+    mlp: Modulation
+    final: Modulation
+
+
+class Norm(nnx.Module):
+    """RMS norm in float32: `x / rms(x) * (1 + scale)`, or with scale and shift from a condition."""
+
+    def __init__(
+        self, rngs: nnx.Rngs, expert: ExpertConfig, stack: tuple[int, ...], dtype: DTypeLike
+    ) -> None:
+        """Zeros either way: an adaptive norm starts with its gate shut."""
+        if expert.adaptive:
+            self.modulation = Linear(rngs, expert.width, 3 * expert.width, stack=stack, dtype=dtype)
+            self.modulation.kernel = zeros((*stack, expert.width, 3 * expert.width), dtype)
+        else:
+            self.scale = zeros((*stack, expert.width), dtype)
+
+    def modulate(self, condition: Float[Array, "b *t w"], dtype: DTypeLike) -> Modulation:
+        """Scale, shift and gate for a condition a row [B, W] or a token [B, T, W], for each layer."""
+        if condition.ndim == 2:
+            condition = condition[:, None]
+        kernel, bias = weight(self.modulation.kernel, dtype), weight(self.modulation.bias, dtype)
+        product = jnp.einsum("btw,...wm->...btm", condition.astype(dtype), kernel) + bias[..., None, None, :]
+        return Modulation(*jnp.split(product, 3, axis=-1))
+
+    def __call__(
+        self, x: Float[Array, "b t w"], modulation: Modulation | None
+    ) -> tuple[Float[Array, "b t w"], Float[Array, "b t w"] | None]:
+        """The normed value in x's dtype, and the gate, if any, of what is added to the stream."""
+        y = x.astype(jnp.float32)
+        y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + EPSILON)
+        if modulation is None:
+            return (y * (1 + weight(self.scale, jnp.float32))).astype(x.dtype), None
+        scale, shift = modulation.scale.astype(jnp.float32), modulation.shift.astype(jnp.float32)
+        return (y * (1 + scale) + shift).astype(x.dtype), modulation.gate
+
+
+class Expert(nnx.Module):
+    """One expert's share of every layer, stacked on axis 0.
+
+    query [L, N, W, H], key_value [L, 2, K, W, H], out [L, N, H, W], gate_up [L, 2, W, F], down [L, F, W].
+    """
+
+    def __init__(self, rngs: nnx.Rngs, config: GemmaConfig, expert: ExpertConfig, dtype: DTypeLike) -> None:
+        """Variance 1 / fan-in everywhere."""
+        stack, width = (config.depth,), expert.width
+        inner = config.heads * config.head_dim
+        self.attention_norm = Norm(rngs, expert, stack, dtype)
+        self.query = normal(rngs, (*stack, config.heads, width, config.head_dim), fan_in=width, dtype=dtype)
+        kv_shape = (*stack, 2, config.kv_heads, width, config.head_dim)
+        self.key_value = normal(rngs, kv_shape, fan_in=width, dtype=dtype)
+        self.out = normal(rngs, (*stack, config.heads, config.head_dim, width), fan_in=inner, dtype=dtype)
+        self.mlp_norm = Norm(rngs, expert, stack, dtype)
+        self.gate_up = normal(rngs, (*stack, 2, width, expert.mlp), fan_in=width, dtype=dtype)
+        self.down = normal(rngs, (*stack, expert.mlp, width), fan_in=expert.mlp, dtype=dtype)
+
+    def project(self, x: Float[Array, "b t w"]) -> tuple[Array, Array, Array]:
+        """Queries [B, T, N, H], keys and values [B, T, K, H] of one layer."""
+        query = jnp.einsum("btw,nwh->btnh", x, weight(self.query, x.dtype))
+        key, value = jnp.einsum("btw,ckwh->cbtkh", x, weight(self.key_value, x.dtype))
+        return query, key, value
+
+    def merge(self, heads: Float[Array, "b t n h"]) -> Float[Array, "b t w"]:
+        """Attention's answer back to the width."""
+        return jnp.einsum("btnh,nhw->btw", heads, weight(self.out, heads.dtype))
+
+    def mlp(self, x: Float[Array, "b t w"]) -> Float[Array, "b t w"]:
+        """GeGLU with the tanh approximation."""
+        gate, up = jnp.einsum("btw,cwf->cbtf", x, weight(self.gate_up, x.dtype))
+        return (jax.nn.gelu(gate, approximate=True) * up) @ weight(self.down, x.dtype)
+
+
+class Block(nnx.Module):
+    """All experts of every layer, stacked on axis 0; called with the parameters of one layer."""
+
+    def __init__(self, rngs: nnx.Rngs, config: GemmaConfig, dtype: DTypeLike) -> None:
+        """One `Expert` each."""
+        self.experts = nnx.List([Expert(rngs, config, expert, dtype) for expert in config.experts])
+
+
+def rope(x: Float[Array, "b t n h"], positions: Int[Array, "b t"]) -> Float[Array, "b t n h"]:
+    """Rotary positions: the two halves of a head are one complex number each; float32."""
+    half = x.shape[-1] // 2
+    timescale = ROPE_WAVELENGTH ** (jnp.arange(half, dtype=jnp.float32) * (2.0 / x.shape[-1]))
+    angle = positions[..., None, None].astype(jnp.float32) / timescale
+    sin, cos = jnp.sin(angle), jnp.cos(angle)
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def attend(
+    query: Float[Array, "b t n h"],
+    key: Float[Array, "b s k h"],
+    value: Float[Array, "b s k h"],
+    mask: Bool[Array, "b t s"],
+) -> Float[Array, "b t n h"]:
+    """Attention with shared key heads; logits and softmax in float32, the rest in the values' dtype."""
+    batch, tokens, heads, width = query.shape
+    grouped = query.reshape(batch, tokens, key.shape[2], heads // key.shape[2], width)
+    logits = jnp.einsum(
+        "btkgh,bskh->bkgts", grouped, key.astype(grouped.dtype), preferred_element_type=jnp.float32
+    )
+    logits = jnp.where(mask[:, None, None], logits, MASKED)
+    probabilities = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+    return jnp.einsum("bkgts,bskh->btkgh", probabilities, value).reshape(query.shape)
+
+
+class Gemma(nnx.Module):
+    """The transformer. Attributes: `embedding` [V, W], `blocks` (stacked), `final_norms` (one an expert)."""
+
+    def __init__(
+        self,
+        rngs: nnx.Rngs,
+        config: GemmaConfig,
+        *,
+        param_dtype: DTypeLike,
+        dtype: DTypeLike,
+        remat: bool = False,
+    ) -> None:
+        """Draws every parameter.
+
+        Args:
+            rngs: Where from.
+            config: The experts.
+            param_dtype: What parameters are kept in.
+            dtype: What layers compute in; norms, RoPE, attention logits and softmax stay in float32.
+            remat: Whether training computes layers again on the way back instead of keeping them.
+        """
+        self.config, self.dtype, self.remat = config, jnp.dtype(dtype), remat
+        width = config.experts[0].width
+        self.embedding = normal(rngs, (config.vocab, width), std=0.01, dtype=param_dtype)
+        self.blocks = Block(rngs, config, param_dtype)
+        self.final_norms = nnx.List([Norm(rngs, expert, (), param_dtype) for expert in config.experts])
+
+    def embed(self, tokens: Int[Array, "b t"]) -> Float[Array, "b t w"]:
+        """Embeddings times sqrt(W), rounded as the table's dtype rounds it."""
+        table = weight(self.embedding)
+        return (table[tokens] * jnp.asarray(table.shape[1] ** 0.5, table.dtype)).astype(self.dtype)
+
+    def logits(self, x: Float[Array, "*b w"]) -> Float[Array, "*b v"]:
+        """Scores of every token, float32 accumulation, with the embedding as output matrix."""
+        table = weight(self.embedding, x.dtype)
+        return jnp.einsum("...w,vw->...v", x, table, preferred_element_type=jnp.float32)
+
+    def modulate(self, condition: Float[Array, "b *t w"], expert: int) -> Modulations:
+        """All modulations of an adaptive expert for a condition a row or a token, every layer at once."""
+        layers = self.blocks.experts[expert]
+        return Modulations(
+            layers.attention_norm.modulate(condition, self.dtype),
+            layers.mlp_norm.modulate(condition, self.dtype),
+            self.final_norms[expert].modulate(condition, self.dtype),
+        )
+
+    def empty_cache(self, batch: int, slots: int, *, unroll: bool) -> Cache:
+        """A cache of zeros in the compute dtype."""
+        shape = (batch, slots, self.config.kv_heads, self.config.head_dim)
+        if not unroll:
+            stacked = jnp.zeros((self.config.depth, *shape), self.dtype)
+            return KVCache(stacked, stacked)
+        zero = jnp.zeros(shape, self.dtype)
+        return [KVCache(zero, zero) for _ in range(self.config.depth)]
+
+    def __call__(
+        self,
+        streams: tuple[Float[Array, "b _ _"] | None, ...],
+        positions: Int[Array, "b t"],
+        mask: Bool[Array, "b t s"],
+        modulations: tuple[Modulations | None, ...] | None = None,
+        *,
+        cache: Cache | None = None,
+        start: int | Int[Array, ""] = 0,
+        unroll: bool = False,
+        cache_only: bool = False,
+    ) -> tuple[tuple[Any, ...], Cache | None]:
+        """Runs the streams that are there through all layers.
+
+        Args:
+            streams: One an expert, embedded [B, T_i, W_i], or None. T is the sum of their tokens.
+            positions: Of all tokens of all streams, in the streams' order.
+            mask: Which key slot each token sees. Without a cache, slots are the tokens themselves.
+            modulations: One an expert, from `modulate`, for adaptive experts.
+            cache: Where to write keys and values, and what is seen beside them.
+            start: The slot of the first token.
+            unroll: Layers one by one, as inference wants them, instead of a scan. A cache must be made the
+                same way.
+            cache_only: Whether the last layer stops at its keys and values: all that a prefix is needed for.
+                Only unrolled layers save anything by it.
+
+        Returns:
+            The streams after their final norms (None for absent ones, and for all with `cache_only`), and the
+            cache.
+        """
+        streams = tuple(None if x is None else x.astype(self.dtype) for x in streams)
+        modulations = modulations or (None,) * len(streams)
+        layered = tuple(None if m is None else (m.attention, m.mlp) for m in modulations)
+
+        def step(block: Block, streams, extra, stop: bool = False):
+            seen, modulation = extra
+            return self._layer(block, streams, positions, mask, modulation, seen, start, stop)
+
+        if unroll:
+            written: list = []
+            for i in range(self.config.depth):
+                extra = (
+                    None if cache is None else cache[i],
+                    jax.tree.map(lambda leaf, i=i: leaf[i], layered),
+                )
+                stop = cache_only and i == self.config.depth - 1
+                streams, one = step(layer(self.blocks, i), streams, extra, stop)
+                written.append(one)
+        else:
+            streams, written = scan(self.blocks, step, streams, (cache, layered), remat=self.remat)
+        cache = None if cache is None else written
+        if cache_only:
+            return (None,) * len(streams), cache
+        normed = tuple(
+            None if x is None else norm(x, None if m is None else m.final)[0]
+            for x, norm, m in zip(streams, self.final_norms, modulations, strict=True)
+        )
+        return normed, cache
+
+    def _layer(self, block, streams, positions, mask, modulations, cache, start, stop):
+        present = [i for i, x in enumerate(streams) if x is not None]
+        modulations = [(None, None) if m is None else m for m in modulations]
+        gates, projected = {}, []
+        for i in present:
+            normed, gates[i] = block.experts[i].attention_norm(streams[i], modulations[i][0])
+            projected.append(block.experts[i].project(normed))
+        query, key, value = (jnp.concatenate(parts, axis=1) for parts in zip(*projected, strict=True))
+        query = rope(query, positions) * self.config.head_dim**-0.5
+        if not self.config.float32_queries:
+            query = query.astype(self.dtype)
+        key = rope(key, positions).astype(self.dtype)
+        if cache is not None:
+            key = jax.lax.dynamic_update_slice_in_dim(cache.keys, key, start, axis=1)
+            value = jax.lax.dynamic_update_slice_in_dim(cache.values, value, start, axis=1)
+            cache = KVCache(key, value)
+        if stop:
+            return streams, cache
+        heads = attend(query, key, value, mask)
+        out, first = list(streams), 0
+        for i in present:
+            tokens = streams[i].shape[1]
+            x = _add(streams[i], block.experts[i].merge(heads[:, first : first + tokens]), gates[i])
+            normed, gate = block.experts[i].mlp_norm(x, modulations[i][1])
+            out[i] = _add(x, block.experts[i].mlp(normed), gate)
+            first += tokens
+        return tuple(out), cache
+
+
+def _add(x: Array, y: Array, gate: Array | None) -> Array:
+    return x + y if gate is None else x + y * gate.astype(y.dtype)

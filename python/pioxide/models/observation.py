@@ -1,0 +1,37 @@
+"""What a model sees: images, text, state. Trees that cross jit, so NamedTuples and not classes that check."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+class Observation(NamedTuple):
+    """A batch of moments.
+
+    Attributes:
+        images: By camera, [B, h, w, 3] float32 in [-1, 1], or uint8. A camera that no row has is left out.
+        image_masks: By camera, [B] whether the row has it. A camera without a mask is there in every row.
+        tokens: [B, L] the prompt's ids, valid ones first.
+        token_mask: [B, L] which are real.
+        state: [B, S] normalised and padded to the model's width; π0 alone reads it.
+        token_starts: [B, L] 1 where a token sees only what is before it (π0-FAST's ar_mask).
+        token_loss: [B, L] which tokens carry the loss (π0-FAST).
+    """
+
+    images: dict[str, Array]
+    image_masks: dict[str, Bool[Array, " b"]]
+    tokens: Int[Array, "b l"]
+    token_mask: Bool[Array, "b l"]
+    state: Float[Array, "b s"] | None = None
+    token_starts: Int[Array, "b l"] | None = None
+    token_loss: Bool[Array, "b l"] | None = None
+
+
+def to_float(image: Array) -> Float[Array, "b h w 3"]:
+    """uint8 to float32 in [-1, 1] as `x / 255 * 2 - 1`; floats pass."""
+    if image.dtype == jnp.uint8:
+        return image.astype(jnp.float32) / 255.0 * 2.0 - 1.0
+    return image.astype(jnp.float32)

@@ -1,0 +1,69 @@
+"""Parameters as every layer here makes and reads them: drawn once, cast where they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+
+@runtime_checkable
+class Composed(Protocol):
+    """A weight that is computed from several parameters, for example a base and its low-rank update."""
+
+    def compose(self) -> jax.Array:
+        """The weight in its parameters' dtype."""
+        ...
+
+
+Weight = nnx.Param[Any] | Composed
+
+
+def weight(parameter: Any, dtype: DTypeLike | None = None) -> jax.Array:
+    """The value of a parameter, or of what stands in its place, cast to `dtype` if one is given."""
+    value = parameter.compose() if isinstance(parameter, Composed) else parameter[...]
+    return value if dtype is None else value.astype(dtype)
+
+
+def normal(
+    rngs: nnx.Rngs,
+    shape: Sequence[int],
+    *,
+    fan_in: int | None = None,
+    std: float | None = None,
+    dtype: DTypeLike,
+) -> nnx.Param[jax.Array]:
+    """Normal values with standard deviation `std`, or `1 / sqrt(fan_in)`."""
+    scale = std if std is not None else (fan_in or 1) ** -0.5
+    return nnx.Param(jax.random.normal(rngs.params(), tuple(shape), dtype) * jnp.asarray(scale, dtype))
+
+
+def zeros(shape: Sequence[int], dtype: DTypeLike) -> nnx.Param[jax.Array]:
+    """Zeros."""
+    return nnx.Param(jnp.zeros(tuple(shape), dtype))
+
+
+def ones(shape: Sequence[int], dtype: DTypeLike) -> nnx.Param[jax.Array]:
+    """Ones."""
+    return nnx.Param(jnp.ones(tuple(shape), dtype))
+
+
+class Linear(nnx.Module):
+    """`x @ kernel + bias`, kernel [*stack, inputs, outputs]."""
+
+    def __init__(
+        self, rngs: nnx.Rngs, inputs: int, outputs: int, *, stack: Sequence[int] = (), dtype: DTypeLike
+    ) -> None:
+        """Draws the kernel with variance 1 / inputs; `stack` leads the shapes of layers that lie stacked."""
+        self.kernel = normal(rngs, (*stack, inputs, outputs), fan_in=inputs, dtype=dtype)
+        self.bias = zeros((*stack, outputs), dtype)
+
+    def __call__(self, x: jax.Array, dtype: DTypeLike | None = None) -> jax.Array:
+        """[..., inputs] to [..., outputs] in `dtype`, else in the wider of x's and the parameters'."""
+        kernel, bias = weight(self.kernel), weight(self.bias)
+        dtype = jnp.promote_types(x.dtype, kernel.dtype) if dtype is None else dtype
+        return x.astype(dtype) @ kernel.astype(dtype) + bias.astype(dtype)

@@ -1,0 +1,283 @@
+"""π0 and π0.5: flow matching in an action expert that shares its attention with the language model.
+
+π0 is arXiv 2410.24164, π0.5 arXiv 2504.16054. Time runs from 1 (noise) to 0 (actions), as in the released
+weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from pioxide.models.gemma import Cache, Gemma, GemmaConfig, Modulations
+from pioxide.models.masks import block_mask, positions
+from pioxide.models.observation import Observation
+from pioxide.models.param import Linear
+from pioxide.models.prefix import Prefix, embed_prefix
+from pioxide.models.siglip import Siglip, SiglipConfig
+from pioxide.models.time import embed_time
+
+CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
+
+
+@dataclass(frozen=True)
+class Pi0Config:
+    """π0 or π0.5.
+
+    Attributes:
+        language: The language model.
+        action: The action expert, of the same depth and heads.
+        vision: The vision tower.
+        pi05: Whether the state is text and time a condition of adaptive norms (π0.5), or the state a token
+        and time
+            mixed into the action tokens (π0).
+        cameras: Names of the cameras, in the prefix's order.
+        action_dim: Width of states and actions, the robot's padded with zeros.
+        action_horizon: Actions in a chunk, H.
+        text_len: Ids in a prompt.
+        param_dtype: What parameters are kept in.
+        dtype: What the transformers compute in.
+        remat: Whether training computes layers again on the way back instead of keeping them.
+    """
+
+    language: GemmaConfig = field(default_factory=GemmaConfig.gemma_2b)
+    action: GemmaConfig = field(default_factory=GemmaConfig.gemma_300m)
+    vision: SiglipConfig = field(default_factory=SiglipConfig.so400m)
+    pi05: bool = False
+    cameras: tuple[str, ...] = CAMERAS
+    action_dim: int = 32
+    action_horizon: int = 50
+    text_len: int = 48
+    param_dtype: DTypeLike = jnp.float32
+    dtype: DTypeLike = jnp.bfloat16
+    remat: bool = False
+
+    @classmethod
+    def pi0(cls) -> Pi0Config:
+        """π0 as released."""
+        return cls()
+
+    @classmethod
+    def pi05_base(cls) -> Pi0Config:
+        """π0.5 as released."""
+        return cls(pi05=True, text_len=200)
+
+    @classmethod
+    def laptop(cls, *, pi05: bool = False) -> Pi0Config:
+        """Small enough to train on a laptop."""
+        return cls(
+            language=GemmaConfig.laptop(),
+            action=replace(
+                GemmaConfig.laptop(), experts=(replace(GemmaConfig.laptop().experts[0], mlp=768),)
+            ),
+            vision=SiglipConfig.small(),
+            pi05=pi05,
+            text_len=200 if pi05 else 48,
+        )
+
+    @classmethod
+    def tiny(cls, *, pi05: bool = False) -> Pi0Config:
+        """For tests: float32, a vocabulary of 512."""
+        gemma = replace(GemmaConfig.dummy(), vocab=512, depth=2)
+        return cls(
+            language=gemma,
+            action=gemma,
+            vision=SiglipConfig.tiny(),
+            pi05=pi05,
+            action_dim=7,
+            action_horizon=6,
+            text_len=12,
+            dtype=jnp.float32,
+        )
+
+
+class Suffix(NamedTuple):
+    """The action expert's tokens [B, T, W], where blocks start [T], and its norms' modulations (π0.5)."""
+
+    tokens: Float[Array, "b t w"]
+    starts: Int[Array, " t"]
+    modulations: Modulations | None
+
+
+class PrefixCache(NamedTuple):
+    """A prefix computed once: its keys and values, and which of its slots count [B, P]."""
+
+    cache: Cache
+    valid: Bool[Array, "b p"]
+
+
+class Pi0(nnx.Module):
+    """π0 or π0.5, by its config.
+
+    Attributes: `vision`, `language` (two experts), `action_in`, `action_out`; π0 has `state_in`,
+    `action_time_in` and `action_time_out`, π0.5 has `time_in` and `time_out`.
+    """
+
+    def __init__(self, config: Pi0Config, rngs: nnx.Rngs) -> None:
+        """Draws every parameter.
+
+        Raises:
+            ValueError: The experts differ in depth or heads.
+        """
+        self.config = config
+        how = {"param_dtype": config.param_dtype, "dtype": config.dtype, "remat": config.remat}
+        gemma = config.language.with_expert(config.action, adaptive=config.pi05)
+        self.vision = Siglip(rngs, config.vision, gemma.experts[0].width, **how)
+        self.language = Gemma(rngs, gemma, **how)
+        width, dtype = gemma.experts[1].width, config.param_dtype
+        self.action_in = Linear(rngs, config.action_dim, width, dtype=dtype)
+        self.action_out = Linear(rngs, width, config.action_dim, dtype=dtype)
+        if config.pi05:
+            self.time_in = Linear(rngs, width, width, dtype=dtype)
+            self.time_out = Linear(rngs, width, width, dtype=dtype)
+        else:
+            self.state_in = Linear(rngs, config.action_dim, width, dtype=dtype)
+            self.action_time_in = Linear(rngs, 2 * width, width, dtype=dtype)
+            self.action_time_out = Linear(rngs, width, width, dtype=dtype)
+
+    @property
+    def width(self) -> int:
+        """The action expert's width."""
+        return self.language.config.experts[1].width
+
+    def embed_prefix(self, observation: Observation, *, unroll: bool = False) -> Prefix:
+        """Images and text, one block."""
+        return embed_prefix(self.vision, self.language, observation, self.config.cameras, unroll=unroll)
+
+    def condition(self, time: Float[Array, "b *t"]) -> Modulations:
+        """π0.5: the modulations for flow times, one a row [B] or one a token [B, H]."""
+        hidden = nnx.swish(self.time_in(embed_time(time, self.width)))
+        return self.language.modulate(nnx.swish(self.time_out(hidden)), 1)
+
+    def embed_suffix(
+        self,
+        observation: Observation,
+        x_t: Float[Array, "b h d"],
+        time: Float[Array, "b *t"],
+        modulations: Modulations | None = None,
+    ) -> Suffix:
+        """The action expert's tokens for noisy actions at flow times, one a row [B] or one an action [B, H].
+
+        Args:
+            observation: Its state is read by π0.
+            x_t: Noisy actions.
+            time: In [0, 1].
+            modulations: π0.5: what `condition` gives for `time`, where it was computed before.
+        """
+        horizon = x_t.shape[1]
+        actions = self.action_in(x_t)
+        starts = jnp.zeros(horizon, jnp.int32).at[0].set(1)
+        if self.config.pi05:
+            return Suffix(actions, starts, self.condition(time) if modulations is None else modulations)
+        if observation.state is None:
+            raise ValueError("π0 reads the state, and this observation has none")
+        times = embed_time(time, self.width).astype(actions.dtype)
+        times = jnp.broadcast_to(times[:, None] if time.ndim == 1 else times, actions.shape)
+        mixed = self.action_time_in(jnp.concatenate([actions, times], axis=-1))
+        actions = self.action_time_out(nnx.swish(mixed))
+        state = self.state_in(observation.state)[:, None].astype(actions.dtype)
+        tokens = jnp.concatenate([state, actions], axis=1)
+        return Suffix(tokens, jnp.concatenate([jnp.ones(1, jnp.int32), starts]), None)
+
+    def velocity(
+        self,
+        observation: Observation,
+        x_t: Float[Array, "b h d"],
+        time: Float[Array, "b *t"],
+        *,
+        unroll: bool = False,
+    ) -> Float[Array, "b h d"]:
+        """The velocity at noisy actions: one pass over prefix and suffix, as training computes it."""
+        prefix = self.embed_prefix(observation, unroll=unroll)
+        suffix = self.embed_suffix(observation, x_t, time)
+        valid = jnp.concatenate([prefix.valid, jnp.ones(suffix.tokens.shape[:2], bool)], axis=1)
+        suffix_starts = jnp.broadcast_to(suffix.starts, suffix.tokens.shape[:2])
+        starts = jnp.concatenate([prefix.starts, suffix_starts], axis=1)
+        (_, out), _ = self.language(
+            (prefix.tokens, suffix.tokens),
+            positions(valid),
+            block_mask(valid, starts),
+            (None, suffix.modulations),
+            unroll=unroll,
+        )
+        return self._velocity_of(out)
+
+    def loss(
+        self,
+        observation: Observation,
+        actions: Float[Array, "b h d"],
+        *,
+        key: PRNGKeyArray | None = None,
+        noise: Float[Array, "b h d"] | None = None,
+        time: Float[Array, " b"] | None = None,
+    ) -> Float[Array, "b h"]:
+        """Flow-matching loss: mean square of `velocity - (noise - actions)` over the action dimension.
+
+        Args:
+            observation: The moments.
+            actions: [B, H, D] normalised, padded.
+            key: Where noise and time are drawn from unless given; time from Beta(1.5, 1) * 0.999 + 0.001.
+            noise: [B, H, D].
+            time: [B] in (0, 1].
+
+        Raises:
+            ValueError: Noise or time has to be drawn, and there is no key.
+        """
+        if noise is None or time is None:
+            if key is None:
+                raise ValueError("without noise and time the loss needs a key to draw them from")
+            noise_key, time_key = jax.random.split(key)
+            noise = jax.random.normal(noise_key, actions.shape) if noise is None else noise
+            if time is None:
+                time = jax.random.beta(time_key, 1.5, 1.0, actions.shape[:1]) * 0.999 + 0.001
+        t = time[:, None, None]
+        velocity = self.velocity(observation, t * noise + (1 - t) * actions, time)
+        return jnp.mean(jnp.square(velocity - (noise - actions)), axis=-1)
+
+    def prefill(self, observation: Observation, *, unroll: bool = True) -> PrefixCache:
+        """The prefix's keys and values, with room behind them for a suffix."""
+        prefix = self.embed_prefix(observation, unroll=unroll)
+        batch, length = prefix.valid.shape
+        suffix = self.config.action_horizon + (0 if self.config.pi05 else 1)
+        cache = self.language.empty_cache(batch, length + suffix, unroll=unroll)
+        mask = jnp.pad(block_mask(prefix.valid, prefix.starts), ((0, 0), (0, 0), (0, suffix)))
+        _, cache = self.language(
+            (prefix.tokens, None), positions(prefix.valid), mask, cache=cache, unroll=unroll, cache_only=True
+        )
+        assert cache is not None
+        return PrefixCache(cache, prefix.valid)
+
+    def cached_velocity(
+        self,
+        prefix: PrefixCache,
+        observation: Observation,
+        x_t: Float[Array, "b h d"],
+        time: Float[Array, "b *t"],
+        modulations: Modulations | None = None,
+    ) -> tuple[Float[Array, "b h d"], PrefixCache]:
+        """The velocity from a prefix computed before; its cache comes back with the suffix behind it."""
+        suffix = self.embed_suffix(observation, x_t, time, modulations)
+        batch, tokens = suffix.tokens.shape[:2]
+        length = prefix.valid.shape[1]
+        own = block_mask(jnp.ones((batch, tokens), bool), suffix.starts)
+        seen = jnp.broadcast_to(prefix.valid[:, None], (batch, tokens, length))
+        (_, out), cache = self.language(
+            (None, suffix.tokens),
+            prefix.valid.sum(axis=1, dtype=jnp.int32)[:, None] + jnp.arange(tokens),
+            jnp.concatenate([seen, own], axis=2),
+            (None, suffix.modulations),
+            cache=prefix.cache,
+            start=length,
+            unroll=isinstance(prefix.cache, list),
+        )
+        assert cache is not None
+        return self._velocity_of(out), PrefixCache(cache, prefix.valid)
+
+    def _velocity_of(self, out: Array) -> Float[Array, "b h d"]:
+        return self.action_out(out[:, -self.config.action_horizon :]).astype(jnp.float32)

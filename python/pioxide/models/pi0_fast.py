@@ -1,0 +1,201 @@
+"""π0-FAST: one autoregressive Gemma that reads images, instruction and state and writes action tokens.
+
+arXiv 2501.09747.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
+
+from pioxide.models.gemma import Cache, Gemma, GemmaConfig
+from pioxide.models.masks import block_mask, positions
+from pioxide.models.observation import Observation
+from pioxide.models.prefix import embed_prefix
+from pioxide.models.siglip import Siglip, SiglipConfig
+
+CAMERAS = ("base_0_rgb", "base_1_rgb", "wrist_0_rgb")
+
+
+class DecodingConvention(enum.Enum):
+    """Where a generated token stands, and what it sees of the prompt.
+
+    Attributes:
+        OPENPI: Positions are one further than in training: `prompt_length + t + 1` for token t. The prompt is
+            taken for the last `prompt_length` slots up to its last valid one, which is the prompt where no
+            camera is masked, and not quite where one is.
+        TRAINING: Positions go on without a gap, and every valid slot is seen.
+    """
+
+    OPENPI = "openpi"
+    TRAINING = "training"
+
+
+@dataclass(frozen=True)
+class Pi0FastConfig:
+    """π0-FAST.
+
+    Attributes:
+        language: The language model.
+        vision: The vision tower.
+        cameras: Names of the cameras, in the prefix's order.
+        action_dim: The robot's own, not padded: it decides what tokens mean.
+        action_horizon: Actions in a chunk, H.
+        text_len: Ids in a prompt with its action tokens.
+        decoding: openpi's way of placing generated tokens, with which its released weights were judged, or
+            the way of training.
+        param_dtype: What parameters are kept in.
+        dtype: What the transformers compute in.
+        remat: Whether training computes layers again on the way back instead of keeping them.
+    """
+
+    language: GemmaConfig = field(default_factory=GemmaConfig.gemma_2b)
+    vision: SiglipConfig = field(default_factory=SiglipConfig.so400m)
+    cameras: tuple[str, ...] = CAMERAS
+    action_dim: int = 32
+    action_horizon: int = 32
+    text_len: int = 250
+    decoding: DecodingConvention = DecodingConvention.OPENPI
+    param_dtype: DTypeLike = jnp.float32
+    dtype: DTypeLike = jnp.bfloat16
+    remat: bool = False
+
+    @classmethod
+    def pi0_fast(cls) -> Pi0FastConfig:
+        """π0-FAST as released."""
+        return cls()
+
+    @classmethod
+    def laptop(cls) -> Pi0FastConfig:
+        """Small enough to train on a laptop."""
+        return cls(language=GemmaConfig.laptop(), vision=SiglipConfig.small())
+
+    @classmethod
+    def tiny(cls) -> Pi0FastConfig:
+        """For tests: float32, a vocabulary of 512."""
+        gemma = replace(GemmaConfig.dummy(), vocab=512, depth=2)
+        return cls(
+            language=gemma,
+            vision=SiglipConfig.tiny(),
+            action_dim=7,
+            action_horizon=6,
+            text_len=24,
+            dtype=jnp.float32,
+        )
+
+
+class Decoding(NamedTuple):
+    """Where a decode stands: what `prefill` gives and `decode` takes and gives.
+
+    Attributes:
+        cache: Keys and values of prompt and tokens so far.
+        valid: [B, S] which slots count.
+        slot: The slot that the next token is written to.
+        length: [B] valid tokens of the prompt.
+        prompt_slots: Slots of the prompt, padding included.
+    """
+
+    cache: Cache
+    valid: Bool[Array, "b s"]
+    slot: Int[Array, ""]
+    length: Int[Array, " b"]
+    prompt_slots: Int[Array, ""]
+
+
+class Pi0Fast(nnx.Module):
+    """π0-FAST. Attributes: `vision`, `language`."""
+
+    def __init__(self, config: Pi0FastConfig, rngs: nnx.Rngs) -> None:
+        """Draws every parameter."""
+        self.config = config
+        how = {"param_dtype": config.param_dtype, "dtype": config.dtype, "remat": config.remat}
+        gemma = replace(config.language, float32_queries=True)
+        self.vision = Siglip(rngs, config.vision, gemma.experts[0].width, **how)
+        self.language = Gemma(rngs, gemma, **how)
+
+    def loss(self, observation: Observation, *, loss_tokens: int | None = None) -> Float[Array, " b"]:
+        """Mean cross entropy of the next token over `token_loss`, one a row.
+
+        Positions count every slot, as the released weights were trained: no camera may be masked then, which
+        openpi's π0-FAST data never does.
+
+        Args:
+            observation: Prompts with their action tokens: `token_starts` and `token_loss` are needed.
+            loss_tokens: The most tokens that carry the loss in any row, where that is known: scores over the
+                whole vocabulary are computed for so many positions only. A row with more gives NaN.
+
+        Raises:
+            ValueError: The observation has no `token_starts` or `token_loss`.
+        """
+        if observation.token_starts is None or observation.token_loss is None:
+            raise ValueError("the loss needs token_starts and token_loss, which a training prompt has")
+        prefix = embed_prefix(self.vision, self.language, observation, self.config.cameras)
+        mask = block_mask(prefix.valid, prefix.starts)[:, :-1, :-1]
+        slots = jnp.broadcast_to(jnp.arange(mask.shape[1]), mask.shape[:2])
+        (out,), _ = self.language((prefix.tokens[:, :-1],), slots, mask)
+        targets, carries = observation.tokens[:, 1:], observation.token_loss[:, 1:]
+        out = out[:, -targets.shape[1] :]
+        count = jnp.sum(carries, axis=1)
+        if loss_tokens is not None and loss_tokens < targets.shape[1]:
+            # The positions with loss first, in their order.
+            order = jnp.argsort(~carries, axis=1, stable=True)[:, :loss_tokens]
+            targets, carries = (jnp.take_along_axis(x, order, axis=1) for x in (targets, carries))
+            out = jnp.take_along_axis(out, order[..., None], axis=1)
+            count = jnp.where(count > loss_tokens, jnp.nan, count)
+        logits = self.language.logits(out)
+        chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+        entropy = jax.nn.logsumexp(logits, axis=-1) - chosen
+        return jnp.sum(entropy * carries, axis=1) / jnp.maximum(count, 1)
+
+    def prefill(
+        self, observation: Observation, room: int, *, unroll: bool = True
+    ) -> tuple[Float[Array, "b v"], Decoding]:
+        """The prompt's keys and values with room for `room` tokens, and the scores of the first one.
+
+        Prompts keep their padding at the end; every generated token sees what is valid, whichever slot it is
+        in.
+        """
+        prefix = embed_prefix(self.vision, self.language, observation, self.config.cameras, unroll=unroll)
+        batch, slots = prefix.valid.shape
+        cache = self.language.empty_cache(batch, slots + room, unroll=unroll)
+        mask = jnp.pad(block_mask(prefix.valid, prefix.starts), ((0, 0), (0, 0), (0, room)))
+        (out,), cache = self.language(
+            (prefix.tokens,), positions(prefix.valid), mask, cache=cache, unroll=unroll
+        )
+        assert cache is not None
+        last = slots - 1 - jnp.argmax(prefix.valid[:, ::-1], axis=1)
+        logits = self.language.logits(jnp.take_along_axis(out, last[:, None, None], axis=1)[:, 0])
+        length = prefix.valid.sum(axis=1, dtype=jnp.int32)
+        valid = prefix.valid
+        if self.config.decoding is DecodingConvention.OPENPI:
+            slot = jnp.arange(slots)[None]
+            valid = (slot > (last - length)[:, None]) & (slot <= last[:, None])
+        valid = jnp.pad(valid, ((0, 0), (0, room)))
+        at = jnp.asarray(slots, jnp.int32)
+        return logits, Decoding(cache, valid, at, length, at)
+
+    def decode(self, tokens: Int[Array, "b t"], state: Decoding) -> tuple[Float[Array, "b t v"], Decoding]:
+        """Writes T tokens behind those so far, and scores what may follow each of them."""
+        count = tokens.shape[1]
+        batch, slots = state.valid.shape
+        gap = 1 if self.config.decoding is DecodingConvention.OPENPI else 0
+        ahead = state.slot - state.prompt_slots + jnp.arange(count) + gap
+        valid = jax.lax.dynamic_update_slice(state.valid, jnp.ones((batch, count), bool), (0, state.slot))
+        sees = jnp.arange(slots)[None, :] <= state.slot + jnp.arange(count)[:, None]
+        (out,), cache = self.language(
+            (self.language.embed(tokens),),
+            state.length[:, None] + ahead,
+            valid[:, None] & sees[None],
+            cache=state.cache,
+            start=state.slot,
+            unroll=isinstance(state.cache, list),
+        )
+        assert cache is not None
+        return self.language.logits(out), state._replace(cache=cache, valid=valid, slot=state.slot + count)

@@ -1,0 +1,66 @@
+"""Images and text to the prefix that all three models begin with."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from pioxide.models.gemma import Gemma
+from pioxide.models.observation import Observation, to_float
+from pioxide.models.siglip import Siglip
+
+
+class Prefix(NamedTuple):
+    """Embedded tokens [B, P, W], which of them are real [B, P], and where blocks start [B, P]."""
+
+    tokens: Float[Array, "b p w"]
+    valid: Bool[Array, "b p"]
+    starts: Int[Array, "b p"]
+
+
+def embed_images(
+    vision: Siglip, observation: Observation, cameras: tuple[str, ...], *, unroll: bool
+) -> tuple[list[Float[Array, "b t w"]], list[Bool[Array, "b t"]]]:
+    """Each camera's tokens and whether they count, in the order of `cameras`; all cameras go as one batch.
+
+    Raises:
+        ValueError: An image has another size than the tower's, or there is a camera the model does not know.
+    """
+    if unknown := sorted(set(observation.images) - set(cameras)):
+        raise ValueError(f"unknown camera {unknown[0]!r}; this model has {list(cameras)}")
+    present = [name for name in cameras if name in observation.images]
+    if not present:
+        return [], []
+    size = vision.config.image_size
+    for name in present:
+        if observation.images[name].shape[1:] != (size, size, 3):
+            got = observation.images[name].shape[1:]
+            raise ValueError(f"image {name!r} is {got}, expected {(size, size, 3)}")
+    pixels = jnp.concatenate([to_float(observation.images[name]) for name in present])
+    batch = len(observation.images[present[0]])
+    tokens = vision(pixels, unroll=unroll)
+    tokens = tokens.reshape(len(present), batch, *tokens.shape[1:])
+    everywhere = jnp.ones((batch,), bool)
+    masks = [observation.image_masks.get(name, everywhere) for name in present]
+    return list(tokens), [jnp.repeat(mask[:, None], tokens.shape[2], axis=1) for mask in masks]
+
+
+def embed_prefix(
+    vision: Siglip,
+    language: Gemma,
+    observation: Observation,
+    cameras: tuple[str, ...],
+    *,
+    unroll: bool = False,
+) -> Prefix:
+    """Images, then text. Where `token_starts` is None they are one block, in which all see all."""
+    images, masks = embed_images(vision, observation, cameras, unroll=unroll)
+    text = language.embed(observation.tokens)
+    tokens = jnp.concatenate([*(image.astype(text.dtype) for image in images), text], axis=1)
+    valid = jnp.concatenate([*masks, observation.token_mask], axis=1)
+    starts = jnp.zeros(valid.shape, jnp.int32)
+    if observation.token_starts is not None:
+        starts = starts.at[:, -observation.tokens.shape[1] :].set(observation.token_starts)
+    return Prefix(tokens, valid, starts)

@@ -1,0 +1,197 @@
+"""SigLIP: an image to tokens of the language model's width. A plain vision transformer, no pooling.
+
+B batch, P patches, W width, N heads, H head width, F hidden width of the MLP.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from pioxide.models.param import Linear, normal, ones, weight, zeros
+from pioxide.models.stack import layer, scan
+
+EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class SiglipConfig:
+    """What a vision tower looks like; `heads * head_dim` is its width."""
+
+    width: int
+    depth: int
+    mlp: int
+    heads: int
+    patch: int = 14
+    image_size: int = 224
+
+    @property
+    def tokens(self) -> int:
+        """Tokens an image."""
+        return (self.image_size // self.patch) ** 2
+
+    @classmethod
+    def so400m(cls) -> SiglipConfig:
+        """So400m/14 at 224 pixels: PaliGemma's, and every released π model's."""
+        return cls(width=1152, depth=27, mlp=4304, heads=16)
+
+    @classmethod
+    def base(cls) -> SiglipConfig:
+        """Base/16 at 224 pixels."""
+        return cls(width=768, depth=12, mlp=3072, heads=12, patch=16)
+
+    @classmethod
+    def small(cls) -> SiglipConfig:
+        """A tower that trains on a laptop: 64 tokens an image of 112 pixels."""
+        return cls(width=384, depth=6, mlp=1536, heads=6, patch=14, image_size=112)
+
+    @classmethod
+    def tiny(cls) -> SiglipConfig:
+        """For tests: 4 tokens an image of 28 pixels."""
+        return cls(width=32, depth=2, mlp=64, heads=4, patch=14, image_size=28)
+
+
+class LayerNorm(nnx.Module):
+    """Mean 0, variance 1 (in float32), then scale and bias."""
+
+    def __init__(self, width: int, *, stack: tuple[int, ...] = (), dtype: DTypeLike) -> None:
+        """Scale 1 and bias 0."""
+        self.scale, self.bias = ones((*stack, width), dtype), zeros((*stack, width), dtype)
+
+    def __call__(self, x: Float[Array, "*b w"]) -> Float[Array, "*b w"]:
+        """Normalises the last axis; the dtype stays."""
+        y = x.astype(jnp.float32)
+        y = y - y.mean(-1, keepdims=True)
+        y = y * jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + EPSILON)
+        return (y * weight(self.scale, jnp.float32) + weight(self.bias, jnp.float32)).astype(x.dtype)
+
+
+class Heads(nnx.Module):
+    """A projection to heads: kernel [*stack, W, N, H], bias [*stack, N, H]."""
+
+    def __init__(
+        self, rngs: nnx.Rngs, config: SiglipConfig, *, stack: tuple[int, ...], dtype: DTypeLike
+    ) -> None:
+        """Variance 1 / W."""
+        shape = (config.heads, config.width // config.heads)
+        self.kernel = normal(rngs, (*stack, config.width, *shape), fan_in=config.width, dtype=dtype)
+        self.bias = zeros((*stack, *shape), dtype)
+
+    def __call__(self, x: Float[Array, "b p w"]) -> Float[Array, "b p n h"]:
+        """In the dtype of x."""
+        return jnp.einsum("bpw,wnh->bpnh", x, weight(self.kernel, x.dtype)) + weight(self.bias, x.dtype)
+
+
+class Merge(nnx.Module):
+    """Heads back to the width: kernel [*stack, N, H, W], bias [*stack, W]."""
+
+    def __init__(
+        self, rngs: nnx.Rngs, config: SiglipConfig, *, stack: tuple[int, ...], dtype: DTypeLike
+    ) -> None:
+        """Variance 1 / W."""
+        shape = (*stack, config.heads, config.width // config.heads, config.width)
+        self.kernel = normal(rngs, shape, fan_in=config.width, dtype=dtype)
+        self.bias = zeros((*stack, config.width), dtype)
+
+    def __call__(self, x: Float[Array, "b p n h"]) -> Float[Array, "b p w"]:
+        """In the dtype of x."""
+        return jnp.einsum("bpnh,nhw->bpw", x, weight(self.kernel, x.dtype)) + weight(self.bias, x.dtype)
+
+
+class Attention(nnx.Module):
+    """Every patch sees every patch."""
+
+    def __init__(
+        self, rngs: nnx.Rngs, config: SiglipConfig, *, stack: tuple[int, ...], dtype: DTypeLike
+    ) -> None:
+        """See `Heads` and `Merge`."""
+        self.query = Heads(rngs, config, stack=stack, dtype=dtype)
+        self.key = Heads(rngs, config, stack=stack, dtype=dtype)
+        self.value = Heads(rngs, config, stack=stack, dtype=dtype)
+        self.out = Merge(rngs, config, stack=stack, dtype=dtype)
+
+    def __call__(self, x: Float[Array, "b p w"]) -> Float[Array, "b p w"]:
+        """Softmax in float32."""
+        query, key, value = self.query(x), self.key(x), self.value(x)
+        query = query * jnp.asarray(query.shape[-1] ** -0.5, x.dtype)
+        logits = jnp.einsum("bqnh,bknh->bnqk", query, key, preferred_element_type=jnp.float32)
+        probabilities = jax.nn.softmax(logits, axis=-1).astype(x.dtype)
+        return self.out(jnp.einsum("bnqk,bknh->bqnh", probabilities, value))
+
+
+class Block(nnx.Module):
+    """Norm, attention, norm, MLP, each added to what came in. All layers lie stacked on axis 0."""
+
+    def __init__(self, rngs: nnx.Rngs, config: SiglipConfig, dtype: DTypeLike) -> None:
+        """All layers at once."""
+        stack = (config.depth,)
+        self.attention_norm = LayerNorm(config.width, stack=stack, dtype=dtype)
+        self.attention = Attention(rngs, config, stack=stack, dtype=dtype)
+        self.mlp_norm = LayerNorm(config.width, stack=stack, dtype=dtype)
+        self.up = Linear(rngs, config.width, config.mlp, stack=stack, dtype=dtype)
+        self.down = Linear(rngs, config.mlp, config.width, stack=stack, dtype=dtype)
+
+    def __call__(self, x: Float[Array, "b p w"]) -> Float[Array, "b p w"]:
+        """One layer, once its parameters were taken from the stack."""
+        x = x + self.attention(self.attention_norm(x))
+        hidden = jax.nn.gelu(self.up(self.mlp_norm(x), x.dtype), approximate=True)
+        return x + self.down(hidden, x.dtype)
+
+
+class Siglip(nnx.Module):
+    """The tower: patches and positions in float32, blocks in the compute dtype, a last projection."""
+
+    def __init__(
+        self,
+        rngs: nnx.Rngs,
+        config: SiglipConfig,
+        out_width: int,
+        *,
+        param_dtype: DTypeLike,
+        dtype: DTypeLike,
+        remat: bool = False,
+    ) -> None:
+        """Draws every parameter.
+
+        Args:
+            rngs: Where from.
+            config: The tower.
+            out_width: The language model's width.
+            param_dtype: What parameters are kept in.
+            dtype: What the blocks compute in.
+            remat: Whether training computes blocks again on the way back instead of keeping them.
+        """
+        self.config, self.dtype, self.remat = config, jnp.dtype(dtype), remat
+        pixels = config.patch * config.patch * 3
+        shape = (config.patch, config.patch, 3, config.width)
+        self.patch_kernel = normal(rngs, shape, fan_in=pixels, dtype=param_dtype)
+        self.patch_bias = zeros((config.width,), param_dtype)
+        self.position = normal(rngs, (1, config.tokens, config.width), fan_in=config.width, dtype=param_dtype)
+        self.blocks = Block(rngs, config, param_dtype)
+        self.norm = LayerNorm(config.width, dtype=param_dtype)
+        self.head = Linear(rngs, config.width, out_width, dtype=param_dtype)
+
+    def __call__(self, images: Float[Array, "b h w 3"], *, unroll: bool = False) -> Float[Array, "b p o"]:
+        """Images [B, size, size, 3] float32 in [-1, 1] to tokens [B, P, out_width] in the compute dtype."""
+        x = jax.lax.conv_general_dilated(
+            images.astype(jnp.float32),
+            weight(self.patch_kernel, jnp.float32),
+            (self.config.patch, self.config.patch),
+            "VALID",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        x = x.reshape(len(images), self.config.tokens, self.config.width) + weight(
+            self.patch_bias, jnp.float32
+        )
+        x = (x + weight(self.position, jnp.float32)).astype(self.dtype)
+        if unroll:
+            for index in range(self.config.depth):
+                x = layer(self.blocks, index)(x)
+        else:
+            x, _ = scan(self.blocks, lambda block, x, _: (block(x), None), x, remat=self.remat)
+        return self.head(self.norm(x), self.dtype)

@@ -1,0 +1,89 @@
+"""Token after token until every row has ended, on the device."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from pioxide.models.observation import Observation
+from pioxide.models.pi0_fast import Decoding, Pi0Fast
+
+EOS = 1
+
+
+class SamplingState(NamedTuple):
+    """Where the loop stands.
+
+    Attributes:
+        step: Tokens written so far.
+        logits: [B, V] scores of the next.
+        tokens: [B, max_tokens] written so far, 0 beyond and after a row's end.
+        done: [B] which rows have ended.
+        decoding: The model's side.
+    """
+
+    step: Int[Array, ""]
+    logits: Float[Array, "b v"]
+    tokens: Int[Array, "b n"]
+    done: Bool[Array, " b"]
+    decoding: Decoding
+
+
+def choose(
+    logits: Float[Array, "b v"], temperature: float, key: PRNGKeyArray | None, step: Int[Array, ""]
+) -> Int[Array, " b"]:
+    """The best token, or one drawn from `softmax(logits / temperature)`."""
+    if temperature == 0.0 or key is None:
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    return jax.random.categorical(jax.random.fold_in(key, step), logits / temperature).astype(jnp.int32)
+
+
+def sample_tokens(
+    model: Pi0Fast,
+    observation: Observation,
+    *,
+    max_tokens: int = 256,
+    temperature: float = 0.0,
+    key: PRNGKeyArray | None = None,
+    stop: tuple[int, ...] = (EOS,),
+    unroll: bool = True,
+) -> Int[Array, "b n"]:
+    """Writes tokens until each row has written one of `stop`, or `max_tokens` are there.
+
+    Args:
+        model: π0-FAST.
+        observation: Prompts without action tokens.
+        max_tokens: The most tokens.
+        temperature: 0 for the best token each time.
+        key: Needed for a temperature above 0.
+        stop: Ids that end a row; openpi stops at the end-of-sequence id alone.
+        unroll: Layers one by one, as inference wants them, or by scan.
+
+    Returns:
+        [B, max_tokens] ids, the stopping one included, 0 after it.
+
+    Raises:
+        ValueError: A temperature above 0 without a key, or a negative one.
+    """
+    if temperature < 0 or (temperature > 0 and key is None):
+        raise ValueError(f"temperature {temperature} must be 0, or above 0 with a key to draw from")
+    logits, decoding = model.prefill(observation, max_tokens, unroll=unroll)
+    batch = len(logits)
+    ends = jnp.asarray(stop, jnp.int32)
+
+    def going(state: SamplingState) -> Bool[Array, ""]:
+        return (state.step < max_tokens) & ~jnp.all(state.done)
+
+    def body(state: SamplingState) -> SamplingState:
+        token = jnp.where(state.done, 0, choose(state.logits, temperature, key, state.step))
+        tokens = jax.lax.dynamic_update_slice(state.tokens, token[:, None], (0, state.step))
+        done = state.done | jnp.isin(token, ends)
+        scores, decoding = model.decode(token[:, None], state.decoding)
+        return SamplingState(state.step + 1, scores[:, 0], tokens, done, decoding)
+
+    tokens = jnp.zeros((batch, max_tokens), jnp.int32)
+    start = SamplingState(jnp.int32(0), logits, tokens, jnp.zeros(batch, bool), decoding)
+    return jax.lax.while_loop(going, body, start).tokens
