@@ -1,11 +1,20 @@
 //! The merge engine of byte-pair encoding: among all neighbours that merge, the pair of the lowest rank, and among
 //! equals the leftmost, merges first. It knows nothing of text: byte-level and SentencePiece vocabularies both run on it,
-//! the one with a table of pairs ([`MergeTable`]), the other with a look-up of its own.
+//! the one with a table of pairs ([`MergeTable`]), the other with a look-up of its own. [`LongestMatch`] gets to the
+//! tokens of the former sooner.
+
+mod longest;
+mod pair_map;
+mod pairs;
+mod trie;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::{Error, Result};
+
+pub(crate) use longest::{LongestMatch, Positions};
+pub(crate) use pair_map::PairMap;
 
 /// The link of a symbol that has no neighbour.
 const NONE: u32 = u32::MAX;
@@ -13,7 +22,7 @@ const NONE: u32 = u32::MAX;
 const FEW: usize = 48;
 
 /// What two neighbours make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Merge<S> {
     /// Lower merges first.
     pub(crate) rank: u32,
@@ -148,12 +157,11 @@ pub(crate) struct Rule {
     pub(crate) made: u32,
 }
 
-/// The rules of a vocabulary by pair: a hash table with open addresses, at most half full.
+/// The rules of a vocabulary, in order and by pair.
 #[derive(Debug)]
 pub(crate) struct MergeTable {
-    /// Key (left, right), rank, token made; free where the rank is [`NONE`].
-    slots: Box<[(u64, u32, u32)]>,
-    shift: u32,
+    rules: Box<[Rule]>,
+    merges: PairMap<Merge<u32>>,
 }
 
 impl MergeTable {
@@ -162,47 +170,36 @@ impl MergeTable {
     /// # Errors
     /// [`Error::Format`] names a rule whose tokens are outside the vocabulary, or whose pair came before.
     pub(crate) fn new(tokens: usize, rules: &[Rule]) -> Result<Self> {
-        let bits = (rules.len() * 2).next_power_of_two().max(16).trailing_zeros();
-        let mut this = Self { slots: vec![(0, NONE, 0); 1 << bits].into(), shift: 64 - bits };
-        for (rank, rule) in rules.iter().enumerate() {
+        let mut merges = PairMap::new(rules.len());
+        for (rule, rank) in rules.iter().zip(0..) {
             let fail =
                 |why: &str| Error::Format { what: "merges", why: format!("merge {rank} ({rule:?}) {why}") };
             if [rule.left, rule.right, rule.made].iter().any(|&id| id as usize >= tokens) {
                 return Err(fail("is about a token outside the vocabulary"));
             }
-            let key = u64::from(rule.left) << 32 | u64::from(rule.right);
-            let at = find(&this.slots, this.shift, key);
-            if this.slots[at].1 != NONE {
+            let merge = Merge { rank, symbol: rule.made };
+            if merges.get_or_insert((rule.left, rule.right), merge) != merge {
                 return Err(fail("is about a pair that came before"));
             }
-            this.slots[at] = (key, rank as u32, rule.made);
         }
-        Ok(this)
+        Ok(Self { rules: rules.into(), merges })
+    }
+
+    /// The rules, those that merge first first.
+    pub(crate) fn rules(&self) -> &[Rule] {
+        &self.rules
     }
 
     /// What two neighbours make.
     #[inline]
     pub(crate) fn get(&self, left: u32, right: u32) -> Option<Merge<u32>> {
-        let key = u64::from(left) << 32 | u64::from(right);
-        let (_, rank, symbol) = self.slots[find(&self.slots, self.shift, key)];
-        (rank != NONE).then_some(Merge { rank, symbol })
+        self.merges.get((left, right))
     }
 
     /// Merges `symbols` until nothing merges.
     pub(crate) fn merge(&self, symbols: &mut Vec<u32>, scratch: &mut MergeScratch<u32>) {
         merge(symbols, scratch, |left, right| self.get(left, right));
     }
-}
-
-/// The slot that holds `key`, or the free one where it belongs.
-#[inline]
-fn find(slots: &[(u64, u32, u32)], shift: u32, key: u64) -> usize {
-    let mask = slots.len() - 1;
-    let mut at = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> shift) as usize;
-    while slots[at].1 != NONE && slots[at].0 != key {
-        at = (at + 1) & mask;
-    }
-    at
 }
 
 #[cfg(test)]

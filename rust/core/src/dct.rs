@@ -20,21 +20,30 @@ use radix::Pass;
 use roots::Roots;
 
 mod sealed {
-    use super::Tables;
+    use super::{Room, Rooms, Tables};
 
     pub trait Sealed: Sized {
         fn tables(dct: &super::Dct) -> &Tables<Self>;
+        fn room(rooms: &mut Rooms) -> &mut Room<Self>;
     }
 
     impl Sealed for f32 {
         fn tables(dct: &super::Dct) -> &Tables<Self> {
             &dct.single
         }
+
+        fn room(rooms: &mut Rooms) -> &mut Room<Self> {
+            &mut rooms.single
+        }
     }
 
     impl Sealed for f64 {
         fn tables(dct: &super::Dct) -> &Tables<Self> {
             &dct.double
+        }
+
+        fn room(rooms: &mut Rooms) -> &mut Room<Self> {
+            &mut rooms.double
         }
     }
 }
@@ -79,6 +88,27 @@ pub struct Dct {
     horizon: usize,
     single: Tables<f32>,
     double: Tables<f64>,
+}
+
+/// Room to work in, in either precision.
+#[derive(Debug, Default)]
+pub struct Rooms {
+    single: Room<f32>,
+    double: Room<f64>,
+}
+
+/// Room for one chunk.
+#[derive(Debug, Default)]
+pub struct Room<T> {
+    /// The chunk, then its coefficients.
+    pub(crate) values: Vec<T>,
+    /// What the transform needs.
+    pub(crate) scratch: Vec<T>,
+}
+
+/// The room in this precision.
+pub(crate) fn room<T: Float>(rooms: &mut Rooms) -> &mut Room<T> {
+    T::room(rooms)
 }
 
 /// Constants and passes in one precision.

@@ -48,6 +48,15 @@ pub enum Error {
         /// The rounded coefficient.
         value: i64,
     },
+    /// A token that no chunk is encoded to, or that can't stand where it stands.
+    Token {
+        /// Its position among the ids.
+        position: usize,
+        /// Its id.
+        id: u32,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// Ids hold another number of coefficients than the chunk.
     Incomplete {
         /// Coefficients in the chunk.
@@ -96,6 +105,7 @@ impl fmt::Display for Error {
             Self::Overflow { frequency, dim, value } => {
                 write!(f, "coefficient {value} at time-frequency {frequency}, dimension {dim} has no token")
             }
+            Self::Token { position, id, why } => write!(f, "token {position} (id {id}) {why}"),
             Self::Incomplete { expected, got } => {
                 write!(f, "the ids hold {got} coefficients, a whole chunk has {expected}")
             }

@@ -1,158 +1,278 @@
-//! The FAST codec: action chunks to token ids and back, for one tokenizer in the published layout.
-//!
-//! A chunk [H, D] goes through a DCT along time, is scaled and rounded; each coefficient is a character, and the
-//! characters, row after row, are a text that byte-level BPE turns into ids. Here the text is never built: `encode` goes
-//! from coefficients to ids by tables made at load, `decode` back the same way.
+//! FAST: action chunks to tokens and back (arXiv 2501.09747, section V). A chunk's DCT coefficients are scaled, rounded
+//! and written as characters, lowest frequency first, which byte-level BPE joins to tokens.
 
-mod alphabet;
-mod decode;
-mod encode;
+mod characters;
 mod files;
+mod quantise;
+mod spell;
+mod tokens;
 
-use alphabet::Alphabet;
-use decode::Spellings;
-
-pub use encode::FastScratch;
-pub(crate) use encode::quantize;
-pub(crate) use files::Config;
-pub use files::FastFiles;
-
-use crate::bpe::MergeTable;
+use crate::bpe::{LongestMatch, MergeScratch, MergeTable, Positions};
+use crate::dct::{self, Dct, Float, Rooms};
+use crate::pretokenize::Cutter;
 use crate::vocab::Vocabulary;
-use crate::{Dct, Error, Result};
+use crate::{Error, Result};
+use characters::Characters;
+use files::Config;
+pub use files::FastFiles;
+use quantise::quantise;
+use spell::Text;
+use tokens::Tokens;
 
-/// What to do with a coefficient that the vocabulary can't say.
+/// What to do with a coefficient that the vocabulary can't represent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnOverflow {
-    /// Fail, naming it.
+    /// Refuse the chunk.
     Error,
-    /// Take the nearest coefficient that it can say, and count it.
+    /// Take the nearest coefficient that can be represented, and count.
     Clip,
 }
 
-/// What to do with ids that hold less than a chunk.
+/// What to do with ids that hold fewer coefficients than the chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Partial {
-    /// Fail, saying how much there is.
+    /// Refuse them.
     Error,
-    /// Take the missing coefficients, those of the highest frequencies, for zero, and count them.
+    /// Take the missing ones, which are of the highest frequencies, as zero, and count.
     Pad,
 }
 
-/// A FAST tokenizer. Immutable, so that threads share it by reference; shapes are arguments.
+/// A FAST tokenizer: immutable, shareable between threads. A chunk's shape is an argument of each call.
 #[derive(Debug)]
 pub struct FastCodec {
     config: Config,
     vocabulary: Vocabulary,
-    alphabet: Alphabet,
-    /// The token of each byte; [`NO_TOKEN`] where there is none.
-    byte_tokens: [u32; 256],
+    characters: Characters,
+    /// Present where texts are split before merging.
+    cutter: Option<Cutter>,
+    byte_tokens: [Option<u32>; 256],
     merges: MergeTable,
-    spellings: Spellings,
+    /// Absent for vocabularies that only merging gets right.
+    longest: Option<LongestMatch>,
+    tokens: Tokens,
 }
 
-/// Stands for the token of a byte that has none.
-const NO_TOKEN: u32 = u32::MAX;
+/// Room to work in, for any codec and any shape. Once it has grown, neither encoding nor decoding allocates.
+#[derive(Debug, Default)]
+pub struct FastScratch {
+    rooms: Rooms,
+    values: Vec<i32>,
+    text: Text,
+    dead: Positions,
+    symbols: Vec<u32>,
+    merge: MergeScratch<u32>,
+}
 
 impl FastCodec {
-    /// Reads a tokenizer from the content of its `tokenizer.json` and `processor_config.json`.
+    /// Reads the content of `tokenizer.json` and `processor_config.json`.
     ///
     /// # Errors
-    /// [`Error::Format`] names what is broken, or what would change ids and is not understood here.
+    /// [`Error::Format`] names what is broken, what is not understood, or what could not be reproduced id for id.
     pub fn from_json(tokenizer_json: &[u8], processor_config: &[u8]) -> Result<Self> {
         Self::new(Vocabulary::from_json(tokenizer_json)?, Config::from_json(processor_config)?)
     }
 
-    pub(crate) fn new(vocabulary: Vocabulary, config: Config) -> Result<Self> {
-        let byte_tokens = vocabulary.byte_tokens().map(|token| token.unwrap_or(NO_TOKEN));
-        let alphabet = Alphabet::new(config.min_token, |byte| byte_tokens[usize::from(byte)] != NO_TOKEN);
-        if alphabet.bounds().is_none() {
-            let why = "no character can be spelled: the bytes have no tokens".to_owned();
-            return Err(Error::Format { what: "tokenizer.json", why });
-        }
-        let merges = MergeTable::new(vocabulary.len(), vocabulary.rules())?;
-        let spellings = Spellings::new(&vocabulary, &alphabet, config.scale);
-        Ok(Self { config, vocabulary, alphabet, byte_tokens, merges, spellings })
+    /// A tokenizer of a vocabulary made here.
+    pub(crate) fn from_vocabulary(vocabulary: Vocabulary, scale: f64, min_token: i64) -> Result<Self> {
+        Self::new(vocabulary, Config { scale, min_token, time_horizon: None, action_dim: None })
     }
 
-    /// The tokenizer as files, with the shape that it is for where one is given (the published layout has a place for
-    /// it; nothing here depends on it).
+    fn new(vocabulary: Vocabulary, config: Config) -> Result<Self> {
+        let byte_tokens = vocabulary.byte_tokens();
+        let characters = Characters::new(config.min_token, &byte_tokens).ok_or_else(|| Error::Format {
+            what: "tokenizer.json",
+            why: "no value at all can be represented: it has no tokens for the bytes of a character"
+                .to_owned(),
+        })?;
+        let spelled = vocabulary.spelled();
+        let merges = MergeTable::new(vocabulary.len(), vocabulary.rules())?;
+        Ok(Self {
+            longest: LongestMatch::new(&spelled, &byte_tokens, &merges),
+            tokens: Tokens::new(&spelled, config.min_token, config.scale),
+            cutter: vocabulary.use_regex().then(Cutter::new),
+            config,
+            vocabulary,
+            characters,
+            byte_tokens,
+            merges,
+        })
+    }
+
+    /// The files of this tokenizer, with the default shape that they are to name, else the one that it was read with.
     ///
     /// # Errors
-    /// [`Error::Format`] if the vocabulary could not be written, which doesn't happen.
-    pub fn files(&self, horizon: Option<usize>, dim: Option<usize>) -> Result<FastFiles> {
+    /// [`Error::Format`] when JSON can't be written, which doesn't happen.
+    pub fn files(&self, time_horizon: Option<usize>, action_dim: Option<usize>) -> Result<FastFiles> {
         let mut config = self.config.clone();
-        config.time_horizon = horizon.or(config.time_horizon);
-        config.action_dim = dim.or(config.action_dim);
-        Ok(config.files(self.vocabulary.to_json()?))
+        config.time_horizon = time_horizon.or(config.time_horizon);
+        config.action_dim = action_dim.or(config.action_dim);
+        Ok(config.files(self.vocabulary.to_json()?, self.vocab_size()))
     }
 
-    /// Coefficients are multiplied by this before they are rounded.
+    /// Appends the ids of a row-major chunk `[H, D]` to `out`; H is the plan's. Returns how many coefficients were
+    /// clipped. On error `out` is as it was.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] and [`Error::Argument`] for a chunk of another shape or one that holds NaN or infinity;
+    /// [`Error::Overflow`] names the first coefficient that can't be represented, unless it is to be clipped.
+    pub fn encode_into<T: Float>(
+        &self,
+        plan: &Dct,
+        chunk: &[T],
+        dim: usize,
+        on_overflow: OnOverflow,
+        scratch: &mut FastScratch,
+        out: &mut Vec<u32>,
+    ) -> Result<usize> {
+        let FastScratch { rooms, values, text, .. } = scratch;
+        let room = dct::room::<T>(rooms);
+        let scale = self.config.scale;
+        values.clear();
+        let near = coefficients(plan, chunk, dim, room, scale, values)?;
+        let coefficients = &room.values;
+        let mut clipped = 0;
+        let on_clip = |position: usize| {
+            clipped += 1;
+            let value = match quantise::exactly(coefficients[position], scale) {
+                Some(value) if on_overflow == OnOverflow::Error => value,
+                _ => return Ok(()),
+            };
+            Err(Error::Overflow { frequency: position / dim, dim: position % dim, value })
+        };
+        if !near
+            && let Some(position) = coefficients.iter().position(|&x| quantise::exactly(x, scale).is_none())
+        {
+            let why = format!("its values are too large: coefficient {position} is not a number");
+            return Err(Error::Argument { what: "chunk", why });
+        }
+        text.spell(values, &self.characters, self.cutter.as_ref(), LongestMatch::PADDING, on_clip)?;
+        self.join(scratch, out);
+        Ok(clipped)
+    }
+
+    /// Appends the tokens of the text in `scratch`, every byte of which has one.
+    fn join(&self, scratch: &mut FastScratch, out: &mut Vec<u32>) {
+        let FastScratch { text, dead, symbols, merge, .. } = scratch;
+        dead.clear(text.len);
+        let mut start = 0;
+        for end in text.cuts.iter().map(|&cut| cut as usize).chain([text.len]) {
+            let found = self
+                .longest
+                .as_ref()
+                .is_some_and(|longest| longest.encode(&self.merges, &text.bytes, (start, end), dead, out));
+            if !found {
+                symbols.clear();
+                let bytes = text.bytes[start..end].iter();
+                symbols.extend(bytes.filter_map(|&byte| self.byte_tokens[usize::from(byte)]));
+                self.merges.merge(symbols, merge);
+                out.extend_from_slice(symbols);
+            }
+            start = end;
+        }
+    }
+
+    /// Decodes ids to a row-major chunk `[H, D]`; H is the plan's. Returns how many coefficients were missing and taken
+    /// as zero. On error `out` holds nothing of meaning.
+    ///
+    /// # Errors
+    /// [`Error::Token`] names an id outside the vocabulary, or one whose bytes break a character;
+    /// [`Error::Incomplete`] when there are more coefficients than `out` has room for, or fewer and those are not to be
+    /// padded; [`Error::Shape`] and [`Error::Argument`] when `out` is no `[H, D]`.
+    pub fn decode_into(
+        &self,
+        plan: &Dct,
+        ids: &[u32],
+        dim: usize,
+        partial: Partial,
+        scratch: &mut FastScratch,
+        out: &mut [f64],
+    ) -> Result<usize> {
+        let (got, unfinished) = self.tokens.decode(ids, out)?;
+        let expected = out.len();
+        let too_many = got > expected || (got == expected && unfinished);
+        if too_many || (partial == Partial::Error && got < expected) {
+            return Err(Error::Incomplete { expected, got: got + usize::from(too_many && unfinished) });
+        }
+        out[got..].fill(0.0);
+        plan.inverse(out, dim, &mut dct::room::<f64>(&mut scratch.rooms).scratch)?;
+        Ok(expected - got)
+    }
+
+    /// What coefficients are multiplied by before they are rounded.
     #[must_use]
     pub fn scale(&self) -> f64 {
         self.config.scale
     }
 
-    /// The rounded coefficient that is character 0.
+    /// The value that character 0 stands for.
     #[must_use]
     pub fn min_token(&self) -> i64 {
-        self.config.min_token.into()
+        self.config.min_token
     }
 
-    /// The number of ids: the largest plus one.
+    /// The largest id plus one.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
         self.vocabulary.len()
     }
 
-    /// Steps of the chunks that the tokenizer was fitted on, where its files say so.
+    /// H that the files name as the default.
     #[must_use]
     pub fn time_horizon(&self) -> Option<usize> {
         self.config.time_horizon
     }
 
-    /// Dimensions of the actions that the tokenizer was fitted on, where its files say so.
+    /// D that the files name as the default.
     #[must_use]
     pub fn action_dim(&self) -> Option<usize> {
         self.config.action_dim
     }
 
-    /// The lowest and the highest rounded coefficient that it can say. There may be gaps between them; see
+    /// The values (scaled and rounded coefficients) that can be represented, as ranges from first to last, sorted.
+    /// A value's character has the code `value - min_token`.
+    #[must_use]
+    pub fn representable(&self) -> &[(i64, i64)] {
+        self.characters.ranges()
+    }
+
+    /// The lowest and the highest value that can be represented. There may be holes between: see
     /// [`Self::gapless_range`].
     #[must_use]
     pub fn value_range(&self) -> (i64, i64) {
-        let (low, high) = self.alphabet.bounds().unwrap_or_default();
-        (low.into(), high.into())
+        let ranges = self.representable();
+        (ranges[0].0, ranges[ranges.len() - 1].1)
     }
 
-    /// The widest range around zero in which it can say every rounded coefficient, or `None` where it can't say zero.
+    /// The widest range around zero without a hole; `None` where zero itself can't be represented.
     #[must_use]
     pub fn gapless_range(&self) -> Option<(i64, i64)> {
-        self.alphabet.range_around(0).map(|(low, high)| (low.into(), high.into()))
+        self.representable().iter().copied().find(|range| (range.0..=range.1).contains(&0))
     }
 
-    /// Whether it can say this rounded coefficient.
-    #[must_use]
-    pub fn can_say(&self, coefficient: i64) -> bool {
-        i32::try_from(coefficient).is_ok_and(|coefficient| self.alphabet.holds(coefficient))
-    }
-
-    /// The bytes of UTF-8 that an id stands for: characters, and parts of characters at either end. `None` for an id
-    /// that is no token.
+    /// The bytes a token decodes to, which may begin or end inside a character; `None` for ids that no chunk has.
     #[must_use]
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
-        self.spellings.bytes(id)
+        self.tokens.bytes(id)
     }
 }
 
-/// An error unless the chunk has the plan's horizon and this dimension.
-fn check_shape(plan: &Dct, len: usize, dim: usize) -> Result<()> {
-    if dim == 0 {
-        return Err(Error::Argument { what: "dim", why: "expected at least 1, got 0".to_owned() });
+/// Transforms a chunk into `room.values` and appends its scaled and rounded coefficients to `values`. Returns what
+/// [`quantise`] does.
+pub(crate) fn coefficients<T: Float>(
+    plan: &Dct,
+    chunk: &[T],
+    dim: usize,
+    room: &mut dct::Room<T>,
+    scale: f64,
+    values: &mut Vec<i32>,
+) -> Result<bool> {
+    room.values.clear();
+    room.values.extend_from_slice(chunk);
+    plan.forward(&mut room.values, dim, &mut room.scratch)?;
+    let near = quantise(&room.values, scale, values);
+    if !near && let Some(at) = chunk.iter().position(|&x| !Into::<f64>::into(x).is_finite()) {
+        let why = format!("step {}, dimension {} is {}", at / dim, at % dim, chunk[at]);
+        return Err(Error::Argument { what: "chunk", why });
     }
-    let expected = plan.horizon().checked_mul(dim);
-    if expected == Some(len) {
-        return Ok(());
-    }
-    Err(Error::Shape { what: "chunk", expected: expected.unwrap_or(usize::MAX), got: len })
+    Ok(near)
 }

@@ -1,159 +1,132 @@
-//! Fits a FAST tokenizer: chunks to rounded coefficients, coefficients to characters, and a BPE vocabulary over their
-//! bytes.
+//! Fits a FAST tokenizer to action chunks: the coefficients that come up become characters, the pairs of characters that
+//! come up most become tokens.
 
 mod train;
 
-use train::{Corpus, Limits};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-use crate::fast::{Config, quantize};
-use crate::pretokenize::{self, Class};
-use crate::vocab::{Vocabulary, byte_alphabet};
-use crate::{Dct, Error, FastCodec, Float, Result};
+use crate::dct::{self, Dct, Float, Rooms};
+use crate::fast::{FastCodec, coefficients};
+use crate::pretokenize::{Class, Cutter};
+use crate::vocab::Vocabulary;
+use crate::{Error, Result};
 
-/// How to fit.
+/// The lowest value that fitted tokenizers represent, whatever the data: they are alike in that, and far from their ends.
+const MIN_TOKEN: i64 = -1024;
+/// The first character that is none.
+const FIRST_SURROGATE: i64 = 0xd800;
+/// The byte tokens that every vocabulary has.
+const BYTES: usize = 256;
+/// Vocabularies are not larger than this.
+const LARGEST: usize = 1 << 20;
+
+/// What a tokenizer is to be like.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FitOptions {
-    /// The number of tokens to aim at, the 256 bytes included. Where nothing repeats there may be fewer.
+    /// Tokens, the 256 byte tokens included. Fewer are made where the data hold no pair twice.
     pub vocab_size: usize,
-    /// What coefficients are multiplied by before they are rounded.
+    /// Multiplies coefficients before they are rounded: larger is finer and longer.
     pub scale: f64,
-    /// Whether merges stop at the borders of character classes, as in published tokenizers.
+    /// Whether texts are cut by character class before merging, as in published tokenizers.
     pub regex_split: bool,
-    /// The coefficient of character 0, the lowest that the tokenizer can say; chosen from the data if `None`.
-    pub min_token: Option<i64>,
+    /// The value of character 0, the lowest that can be represented: -55295 to 0.
+    pub min_token: i64,
 }
 
 impl Default for FitOptions {
     fn default() -> Self {
-        Self { vocab_size: 1024, scale: 10.0, regex_split: false, min_token: None }
+        Self { vocab_size: 1024, scale: 10.0, regex_split: false, min_token: MIN_TOKEN }
     }
 }
-
-/// As the published processor has it: a pair seen once makes no token, and none is longer than this.
-const MIN_FREQUENCY: i64 = 2;
-const MAX_TOKEN_BYTES: u32 = 10_000;
-/// The first code point that is no character, so the first coefficient that could not be said.
-const FIRST_SURROGATE: i64 = 0xd800;
 
 impl FastCodec {
-    /// Fits a tokenizer on chunks, each given as values [H, D] row-major, H and D. The same chunks in any order give
-    /// the same tokenizer.
-    ///
-    /// The vocabulary has all 256 bytes, so that every coefficient from [`Self::min_token`] up has tokens, seen in
-    /// training or not; [`Self::gapless_range`] says how far.
+    /// Fits a tokenizer to normalised chunks, each row-major `[H, D]` with its H and D. The same chunks and options give
+    /// the same tokenizer on any machine.
     ///
     /// # Errors
-    /// [`Error::Argument`] names the option, or the chunk and the value in it, that can't be worked with.
+    /// [`Error::Argument`] for options out of range and where there is nothing to learn from; [`Error::At`] names a
+    /// chunk that is empty, of another shape than said, holds NaN or infinity, or goes beyond
+    /// [`Self::value_range`].
     pub fn fit<T: Float>(chunks: &[(&[T], usize, usize)], options: &FitOptions) -> Result<Self> {
-        check(options)?;
+        let &FitOptions { vocab_size, scale, regex_split, min_token } = options;
+        let refuse = |what, why: String| Err(Error::Argument { what, why });
         if chunks.is_empty() {
-            return Err(argument("chunks", "expected at least one, got none"));
+            return refuse("chunks", "expected at least one, got none".to_owned());
         }
-        let mut plans: Vec<Dct> = Vec::new();
-        let mut coefficients = Vec::new();
-        let mut lengths = Vec::with_capacity(chunks.len());
-        let mut one = Vec::new();
-        for (n, &(chunk, horizon, dim)) in chunks.iter().enumerate() {
-            let plan = match plans.iter().position(|plan| plan.horizon() == horizon) {
-                Some(at) => &plans[at],
-                None => {
-                    plans.push(Dct::new(horizon).map_err(|error| error.at("chunk", n))?);
-                    &plans[plans.len() - 1]
-                }
+        if !(BYTES + 1..=LARGEST).contains(&vocab_size) {
+            let why = format!("expected {} to {LARGEST} (256 are the bytes), got {vocab_size}", BYTES + 1);
+            return refuse("vocab_size", why);
+        }
+        if !(scale > 0.0 && scale.is_finite()) {
+            return refuse("scale", format!("expected a positive number, got {scale}"));
+        }
+        if !(1 - FIRST_SURROGATE..=0).contains(&min_token) {
+            let why = format!("expected {} to 0, got {min_token}", 1 - FIRST_SURROGATE);
+            return refuse("min_token", why);
+        }
+        let mut texts = Texts::new(regex_split, min_token);
+        let (mut plans, mut rooms, mut values) = (BTreeMap::new(), Rooms::default(), Vec::new());
+        for (index, &(chunk, horizon, dim)) in chunks.iter().enumerate() {
+            let mut add = || {
+                let plan = match plans.entry(horizon) {
+                    Entry::Occupied(entry) => entry.into_mut(),
+                    Entry::Vacant(entry) => entry.insert(Dct::new(horizon)?),
+                };
+                values.clear();
+                coefficients(plan, chunk, dim, dct::room(&mut rooms), scale, &mut values)?;
+                texts.add(&values, dim)
             };
-            quantize(plan, chunk, dim, options.scale, &mut one).map_err(|error| error.at("chunk", n))?;
-            coefficients.extend_from_slice(&one);
-            lengths.push(one.len());
+            add().map_err(|error| error.at("chunk", index))?;
         }
-        let (low, high) = coefficients.iter().fold((0, 0), |(low, high), &c| (c.min(low), c.max(high)));
-        let min_token = options.min_token.unwrap_or_else(|| choose_min_token(low.into(), high.into()));
-        if i64::from(low) < min_token || i64::from(high) - min_token >= FIRST_SURROGATE {
-            let why = format!(
-                "coefficients from {low} to {high} at scale {} don't fit between {min_token} and {}; a smaller scale \
-                 or normalised actions would",
-                options.scale,
-                min_token + FIRST_SURROGATE - 1
-            );
-            return Err(argument("chunks", why));
-        }
-        let (text, starts) = spell(&coefficients, &lengths, min_token as i32, options.regex_split);
-        let alphabet = byte_alphabet();
-        let mut tokens = [0; 256];
-        for (&byte, token) in alphabet.iter().zip(0..) {
-            tokens[usize::from(byte)] = token;
-        }
-        let corpus = Corpus::new(&text, &starts, |byte| tokens[usize::from(byte)])
-            .ok_or_else(|| argument("chunks", "more than 4 billion bytes of text; fit on a sample"))?;
-        let limits = Limits {
-            vocab_size: options.vocab_size,
-            min_frequency: MIN_FREQUENCY,
-            max_bytes: MAX_TOKEN_BYTES,
-        };
-        let pairs = train::train(corpus, &alphabet, limits);
-        let config = Config {
-            scale: options.scale,
-            min_token: min_token as i32,
-            vocab_size: Some(options.vocab_size as u64),
-            time_horizon: None,
-            action_dim: None,
-        };
-        Self::new(Vocabulary::from_pairs(&pairs, options.regex_split), config)
+        let merges = train::train(&texts.words(), vocab_size);
+        Self::from_vocabulary(Vocabulary::from_pairs(&merges, regex_split), scale, min_token)
     }
 }
 
-fn argument(what: &'static str, why: impl Into<String>) -> Error {
-    Error::Argument { what, why: why.into() }
+/// What is trained on: chunks as bytes, in pieces.
+struct Texts {
+    bytes: Vec<u8>,
+    /// Where pieces end.
+    ends: Vec<usize>,
+    cutter: Option<Cutter>,
+    min_token: i64,
+    cuts: Vec<u32>,
 }
 
-fn check(options: &FitOptions) -> Result<()> {
-    if !(257..1 << 20).contains(&options.vocab_size) {
-        let why =
-            format!("expected more than the 256 bytes, at most {}, got {}", 1 << 20, options.vocab_size);
-        return Err(argument("vocab_size", why));
+impl Texts {
+    fn new(regex_split: bool, min_token: i64) -> Self {
+        let cutter = regex_split.then(Cutter::new);
+        Self { bytes: Vec::new(), ends: Vec::new(), cutter, min_token, cuts: Vec::new() }
     }
-    if !(options.scale > 0.0 && options.scale.is_finite()) {
-        return Err(argument("scale", format!("expected a positive number, got {}", options.scale)));
-    }
-    match options.min_token {
-        Some(min_token) if !(-FIRST_SURROGATE + 1..=0).contains(&min_token) => {
-            let why =
-                format!("expected {} to 0, so that 0 is a character, got {min_token}", 1 - FIRST_SURROGATE);
-            Err(argument("min_token", why))
-        }
-        _ => Ok(()),
-    }
-}
 
-/// The lowest coefficient to provide for, where training saw these.
-fn choose_min_token(low: i64, _high: i64) -> i64 {
-    low.min(-480)
-}
-
-/// The text of all chunks in UTF-8, and where each piece starts.
-fn spell(
-    coefficients: &[i32],
-    lengths: &[usize],
-    min_token: i32,
-    regex_split: bool,
-) -> (Vec<u8>, Vec<usize>) {
-    let (mut text, mut starts, mut cuts) = (Vec::new(), Vec::new(), Vec::new());
-    let mut rest = coefficients;
-    for &length in lengths {
-        let (chunk, after) = rest.split_at(length);
-        rest = after;
-        let characters = || chunk.iter().filter_map(|&value| char::from_u32((value - min_token) as u32));
-        cuts.clear();
-        if regex_split {
-            pretokenize::split(characters().map(Class::of), |at| cuts.push(at));
-        }
-        let mut cuts = cuts.iter().copied().chain([usize::MAX]).peekable();
-        starts.push(text.len());
-        for (at, character) in characters().enumerate() {
-            if cuts.next_if_eq(&at).is_some() {
-                starts.push(text.len());
+    fn add(&mut self, values: &[i32], dim: usize) -> Result<()> {
+        let start = self.bytes.len();
+        let (mut state, mut previous) = (Cutter::START, 0);
+        self.cuts.clear();
+        for (position, &value) in values.iter().enumerate() {
+            let value = i64::from(value);
+            let character = u32::try_from(value - self.min_token)
+                .ok()
+                .and_then(char::from_u32)
+                .ok_or(Error::Overflow { frequency: position / dim, dim: position % dim, value })?;
+            let at = self.bytes.len() - start;
+            if let Some(cutter) = &self.cutter {
+                state = cutter.step(state, Class::of(character), previous, at, &mut self.cuts);
+                previous = at;
             }
-            text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            self.bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
         }
+        if let Some(cutter) = &self.cutter {
+            cutter.step(state, Class::End, previous, self.bytes.len() - start, &mut self.cuts);
+        }
+        self.ends.extend(self.cuts.iter().map(|&cut| start + cut as usize));
+        self.ends.push(self.bytes.len());
+        Ok(())
     }
-    (text, starts)
+
+    fn words(&self) -> Vec<&[u8]> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        starts.zip(&self.ends).map(|(&start, &end)| &self.bytes[start..end]).collect()
+    }
 }

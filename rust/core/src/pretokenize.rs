@@ -1,7 +1,7 @@
 //! The GPT-2 split of a text into pieces that no merge crosses, as a walk over character classes.
 //!
 //! The pattern is `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`. Where a piece ends
-//! is known at the latest one character later, so one step per character with [`step`] finds all ends.
+//! is known at the latest one character later, so one step of [`Cutter`] per character finds all ends.
 
 mod classes;
 
@@ -34,6 +34,23 @@ pub(crate) enum Class {
 }
 
 impl Class {
+    const COUNT: usize = 11;
+
+    /// All of them, in order.
+    const ALL: [Self; Self::COUNT] = [
+        Self::Letter,
+        Self::Number,
+        Self::Other,
+        Self::Apostrophe,
+        Self::Space,
+        Self::Break,
+        Self::Ending,
+        Self::EndingBeforeE,
+        Self::E,
+        Self::L,
+        Self::End,
+    ];
+
     /// The class of a character.
     pub(crate) fn of(character: char) -> Self {
         match character {
@@ -88,6 +105,22 @@ pub(crate) enum State {
 }
 
 impl State {
+    /// All of them, in order.
+    const ALL: [Self; 12] = [
+        Self::Start,
+        Self::Letters,
+        Self::Numbers,
+        Self::Others,
+        Self::Apostrophe,
+        Self::BeforeE,
+        Self::BeforeL,
+        Self::Contraction,
+        Self::OneSpace,
+        Self::OneBreak,
+        Self::Spaces,
+        Self::Breaks,
+    ];
+
     /// The state of a piece that starts with this class.
     fn opened_by(class: Class) -> Self {
         match class {
@@ -104,16 +137,16 @@ impl State {
 
 /// What one more character tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Step {
-    pub(crate) state: State,
+struct Step {
+    state: State,
     /// A piece starts with the character before it.
-    pub(crate) before_previous: bool,
+    before_previous: bool,
     /// A piece starts with this character.
-    pub(crate) before: bool,
+    before: bool,
 }
 
 /// Reads one more character.
-pub(crate) fn step(state: State, class: Class) -> Step {
+fn step(state: State, class: Class) -> Step {
     let stay = |state| Step { state, before_previous: false, before: false };
     let cut = Step { state: State::opened_by(class), before_previous: false, before: true };
     let late = |step: Step| Step { before_previous: true, ..step };
@@ -151,18 +184,37 @@ pub(crate) fn step(state: State, class: Class) -> Step {
     }
 }
 
-/// Calls `cut` with the start of each piece but the first, in order.
-pub(crate) fn split(classes: impl IntoIterator<Item = Class>, mut cut: impl FnMut(usize)) {
-    let mut state = State::Start;
-    for (at, class) in classes.into_iter().chain([Class::End]).enumerate() {
-        let next = step(state, class);
-        if next.before_previous {
-            cut(at - 1);
+/// [`step`] as a table.
+#[derive(Debug)]
+pub(crate) struct Cutter([[Step; Class::COUNT]; State::ALL.len()]);
+
+impl Cutter {
+    /// Before the first character.
+    pub(crate) const START: State = State::Start;
+
+    pub(crate) fn new() -> Self {
+        Self(State::ALL.map(|state| Class::ALL.map(|class| step(state, class))))
+    }
+
+    /// Reads one more character, which starts at `at`; the one before it started at `previous`. Appends the starts of
+    /// pieces that it tells of. [`Class::End`] comes last.
+    #[inline]
+    pub(crate) fn step(
+        &self,
+        state: State,
+        class: Class,
+        previous: usize,
+        at: usize,
+        cuts: &mut Vec<u32>,
+    ) -> State {
+        let step = &self.0[state as usize][class as usize];
+        if step.before_previous {
+            cuts.push(previous as u32);
         }
-        if next.before {
-            cut(at);
+        if step.before {
+            cuts.push(at as u32);
         }
-        state = next.state;
+        step.state
     }
 }
 
@@ -172,10 +224,13 @@ mod tests {
 
     fn pieces(text: &str) -> Vec<String> {
         let chars: Vec<char> = text.chars().collect();
-        let mut starts = vec![0];
-        split(chars.iter().map(|&c| Class::of(c)), |at| starts.push(at));
-        starts.push(chars.len());
-        starts.windows(2).map(|w| chars[w[0]..w[1]].iter().collect()).collect()
+        let (cutter, mut state, mut starts) = (Cutter::new(), Cutter::START, vec![0]);
+        let classes = chars.iter().map(|&c| Class::of(c)).chain([Class::End]);
+        for (at, class) in classes.enumerate() {
+            state = cutter.step(state, class, at.saturating_sub(1), at, &mut starts);
+        }
+        starts.push(chars.len() as u32);
+        starts.windows(2).map(|w| chars[w[0] as usize..w[1] as usize].iter().collect()).collect()
     }
 
     #[test]
@@ -201,6 +256,12 @@ mod tests {
         ] {
             assert_eq!(pieces(text), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn classes_and_states_are_listed_in_order() {
+        assert!(Class::ALL.iter().enumerate().all(|(at, &class)| class as usize == at));
+        assert!(State::ALL.iter().enumerate().all(|(at, &state)| state as usize == at));
     }
 
     #[test]

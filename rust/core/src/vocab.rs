@@ -4,6 +4,8 @@
 mod read;
 mod write;
 
+use std::collections::HashMap;
+
 use crate::bpe::Rule;
 
 /// Larger ids are taken for a mistake, so that a few bytes of file never ask for gigabytes.
@@ -44,11 +46,16 @@ pub(crate) fn byte_of(character: char) -> Option<u8> {
     }
 }
 
-/// All bytes in the order of their characters, which is how the `tokenizers` package numbers them.
-pub(crate) fn byte_alphabet() -> [u8; 256] {
-    let mut bytes = std::array::from_fn(|byte| byte as u8);
+/// The id of each byte's token in a vocabulary made here: in the order of their characters, as Hugging Face's trainer
+/// has them.
+pub(crate) fn byte_ids() -> [u32; 256] {
+    let mut bytes: Vec<u8> = (0..=255).collect();
     bytes.sort_unstable_by_key(|&byte| BYTE_CHARS[usize::from(byte)]);
-    bytes
+    let mut ids = [0; 256];
+    for (byte, id) in bytes.into_iter().zip(0..) {
+        ids[usize::from(byte)] = id;
+    }
+    ids
 }
 
 /// Tokens, their ids and the rules that make them.
@@ -63,17 +70,24 @@ pub(crate) struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// A vocabulary of all 256 bytes, in the order of [`byte_alphabet`], and of what `pairs` of earlier ids make, one
-    /// token each.
+    /// A vocabulary of all 256 bytes ([`byte_ids`]) and of what `pairs` of earlier ids make, in order. A pair whose text
+    /// is a token already adds a rule and no token.
     pub(crate) fn from_pairs(pairs: &[(u32, u32)], use_regex: bool) -> Self {
-        let chars = byte_alphabet().map(|byte| BYTE_CHARS[usize::from(byte)]);
-        let mut texts: Vec<Option<Box<str>>> = chars.iter().map(|c| Some(c.to_string().into())).collect();
+        let mut texts: Vec<Option<Box<str>>> = vec![None; 256];
+        for (id, character) in byte_ids().into_iter().zip(BYTE_CHARS) {
+            texts[id as usize] = Some(character.to_string().into());
+        }
+        let mut ids: HashMap<Box<str>, u32> =
+            texts.iter().flatten().zip(0..).map(|(text, id)| (text.clone(), id)).collect();
         let mut rules = Vec::with_capacity(pairs.len());
         for &(left, right) in pairs {
             let part = |id: u32| texts[id as usize].as_deref().unwrap_or_default();
-            let text = [part(left), part(right)].concat();
-            rules.push(Rule { left, right, made: texts.len() as u32 });
-            texts.push(Some(text.into()));
+            let text: Box<str> = [part(left), part(right)].concat().into();
+            let made = *ids.entry(text.clone()).or_insert(texts.len() as u32);
+            if made as usize == texts.len() {
+                texts.push(Some(text));
+            }
+            rules.push(Rule { left, right, made });
         }
         Self { texts, rules, use_regex }
     }
@@ -105,21 +119,11 @@ impl Vocabulary {
         tokens
     }
 
-    /// Appends what token `id` decodes to, or returns false where there is no such token.
-    ///
-    /// A token with a character that stands for no byte decodes to its own text, as the reference has it.
-    pub(crate) fn push_bytes(&self, id: u32, out: &mut Vec<u8>) -> bool {
-        let Some(Some(text)) = self.texts.get(id as usize) else { return false };
-        let start = out.len();
-        for c in text.chars() {
-            let Some(byte) = byte_of(c) else {
-                out.truncate(start);
-                out.extend_from_slice(text.as_bytes());
-                return true;
-            };
-            out.push(byte);
-        }
-        true
+    /// What each token spells; `None` where the ids have a hole, and for a token with a character that stands for no
+    /// byte: no text is ever encoded to it.
+    pub(crate) fn spelled(&self) -> Vec<Option<Box<[u8]>>> {
+        let spell = |text: &str| text.chars().map(byte_of).collect();
+        self.texts.iter().map(|text| text.as_deref().and_then(spell)).collect()
     }
 }
 

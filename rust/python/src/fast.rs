@@ -249,6 +249,8 @@ pub(crate) fn fast_fit(
     Ok((files.tokenizer_json.into_bytes(), files.processor_config.into_bytes()))
 }
 
+// The conversion is one for float32 alone, and the macro writes the line for both.
+#[expect(clippy::useless_conversion)]
 fn fit_all<T: Float>(
     py: Python<'_>,
     arrays: &[Floats<'_, Ix2>],

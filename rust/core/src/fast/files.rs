@@ -1,69 +1,68 @@
-//! The small files beside `tokenizer.json` in the published layout.
+//! The processor's settings, `processor_config.json`, and the small files that Hugging Face's loaders want beside it.
 
 use serde_json::{Value, json};
 
-use crate::{Error, Result};
+use crate::{Dct, Error, Result};
 
-/// What a FAST tokenizer is on disk: the content of four files, which `transformers` loads too.
+/// A larger shift is taken for a mistake: Unicode has no more characters than that.
+const LARGEST_SHIFT: i64 = 1 << 20;
+const WHAT: &str = "processor_config.json";
+
+/// The files of a saved tokenizer, as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FastFiles {
     /// `tokenizer.json`: the vocabulary.
     pub tokenizer_json: String,
-    /// `processor_config.json`: what turns actions into characters.
+    /// `processor_config.json`: scale, `min_token`, and a default shape if there is one.
     pub processor_config: String,
-    /// `tokenizer_config.json`: how `transformers` wraps the vocabulary.
+    /// `tokenizer_config.json`: how to load the vocabulary, and that decoded text is not to be cleaned up.
     pub tokenizer_config: String,
-    /// `special_tokens_map.json`: there are none.
+    /// `special_tokens_map.json`: empty.
     pub special_tokens_map: String,
 }
 
-/// `processor_config.json`. Keys that have no part in tokenization are passed over.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Config {
-    pub(crate) scale: f64,
-    pub(crate) min_token: i32,
-    /// The size that training aimed at; the vocabulary itself may be smaller.
-    pub(crate) vocab_size: Option<u64>,
-    pub(crate) time_horizon: Option<usize>,
-    pub(crate) action_dim: Option<usize>,
+pub(super) struct Config {
+    pub(super) scale: f64,
+    pub(super) min_token: i64,
+    pub(super) time_horizon: Option<usize>,
+    pub(super) action_dim: Option<usize>,
 }
 
 impl Config {
-    /// Reads the content of a `processor_config.json`.
-    ///
-    /// # Errors
-    /// [`Error::Format`] names the key that is missing or broken.
-    pub(crate) fn from_json(json: &[u8]) -> Result<Self> {
-        let fail = |why: String| Error::Format { what: "processor_config.json", why };
-        let value: Value = serde_json::from_slice(json).map_err(|error| fail(error.to_string()))?;
-        let object = value.as_object().ok_or_else(|| fail("expected an object".to_owned()))?;
-        let get = |key: &str| object.get(key).unwrap_or(&Value::Null);
-        let expected = |key: &str, what: &str| fail(format!("{key}: expected {what}, got {}", get(key)));
-        let optional = |key: &str| match get(key) {
+    pub(super) fn from_json(json: &[u8]) -> Result<Self> {
+        let fail = |why: String| Error::Format { what: WHAT, why };
+        let object: Value = serde_json::from_slice(json).map_err(|error| fail(error.to_string()))?;
+        let expected =
+            |key: &str, expected: &str| fail(format!("{key}: expected {expected}, got {}", object[key]));
+        let scale = object["scale"]
+            .as_f64()
+            .filter(|scale| *scale > 0.0)
+            .ok_or_else(|| expected("scale", "a positive number"))?;
+        let min_token = object["min_token"]
+            .as_i64()
+            .filter(|token| token.abs() <= LARGEST_SHIFT)
+            .ok_or_else(|| expected("min_token", "an integer within +-1048576"))?;
+        let size = |key: &str, most: usize| match &object[key] {
             Value::Null => Ok(None),
-            value => match value.as_u64() {
-                Some(count @ 1..=0xffff_ffff) => Ok(Some(count)),
-                _ => Err(expected(key, "a positive integer or null")),
-            },
+            value => value
+                .as_u64()
+                .and_then(|size| usize::try_from(size).ok())
+                .filter(|size| (1..=most).contains(size))
+                .map(Some)
+                .ok_or_else(|| expected(key, "a positive integer or null")),
         };
         Ok(Self {
-            scale: get("scale")
-                .as_f64()
-                .filter(|scale| *scale > 0.0 && scale.is_finite())
-                .ok_or_else(|| expected("scale", "a positive number"))?,
-            min_token: get("min_token")
-                .as_i64()
-                .filter(|min_token| min_token.unsigned_abs() < 0x11_0000)
-                .map(|min_token| min_token as i32)
-                .ok_or_else(|| expected("min_token", "the coefficient of character 0, an integer"))?,
-            vocab_size: optional("vocab_size")?,
-            time_horizon: optional("time_horizon")?.map(|count| count as usize),
-            action_dim: optional("action_dim")?.map(|count| count as usize),
+            scale,
+            min_token,
+            time_horizon: size("time_horizon", Dct::MAX_HORIZON)?,
+            action_dim: size("action_dim", usize::MAX)?,
         })
     }
 
-    /// The files of this configuration around a `tokenizer.json`.
-    pub(crate) fn files(&self, tokenizer_json: String) -> FastFiles {
+    /// The files around a `tokenizer.json` of `vocab_size` ids.
+    pub(super) fn files(&self, tokenizer_json: String, vocab_size: usize) -> FastFiles {
+        // Whole numbers without a point, as the reference writes them.
         let scale = if self.scale.fract() == 0.0 && self.scale < 1e15 {
             json!(self.scale as u64)
         } else {
@@ -71,16 +70,16 @@ impl Config {
         };
         let processor = json!({
             "scale": scale,
-            "vocab_size": self.vocab_size,
+            "vocab_size": vocab_size,
             "min_token": self.min_token,
             "time_horizon": self.time_horizon,
             "action_dim": self.action_dim,
             "processor_class": "UniversalActionProcessor",
         });
-        // Cleaning up spaces would rewrite decoded characters, that is, coefficients.
         let tokenizer = json!({
             "added_tokens_decoder": {},
             "clean_up_tokenization_spaces": false,
+            "extra_special_tokens": {},
             "tokenizer_class": "PreTrainedTokenizerFast",
         });
         FastFiles {

@@ -1,240 +1,224 @@
-//! Learns BPE merges from pieces of bytes: again and again the most frequent pair of neighbours becomes a token.
+//! The BPE trainer: the pair of tokens that comes up most often becomes a token, again and again. Counts are kept up to
+//! date where a merge changes them, so that all merges together cost about as much as reading the data a few times.
 //!
-//! The merges are those of `BpeTrainer` in the `tokenizers` package for the same initial alphabet and pieces: counts
-//! include overlaps (three equal symbols are two pairs), ties go to the pair with the lower ids, and every change of a
-//! count is made as there. One case differs on purpose: a pair whose text is a token already makes no second rule.
-//!
-//! Each pair keeps the places where it stands, so a merge visits those alone, and training takes time and memory in
-//! proportion to the text.
+//! Among equals the pair of the smallest ids comes first, as in Hugging Face's trainer.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::{BinaryHeap, HashMap};
 
-/// Where no symbol starts or ends: between pieces and inside tokens.
-const NOTHING: u32 = u32::MAX;
+use crate::bpe::PairMap;
+use crate::vocab::byte_ids;
 
-/// Pieces of text as tokens of single bytes, each distinct piece once.
+/// Pairs that come up less often make no token.
+const LEAST: u64 = 2;
+/// Between words, and where a merge left nothing.
+const NO_TOKEN: u32 = u32::MAX;
+
+/// A place for a token. A merged token has its first byte's place and leaves the others empty.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    token: u32,
+    /// Places the token takes: at its first and at its last place.
+    len: u32,
+    /// How often its word is in the data.
+    weight: u32,
+}
+
 #[derive(Debug, Default)]
-pub(super) struct Corpus {
-    /// Piece after piece, with [`NOTHING`] before, between and after.
-    symbols: Vec<u32>,
-    /// Up to which place (not included) pieces have this weight; ends ascend.
-    weights: Vec<(u32, i64)>,
-}
-
-impl Corpus {
-    /// Makes the corpus of the pieces of `text` that start at `starts`; `token` gives each byte's id.
-    ///
-    /// Returns `None` where there are more than 4 billion bytes.
-    pub(super) fn new(text: &[u8], starts: &[usize], token: impl Fn(u8) -> u32) -> Option<Self> {
-        u32::try_from(text.len() + starts.len() + 1).ok()?;
-        let ends = starts.iter().skip(1).copied().chain([text.len()]);
-        let mut pieces: Vec<&[u8]> = starts.iter().zip(ends).map(|(&start, end)| &text[start..end]).collect();
-        pieces.retain(|piece| piece.len() > 1);
-        pieces.sort_unstable();
-        let mut counted: Vec<(i64, &[u8])> = Vec::new();
-        for piece in pieces {
-            match counted.last_mut() {
-                Some((count, last)) if *last == piece => *count += 1,
-                _ => counted.push((1, piece)),
-            }
-        }
-        // Equal weights side by side, so that a place's weight is found by walking along.
-        counted.sort_by_key(|&(count, _)| count);
-        let mut this = Self { symbols: vec![NOTHING], weights: Vec::new() };
-        for (count, piece) in counted {
-            this.symbols.extend(piece.iter().map(|&byte| token(byte)));
-            this.symbols.push(NOTHING);
-            let end = this.symbols.len() as u32;
-            match this.weights.last_mut() {
-                Some((last, weight)) if *weight == count => *last = end,
-                _ => this.weights.push((end, count)),
-            }
-        }
-        Some(this)
-    }
-}
-
-/// Two neighbours.
-#[derive(Debug)]
 struct Pair {
-    left: u32,
-    right: u32,
-    count: i64,
-    /// Where the left one starts. Places where the pair stands no more are passed over when it merges.
+    count: u64,
+    /// Where its left side is, or was.
     places: Vec<u32>,
 }
 
-/// A pair in the queue: the highest count first, of equal counts the lowest ids.
-type Queued = (i64, Reverse<(u32, u32)>, u32);
-
-/// What training works on.
-struct Trainer {
-    /// A symbol stands at the place where it starts and at the one where it ends; what is between is [`NOTHING`].
-    symbols: Vec<u32>,
-    weights: Vec<(u32, i64)>,
-    /// By token: its length in bytes.
-    lengths: Vec<u32>,
+/// The changes that one merge makes on one side, by neighbour.
+#[derive(Debug)]
+struct Side {
     pairs: Vec<Pair>,
-    /// The index of each pair. Never iterated over, so that results don't depend on hashes.
-    index: HashMap<u64, u32, BuildHasherDefault<Multiply>>,
-    queue: BinaryHeap<Queued>,
+    touched: Vec<u32>,
 }
 
-/// What ends training.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    /// How many tokens there may be, those of single bytes included.
-    pub(super) vocab_size: usize,
-    /// Pairs that stand less often make no token.
-    pub(super) min_frequency: i64,
-    /// Longer tokens are not made.
-    pub(super) max_bytes: u32,
+impl Side {
+    fn new(tokens: usize) -> Self {
+        Self { pairs: (0..tokens).map(|_| Pair::default()).collect(), touched: Vec::new() }
+    }
+
+    fn add(&mut self, neighbour: u32, weight: u32, place: usize) {
+        let pair = &mut self.pairs[neighbour as usize];
+        if pair.count == 0 {
+            self.touched.push(neighbour);
+        }
+        pair.count += u64::from(weight);
+        pair.places.push(place as u32);
+    }
 }
 
-/// The pairs that become tokens, in order; the first has the id `alphabet.len()`. `alphabet` holds the byte of each
-/// initial token.
-pub(super) fn train(corpus: Corpus, alphabet: &[u8], limits: Limits) -> Vec<(u32, u32)> {
-    let mut texts: Vec<Box<[u8]>> = alphabet.iter().map(|&byte| [byte].into()).collect();
-    let mut known: HashSet<Box<[u8]>> = texts.iter().cloned().collect();
-    let mut trainer = Trainer::new(corpus, texts.len());
+#[derive(Debug)]
+struct Trainer {
+    places: Vec<Place>,
+    pairs: Vec<Pair>,
+    index: PairMap<u32>,
+    heap: BinaryHeap<(u64, Reverse<(u32, u32)>)>,
+}
+
+/// Returns the merges, pairs of ids in the order in which they were found, for a vocabulary of up to `vocab_size` tokens
+/// that begins with the bytes ([`byte_ids`]). A pair whose text is a token already makes that token.
+///
+/// The words must hold less than 2^32 bytes together.
+pub(super) fn train(words: &[&[u8]], vocab_size: usize) -> Vec<(u32, u32)> {
+    let mut trainer = Trainer::new(words);
+    let (mut left, mut right) = (Side::new(vocab_size), Side::new(vocab_size));
+    let mut texts: Vec<Box<[u8]>> = vec![Box::default(); 256];
+    for (byte, id) in (0..=255_u8).zip(byte_ids()) {
+        texts[id as usize] = [byte].into();
+    }
+    let mut ids: HashMap<Box<[u8]>, u32> = texts.iter().cloned().zip(0..).collect();
     let mut merges = Vec::new();
-    while texts.len() < limits.vocab_size
-        && let Some((count, Reverse((left, right)), index)) = trainer.queue.pop()
+    while texts.len() < vocab_size
+        && let Some((a, b)) = trainer.most_frequent()
     {
-        let now = trainer.pairs[index as usize].count;
-        if now != count {
-            if now > 0 {
-                trainer.queue.push((now, Reverse((left, right)), index));
-            }
-            continue;
-        }
-        if count < limits.min_frequency {
-            break;
-        }
-        let text: Box<[u8]> = [&*texts[left as usize], &*texts[right as usize]].concat().into();
-        if known.insert(text.clone()) {
-            trainer.merge(index, limits.max_bytes);
+        merges.push((a, b));
+        let text: Box<[u8]> = [&*texts[a as usize], &*texts[b as usize]].concat().into();
+        let made = *ids.entry(text.clone()).or_insert(texts.len() as u32);
+        if made as usize == texts.len() {
             texts.push(text);
-            merges.push((left, right));
         }
+        trainer.merge((a, b), made, &mut left, &mut right);
     }
     merges
 }
 
 impl Trainer {
-    fn new(corpus: Corpus, alphabet: usize) -> Self {
-        let Corpus { symbols, weights } = corpus;
-        let mut this = Self {
-            symbols,
-            weights,
-            lengths: vec![1; alphabet],
-            pairs: Vec::new(),
-            index: HashMap::default(),
-            queue: BinaryHeap::new(),
-        };
-        let mut group = 0;
-        for place in 1..this.symbols.len() {
-            let (left, right) = (this.symbols[place - 1], this.symbols[place]);
-            if left != NOTHING && right != NOTHING {
-                let weight = weight_at(&this.weights, &mut group, place as u32);
-                this.add(left, right, weight, place as u32 - 1);
+    fn new(words: &[&[u8]]) -> Self {
+        let mut weights: Vec<(&[u8], u32)> = Vec::new();
+        let mut seen: HashMap<&[u8], usize> = HashMap::new();
+        for &word in words {
+            let at = *seen.entry(word).or_insert(weights.len());
+            match weights.get_mut(at) {
+                Some((_, weight)) => *weight += 1,
+                None => weights.push((word, 1)),
             }
         }
-        this.queue = (0..)
-            .zip(&this.pairs)
-            .map(|(i, pair)| (pair.count, Reverse((pair.left, pair.right)), i))
-            .collect();
+        let total: usize = weights.iter().map(|(word, _)| word.len() + 1).sum();
+        let border = Place { token: NO_TOKEN, len: 1, weight: 0 };
+        let mut places = Vec::with_capacity(total + 1);
+        places.push(border);
+        let tokens = byte_ids();
+        for (word, weight) in weights {
+            places.extend(word.iter().map(|&byte| Place {
+                token: tokens[usize::from(byte)],
+                len: 1,
+                weight,
+            }));
+            places.push(border);
+        }
+        let mut initial: Vec<Pair> = (0..256 * 256).map(|_| Pair::default()).collect();
+        for (at, two) in places.windows(2).enumerate() {
+            if two[0].token != NO_TOKEN && two[1].token != NO_TOKEN {
+                let pair = &mut initial[(two[0].token * 256 + two[1].token) as usize];
+                pair.count += u64::from(two[0].weight);
+                pair.places.push(at as u32);
+            }
+        }
+        let mut this = Self { places, pairs: Vec::new(), index: PairMap::new(1024), heap: BinaryHeap::new() };
+        for (pair, key) in initial.into_iter().zip(0..) {
+            if pair.count > 0 {
+                this.gain((key / 256, key % 256), pair);
+            }
+        }
         this
     }
 
-    fn pair(&mut self, left: u32, right: u32) -> &mut Pair {
-        let next = self.pairs.len() as u32;
-        let index = *self.index.entry(u64::from(left) << 32 | u64::from(right)).or_insert(next);
-        if index == next {
-            self.pairs.push(Pair { left, right, count: 0, places: Vec::new() });
+    /// Adds occurrences of a pair.
+    fn gain(&mut self, key: (u32, u32), gained: Pair) {
+        let at = self.index.get_or_insert(key, self.pairs.len() as u32) as usize;
+        let count = match self.pairs.get_mut(at) {
+            Some(pair) => {
+                pair.count += gained.count;
+                pair.places.extend(gained.places);
+                pair.count
+            }
+            None => {
+                let count = gained.count;
+                self.pairs.push(gained);
+                count
+            }
+        };
+        if count >= LEAST {
+            self.heap.push((count, Reverse(key)));
         }
-        &mut self.pairs[index as usize]
     }
 
-    fn add(&mut self, left: u32, right: u32, weight: i64, place: u32) {
-        let pair = self.pair(left, right);
-        pair.count += weight;
-        pair.places.push(place);
+    fn lose(&mut self, key: (u32, u32), count: u64) {
+        if let Some(at) = self.index.get(key) {
+            let pair = &mut self.pairs[at as usize];
+            pair.count = pair.count.saturating_sub(count);
+        }
     }
 
-    /// Makes the pair a token, wherever it stands.
-    fn merge(&mut self, index: u32, max_bytes: u32) {
-        let made = self.lengths.len() as u32;
-        let first_new = self.pairs.len();
-        let Pair { left, right, .. } = self.pairs[index as usize];
-        let places = std::mem::take(&mut self.pairs[index as usize].places);
-        let (left_length, right_length) = (self.lengths[left as usize], self.lengths[right as usize]);
-        let length = left_length + right_length;
-        self.lengths.push(length);
-        let mut group = 0;
-        for &start in &places {
-            // A symbol's last place holds it too, but no place was ever noted for it there while it was this symbol.
-            let middle = start + left_length;
-            if self.symbols[start as usize] != left || self.symbols[middle as usize] != right {
+    /// The pair to merge next. The heap's counts may be out of date, but only too high.
+    fn most_frequent(&mut self) -> Option<(u32, u32)> {
+        loop {
+            let (count, Reverse(key)) = self.heap.pop()?;
+            let now = self.pairs[self.index.get(key)? as usize].count;
+            if now == count {
+                return Some(key);
+            }
+            if now >= LEAST {
+                self.heap.push((now, Reverse(key)));
+            }
+        }
+    }
+
+    fn merge(&mut self, (a, b): (u32, u32), made: u32, left: &mut Side, right: &mut Side) {
+        let Some(at) = self.index.get((a, b)) else { return };
+        let mut places = std::mem::take(&mut self.pairs[at as usize].places);
+        // From left to right, as a text is merged; in order already but for a pair that came back.
+        places.sort_unstable();
+        for place in places {
+            let place = place as usize;
+            let Place { token, len, weight } = self.places[place];
+            let second = place + len as usize;
+            if token != a || self.places[second].token != b {
                 continue;
             }
-            let end = start + length;
-            let weight = weight_at(&self.weights, &mut group, start);
-            let (before, after) = (self.symbols[start as usize - 1], self.symbols[end as usize]);
-            if before != NOTHING {
-                self.pair(before, left).count -= weight;
-                let before_length = self.lengths[before as usize];
-                if before_length + length < max_bytes {
-                    self.add(before, made, weight, start - before_length);
-                }
+            let before = place - self.places[place - 1].len as usize;
+            let after = second + self.places[second].len as usize;
+            let (previous, next) = (self.places[before].token, self.places[after].token);
+            if previous != NO_TOKEN {
+                left.add(previous, weight, before);
             }
-            if after != NOTHING {
-                self.pair(right, after).count -= weight;
-                if self.lengths[after as usize] + length < max_bytes {
-                    self.add(made, after, weight, start);
-                }
+            if next != NO_TOKEN {
+                right.add(next, weight, place);
             }
-            for place in [start, middle - 1, middle, end - 1] {
-                self.symbols[place as usize] = NOTHING;
-            }
-            self.symbols[start as usize] = made;
-            self.symbols[end as usize - 1] = made;
+            let len = (after - place) as u32;
+            self.places[second].token = NO_TOKEN;
+            self.places[place].token = made;
+            self.places[place].len = len;
+            self.places[after - 1].len = len;
         }
-        for (index, pair) in (first_new as u32..).zip(&self.pairs[first_new..]) {
-            if pair.count > 0 {
-                self.queue.push((pair.count, Reverse((pair.left, pair.right)), index));
-            }
+        // What is gained first: in a run of one token a merge takes apart what the one before it made.
+        let sides = left.touched.iter().map(|&n| (n, false)).chain(right.touched.iter().map(|&n| (n, true)));
+        let sides: Vec<(u32, bool)> = sides.collect();
+        let mut lost = Vec::with_capacity(sides.len());
+        for (neighbour, is_right) in sides {
+            let side = if is_right { &mut *right } else { &mut *left };
+            let gained = std::mem::take(&mut side.pairs[neighbour as usize]);
+            let (old, new) = if is_right {
+                ((b, neighbour), (made, neighbour))
+            } else {
+                ((neighbour, a), (neighbour, made))
+            };
+            lost.push((old, gained.count));
+            self.gain(new, gained);
         }
-    }
-}
-
-/// The weight of the piece at `place`. `group` is where to look first; places ask in ascending order.
-fn weight_at(weights: &[(u32, i64)], group: &mut usize, place: u32) -> i64 {
-    while weights[*group].0 <= place {
-        *group += 1;
-    }
-    weights[*group].1
-}
-
-/// Hashes a pair of ids by one multiplication: the ids are small and the keys nobody's choice.
-#[derive(Default)]
-struct Multiply(u64);
-
-impl Hasher for Multiply {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(self.0 ^ u64::from(byte));
+        for (key, count) in lost {
+            self.lose(key, count);
         }
-    }
-
-    fn write_u64(&mut self, key: u64) {
-        let product = u128::from(key) * 0x9e37_79b9_7f4a_7c15_u128;
-        self.0 = (product >> 64) as u64 ^ product as u64;
+        left.touched.clear();
+        right.touched.clear();
+        if let Some(at) = self.index.get((a, b)) {
+            self.pairs[at as usize].count = 0;
+        }
     }
 }
