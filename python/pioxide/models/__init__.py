@@ -9,19 +9,30 @@ Their parts:
 What they see:
     Observation
 
+Low-rank updates:
+    LoraConfig, LoraParam, LoraRule, add_lora, merge_lora
+
+Many devices:
+    make_mesh, create_sharded, batch_sharding, parameter_sharding
+
 Sampling is in `pioxide.sampling`, weights of others in `pioxide.weights`.
 """
 
 from pioxide.models.gemma import ExpertConfig, Gemma, GemmaConfig
+from pioxide.models.lora import LoraConfig, LoraParam, LoraRule, add_lora, merge_lora
 from pioxide.models.observation import Observation
 from pioxide.models.pi0 import Pi0, Pi0Config
 from pioxide.models.pi0_fast import Pi0Fast, Pi0FastConfig
+from pioxide.models.sharding import batch_sharding, create_sharded, make_mesh, parameter_sharding
 from pioxide.models.siglip import Siglip, SiglipConfig
 
 __all__ = [
     "ExpertConfig",
     "Gemma",
     "GemmaConfig",
+    "LoraConfig",
+    "LoraParam",
+    "LoraRule",
     "Observation",
     "Pi0",
     "Pi0Config",
@@ -29,4 +40,10 @@ __all__ = [
     "Pi0FastConfig",
     "Siglip",
     "SiglipConfig",
+    "add_lora",
+    "batch_sharding",
+    "create_sharded",
+    "make_mesh",
+    "merge_lora",
+    "parameter_sharding",
 ]

@@ -1,0 +1,131 @@
+"""Low-rank updates: a weight becomes itself plus the product of two small ones. Layers do not know.
+
+arXiv 2106.09685. The sum is formed where the weight is used, so it is exact and merging changes no number.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from pioxide.models.gemma import Gemma
+from pioxide.models.param import normal
+
+ATTENTION = ("query", "key_value", "out")
+MLP = ("gate_up", "down")
+
+
+class LoraRule(enum.Enum):
+    """How the two factors make an update.
+
+    Attributes:
+        PLAIN: `scale * A @ B`, each head on its own; B starts at zero.
+        OPENPI: As openpi computes it, for its checkpoints: in the projection out of attention every head's A
+            meets the sum of all heads' B, the MLP ignores the scale, and B starts as small as A.
+    """
+
+    PLAIN = "plain"
+    OPENPI = "openpi"
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """The updates of one expert.
+
+    Attributes:
+        rank: Columns of A, rows of B.
+        alpha: The scale is `alpha / rank`.
+        rank_stabilised: The scale is `alpha / sqrt(rank)` (arXiv 2312.03732).
+        rule: How factors make an update.
+        weights: Which weights get one.
+    """
+
+    rank: int
+    alpha: float
+    rank_stabilised: bool = False
+    rule: LoraRule = LoraRule.PLAIN
+    weights: tuple[str, ...] = (*ATTENTION, *MLP)
+
+    @property
+    def scale(self) -> float:
+        """What A @ B is multiplied by."""
+        return self.alpha / (self.rank**0.5 if self.rank_stabilised else self.rank)
+
+    @classmethod
+    def openpi_language(cls) -> LoraConfig:
+        """`gemma_2b_lora` of openpi."""
+        return cls(rank=16, alpha=16.0, rule=LoraRule.OPENPI)
+
+    @classmethod
+    def openpi_action(cls) -> LoraConfig:
+        """`gemma_300m_lora` of openpi."""
+        return cls(rank=32, alpha=32.0, rule=LoraRule.OPENPI)
+
+
+class LoraParam(nnx.Param):
+    """A factor of an update: `nnx.OfType(LoraParam)` selects what is trained."""
+
+
+class LowRank(nnx.Module):
+    """Stands where a weight stood: `base` [..., I, O], `a` [..., I, r], `b` [..., r, O]."""
+
+    def __init__(self, base: nnx.Param, rngs: nnx.Rngs, config: LoraConfig, *, name: str) -> None:
+        """Keeps `base` and draws the factors; `name` is the weight's, which the rule may ask for."""
+        *batch, inputs, outputs = base.shape
+        dtype = base.dtype
+        self.base = base
+        self.a = LoraParam(normal(rngs, (*batch, inputs, config.rank), std=0.01, dtype=dtype)[...])
+        b_shape = (*batch, config.rank, outputs)
+        if config.rule is LoraRule.OPENPI:
+            self.b = LoraParam(normal(rngs, b_shape, std=0.01, dtype=dtype)[...])
+        else:
+            self.b = LoraParam(jnp.zeros(b_shape, dtype))
+        openpi = config.rule is LoraRule.OPENPI
+        self.scale = 1.0 if openpi and name in MLP else config.scale
+        self.sum_heads = openpi and name == "out"
+
+    def compose(self) -> jax.Array:
+        """The base with its update, in the base's dtype."""
+        a, b = self.a[...].astype(jnp.float32), self.b[...].astype(jnp.float32)
+        if self.sum_heads:
+            b = b.sum(axis=-3, keepdims=True)
+        base = self.base[...]
+        return (base.astype(jnp.float32) + self.scale * (a @ b)).astype(base.dtype)
+
+
+def add_lora(language: Gemma, configs: Sequence[LoraConfig | None], rngs: nnx.Rngs) -> None:
+    """Puts updates into a transformer, in place.
+
+    Args:
+        language: A model's `language`.
+        configs: One an expert; None leaves it as it is.
+        rngs: Where the factors are drawn from.
+
+    Raises:
+        ValueError: There are more configs than experts, a weight has updates already, or there is no such
+            weight.
+    """
+    experts = language.blocks.experts
+    if len(configs) > len(experts):
+        raise ValueError(f"{len(configs)} LoRA configs for {len(experts)} experts")
+    for expert, config in zip(experts, configs, strict=False):
+        for name in () if config is None else config.weights:
+            weight = getattr(expert, name, None)
+            if not isinstance(weight, nnx.Param):
+                raise ValueError(f"no plain weight {name!r} to update; the weights are {[*ATTENTION, *MLP]}")
+            assert config is not None
+            setattr(expert, name, LowRank(weight, rngs, config, name=name))
+
+
+def merge_lora(language: Gemma) -> None:
+    """Replaces every updated weight by the sum, in place; the model's outputs stay as they are."""
+    for expert in language.blocks.experts:
+        for name in (*ATTENTION, *MLP):
+            weight = getattr(expert, name)
+            if isinstance(weight, LowRank):
+                setattr(expert, name, nnx.Param(weight.compose()))

@@ -1,0 +1,70 @@
+"""Many devices: a mesh of data and FSDP axes, and models whose parameters are made where they belong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+Module = TypeVar("Module", bound=nnx.Module)
+
+DATA, FSDP = "data", "fsdp"
+# Smaller arrays are kept whole on every device: gathering them costs more than they weigh.
+SMALLEST_BYTES = 4 << 20
+
+
+def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh (data, fsdp) over all devices, or those given.
+
+    Raises:
+        ValueError: The number of devices is no multiple of `fsdp`.
+    """
+    devices = jax.devices() if devices is None else devices
+    if fsdp < 1 or len(devices) % fsdp:
+        raise ValueError(f"{len(devices)} devices can't be split into groups of {fsdp}")
+    return Mesh(np.asarray(devices).reshape(-1, fsdp), (DATA, FSDP))
+
+
+def parameter_spec(
+    shape: Sequence[int], itemsize: int, mesh: Mesh, *, smallest_bytes: int = SMALLEST_BYTES
+) -> P:
+    """How one parameter lies: its largest axis that the FSDP size divides is split, as openpi does.
+
+    Scalars, vectors, and arrays under `smallest_bytes` are kept whole.
+    """
+    size = mesh.shape[FSDP]
+    if size == 1 or len(shape) < 2 or int(np.prod(shape)) * itemsize < smallest_bytes:
+        return P()
+    for axis in sorted(range(len(shape)), key=lambda axis: -shape[axis]):
+        if shape[axis] % size == 0:
+            return P(*(FSDP if i == axis else None for i in range(len(shape))))
+    return P()
+
+
+def parameter_sharding(mesh: Mesh, *, smallest_bytes: int = SMALLEST_BYTES) -> Callable[..., NamedSharding]:
+    """A function from an array, or anything with shape and dtype, to where it lies."""
+
+    def place(leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+        spec = parameter_spec(leaf.shape, leaf.dtype.itemsize, mesh, smallest_bytes=smallest_bytes)
+        return NamedSharding(mesh, spec)
+
+    return place
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """A batch's rows over every device."""
+    return NamedSharding(mesh, P((DATA, FSDP)))
+
+
+def create_sharded(make: Callable[[], Module], mesh: Mesh, *, smallest_bytes: int = SMALLEST_BYTES) -> Module:
+    """Runs `make` so that each parameter is drawn where it is kept: no device ever holds the whole model."""
+    place = parameter_sharding(mesh, smallest_bytes=smallest_bytes)
+    graph, abstract = nnx.split(nnx.eval_shape(make))
+    shardings = jax.tree.map(place, abstract)
+    state = jax.jit(lambda: nnx.split(make())[1], out_shardings=shardings)()
+    return nnx.merge(graph, state)
