@@ -94,7 +94,9 @@ def measure(way: str, path: Path) -> dict[str, float]:
     import jax
     import ml_dtypes
     import numpy as np
+    from flax import nnx
 
+    import pioxide.models  # noqa: F401
     from pioxide.weights import load
 
     bfloat16 = np.dtype(ml_dtypes.bfloat16)
@@ -113,10 +115,8 @@ def measure(way: str, path: Path) -> dict[str, float]:
     watcher.start()
     began = time.perf_counter()
     if way.startswith("pioxide"):
-        from pioxide.weights.place import place
-
         with load(path) as checkpoint:
-            arrays = place(checkpoint.tree, dtype=lambda path, spec: bfloat16)
+            arrays = nnx.state(checkpoint.model(param_dtype="bfloat16", action_horizon=50))
     elif way == "Orbax restore":
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         with ocp.PyTreeCheckpointer() as checkpointer:

@@ -3,6 +3,7 @@
     from pioxide.weights import load
 
     checkpoint = load("gs://openpi-assets/checkpoints/pi05_droid")
+    model = checkpoint.model(param_dtype="bfloat16")
 
 Every format is a table of names and a reader that gives tensors under openpi's paths; `checkpoint` finds out
 which one a path is. Nothing is ever unpickled.
@@ -13,6 +14,7 @@ from pioxide.weights.checkpoint import Checkpoint, load, stream
 from pioxide.weights.companions import Companions
 from pioxide.weights.convert import Written, convert
 from pioxide.weights.lora import MergedTree
+from pioxide.weights.model import build, configure, load_into, save, tree_of
 from pioxide.weights.tree import MemoryTree, Problems, Spec, Tree
 
 __all__ = [
@@ -27,8 +29,13 @@ __all__ = [
     "Tree",
     "Vision",
     "Written",
+    "build",
+    "configure",
     "convert",
     "load",
+    "load_into",
     "recognise",
+    "save",
     "stream",
+    "tree_of",
 ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pioxide.errors import CheckpointError
-from pioxide.weights.tree import Problems, Tree
+from pioxide.weights.tree import Problems, Spec, Tree
 
 Kind = Literal["pi0", "pi05", "pi0_fast"]
 TITLES: dict[Kind, str] = {"pi0": "π0", "pi05": "π0.5", "pi0_fast": "π0-FAST"}
@@ -174,15 +174,7 @@ class Architecture:
         """What a tree lacks, has too much or in another shape, the tree's own problems included."""
         problems = Problems()
         problems += tree.problems
-        shapes = self.shapes()
-        problems.missing += [f"{p} {list(shapes[p])}" for p in shapes if p not in tree.specs]
-        problems.extra += [f"{p} {spec}" for p, spec in tree.specs.items() if p not in shapes]
-        for path, shape in shapes.items():
-            spec = tree.specs.get(path)
-            if spec is not None and spec.shape != shape:
-                problems.shapes.append(f"{path} is {list(spec.shape)}, expected {list(shape)}")
-            elif spec is not None and spec.dtype.kind != "f" and spec.dtype.name != "bfloat16":
-                problems.shapes.append(f"{path} is {spec.dtype.name}, expected floating point")
+        problems += compare(self.shapes(), tree.specs)
         return problems
 
     def _table(self) -> dict[str, tuple[str, str]]:
@@ -226,6 +218,20 @@ class Architecture:
                 "s": e.lora_mlp,
             }
         return lengths
+
+
+def compare(shapes: Mapping[str, tuple[int, ...]], specs: Mapping[str, Spec]) -> Problems:
+    """What `specs` lacks, has too much, or in another shape or kind of number than `shapes` asks for."""
+    problems = Problems()
+    problems.missing += [f"{path} {list(shapes[path])}" for path in shapes if path not in specs]
+    problems.extra += [f"{path} {spec}" for path, spec in specs.items() if path not in shapes]
+    for path, shape in shapes.items():
+        spec = specs.get(path)
+        if spec is not None and spec.shape != shape:
+            problems.shapes.append(f"{path} is {list(spec.shape)}, expected {list(shape)}")
+        elif spec is not None and spec.dtype.kind != "f" and spec.dtype.name != "bfloat16":
+            problems.shapes.append(f"{path} is {spec.dtype.name}, expected floating point")
+    return problems
 
 
 def recognise(tree: Tree) -> Architecture:

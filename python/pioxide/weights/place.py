@@ -1,19 +1,19 @@
-"""Tensors from a tree onto devices, one by one: whole, or each device its part of it."""
+"""Arrays onto devices and back: whole, or each device its part."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pioxide.weights.checkpoint import stream
+from pioxide.errors import InputError
 from pioxide.weights.tree import Array, Spec, Tree
 
 if TYPE_CHECKING:
     import jax
 
-Shardings = Callable[[str, Spec], "jax.sharding.Sharding"]
+Shardings = Callable[[Spec], "jax.sharding.Sharding"]
 
 
 def put(array: Array, sharding: jax.sharding.Sharding | None) -> jax.Array:
@@ -29,30 +29,40 @@ def put(array: Array, sharding: jax.sharding.Sharding | None) -> jax.Array:
     return jax.block_until_ready(made)
 
 
-def place(
-    tree: Tree,
-    *,
-    dtype: Callable[[str, Spec], np.dtype[Any]] = lambda path, spec: spec.dtype,
-    sharding: Shardings | None = None,
-    on_bytes: Callable[[str, int], None] = lambda path, count: None,
-) -> dict[str, jax.Array]:
-    """Read a whole tree onto devices. In host memory there is never more than one tensor of it.
-
-    Args:
-        tree: opened.
-        dtype: what to convert each tensor to.
-        sharding: where each tensor goes, by path and spec; the default device without it.
-        on_bytes: told what was read.
+class DeviceTree(Tree):
+    """JAX arrays by openpi path, brought to the host one at a time.
 
     Raises:
-        CheckpointError: a tensor holds NaN or infinite numbers; lists all such.
+        InputError: a part of an array is on another host.
     """
 
-    def wanted(path: str, array: Array) -> jax.sharding.Sharding | None:
-        return None if sharding is None else sharding(path, Spec(array.shape, array.dtype))
+    def __init__(self, arrays: Mapping[str, jax.Array], where: str) -> None:
+        specs = {path: Spec(tuple(a.shape), np.dtype(a.dtype)) for path, a in arrays.items()}
+        super().__init__(where, specs)
+        self.arrays = dict(arrays)
+        for path, array in self.arrays.items():
+            if not array.is_fully_addressable:
+                raise InputError(f"{path} is not wholly on this host: gather it first")
 
-    made = {}
-    for path, array in stream(tree, dtype, on_bytes):
-        made[path] = put(array, wanted(path, array))
-        del array  # before the next one is read
-    return made
+    def fill(self, path: str, out: Array, start: int = 0) -> None:
+        """Copy rows out of every device that has some."""
+        for shard in self.arrays[path].addressable_shards:
+            if shard.replica_id:
+                continue
+            values = np.asarray(shard.data)
+            if not out.ndim:
+                out[...] = values
+                continue
+            rows = range(*shard.index[0].indices(self.specs[path].shape[0]))
+            first, last = max(rows.start, start), min(rows.stop, start + len(out))
+            if first < last:
+                place = (slice(first - start, last - start), *shard.index[1:])
+                out[place] = values[first - rows.start : last - rows.start]
+
+    def blocks(self, path: str) -> Iterator[tuple[int, int]]:
+        """All rows at once, unless they are in the host's memory already: a device gives a whole array."""
+        spec, array = self.specs[path], self.arrays[path]
+        if spec.shape and any(device.platform != "cpu" for device in array.devices()):
+            yield 0, spec.shape[0]
+        else:
+            yield from super().blocks(path)

@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from pioxide.errors import CheckpointError
+from pioxide.errors import CheckpointError, InputError
 
 Array = NDArray[Any]
 
@@ -185,12 +185,16 @@ def count_not_finite(values: Array) -> int:
     return sum(int(np.count_nonzero((flat[i : i + step] & mask) == mask)) for i in range(0, flat.size, step))
 
 
-def parse_dtype(name: str) -> np.dtype[Any]:
-    """float32, bfloat16 or float16.
+def parse_dtype(dtype: Any) -> np.dtype[Any]:
+    """float32, bfloat16 or float16, by name or as NumPy's or JAX's type.
 
     Raises:
-        CheckpointError: another name.
+        InputError: another one.
     """
+    try:
+        name = str(dtype) if isinstance(dtype, str) else np.dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
     if name not in DTYPES:
-        raise CheckpointError(f"dtype {name!r} is not one of {', '.join(DTYPES)}")
+        raise InputError(f"dtype {name!r} is not one of {', '.join(DTYPES)}")
     return DTYPES[name]

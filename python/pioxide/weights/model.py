@@ -1,0 +1,314 @@
+"""From a checkpoint to the model it describes, filled, and the way back.
+
+Shapes are equal on both sides (see `names`), so parameters go straight from a file to where the model keeps
+them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pioxide.errors import CheckpointError, InputError
+from pioxide.transforms import Stats
+from pioxide.weights.architecture import Architecture, compare, recognise
+from pioxide.weights.checkpoint import Checkpoint, stream
+from pioxide.weights.companions import OWN, Companions
+from pioxide.weights.convert import Target, Written, write_checkpoint
+from pioxide.weights.names import OPENPI
+from pioxide.weights.place import DeviceTree, Shardings, put
+from pioxide.weights.released import RELEASED, Released
+from pioxide.weights.tree import Problems, Spec, Tree, parse_dtype
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from pioxide.models import Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
+
+# What π0 and π0.5 have beyond PaliGemma.
+ACTION_EXPERT = r"PaliGemma/llm/.*_1/.*|(action|state|time)_.*"
+
+
+def configure(
+    checkpoint: Checkpoint,
+    *,
+    action_horizon: int | None = None,
+    action_dim: int | None = None,
+    text_len: int | None = None,
+    **options: Any,
+) -> Pi0Config | Pi0FastConfig:
+    """The config of the model that a checkpoint holds.
+
+    Args:
+        checkpoint: opened; of π0, π0.5 or π0-FAST.
+        action_horizon: actions in a chunk. Tensors don't tell it; `config.json` does, and for openpi's
+            released checkpoints it is known by name. Otherwise it must be given.
+        action_dim: π0-FAST's, where it must be given likewise; π0's and π0.5's is in the tensors.
+        text_len: ids in a prompt; by default as the horizon, else the family's (48, 200, 250).
+        options: other fields of the config: cameras, dtype, remat, decoding, ...
+
+    Raises:
+        InputError: PaliGemma alone is no policy; or the horizon or dimension is not known.
+    """
+    from pioxide.models import Pi0Config, Pi0FastConfig
+
+    a = checkpoint.architecture
+    if checkpoint.format.startswith("paligemma"):
+        raise InputError(
+            f"{checkpoint.path} is PaliGemma, which has no actions: make a model and fill its language and "
+            "vision with `load_into(model, checkpoint)`"
+        )
+    known = _known(checkpoint)
+    horizon = action_horizon or checkpoint.companions.action_horizon or (known and known.action_horizon)
+    if not horizon:
+        raise InputError(
+            f"{checkpoint.path} does not say how many actions are in a chunk: pass action_horizon (50 for "
+            "openpi's base models)"
+        )
+    text = text_len or checkpoint.companions.max_token_len or (known and known.text_len)
+    common: dict[str, Any] = options | {"vision": _vision(a), "action_horizon": horizon}
+    common |= {"text_len": text} if text else {}
+    if a.kind == "pi0_fast":
+        dim = action_dim or (known and known.action_dim)
+        if not dim:
+            raise InputError(
+                f"{checkpoint.path} is π0-FAST, whose tensors don't tell its actions: pass action_dim"
+            )
+        return Pi0FastConfig(language=_gemma(a, 0), action_dim=dim, **common)
+    if action_dim not in (None, a.action_dim):
+        raise InputError(f"{checkpoint.path} has actions of {a.action_dim} dimensions, not {action_dim}")
+    common.setdefault("text_len", 200 if a.kind == "pi05" else 48)
+    assert a.action_dim is not None
+    return Pi0Config(
+        language=_gemma(a, 0),
+        action=_gemma(a, 1),
+        pi05=a.kind == "pi05",
+        action_dim=a.action_dim,
+        **common,
+    )
+
+
+def build(
+    checkpoint: Checkpoint,
+    config: Pi0Config | Pi0FastConfig | None = None,
+    *,
+    param_dtype: Any = None,
+    sharding: Shardings | None = None,
+    lora_scale: float = 1.0,
+    on_bytes: Callable[[str, int], None] = lambda path, count: None,
+    **fields: Any,
+) -> Pi0 | Pi0Fast:
+    """The model that a checkpoint holds, with its weights.
+
+    Each tensor goes from the file to its place before the next is read: in host memory there is never more
+    than one, and nothing is drawn at random first. Low-rank updates stay apart from the weights (openpi's
+    rule); `checkpoint.merged()` adds them.
+
+    Args:
+        checkpoint: opened.
+        config: of the model; by default what `configure` finds.
+        param_dtype: to keep parameters in: float32, bfloat16 or float16; each tensor's own by default.
+        sharding: where each parameter goes, by shape and dtype (`parameter_sharding(mesh)`); the default
+            device without it.
+        lora_scale: alpha / rank of low-rank updates; 1 in all of openpi's configs.
+        on_bytes: told what was read.
+        fields: for `configure`.
+
+    Raises:
+        CheckpointError: a tensor is missing, extra, of another shape or not finite; lists all such.
+        InputError: see `configure`; or a config and fields are both given.
+    """
+    from flax import nnx
+
+    from pioxide.models import Pi0, Pi0Config, Pi0Fast
+
+    if config is not None and fields:
+        raise InputError(f"{', '.join(fields)} can't be given beside a config")
+    config = configure(checkpoint, **fields) if config is None else config
+    if param_dtype is not None:
+        config = replace(config, param_dtype=parse_dtype(param_dtype))
+
+    def make() -> Pi0 | Pi0Fast:
+        rngs = nnx.Rngs(0)
+        model = Pi0(config, rngs) if isinstance(config, Pi0Config) else Pi0Fast(config, rngs)
+        if checkpoint.architecture.lora:
+            _add_lora(model, checkpoint.architecture, lora_scale, rngs)
+        return model
+
+    graph, state = nnx.split(nnx.eval_shape(make))
+    flat = dict(nnx.to_flat_state(state))
+    own_of, _ = _matched(flat, checkpoint, None)
+
+    def stored(path: str, spec: Spec) -> np.dtype[Any]:
+        return spec.dtype if param_dtype is None else parse_dtype(param_dtype)
+
+    for path, array in stream(checkpoint.tree, stored, on_bytes):
+        where = None if sharding is None else sharding(Spec(array.shape, array.dtype))
+        flat[own_of[path]] = flat[own_of[path]].replace(put(array, where))
+        del array  # before the next one is read
+    return nnx.merge(graph, nnx.from_flat_state(flat))
+
+
+def load_into(
+    model: nnx.Module,
+    checkpoint: Checkpoint,
+    *,
+    keep: str | None = None,
+    on_bytes: Callable[[str, int], None] = lambda path, count: None,
+) -> tuple[str, ...]:
+    """Fill a model that is there already, in its own dtypes and shardings, in place.
+
+    Args:
+        model: π0, π0.5 or π0-FAST.
+        checkpoint: opened.
+        keep: a regular expression over openpi's paths: parameters it matches in full may be missing from the
+            checkpoint, and stay as they are. For PaliGemma it is the action expert by default. A model with
+            new LoRA is filled from one without by `keep=".*lora.*"`.
+        on_bytes: told what was read.
+
+    Returns:
+        Openpi's paths of the parameters that stayed as they were.
+
+    Raises:
+        CheckpointError: a tensor is missing, extra, of another shape or not finite; lists all such. Of a
+            non-finite checkpoint the finite tensors may have been filled in.
+    """
+    from flax import nnx
+
+    if keep is None and checkpoint.format.startswith("paligemma"):
+        keep = ACTION_EXPERT
+    flat = dict(nnx.to_flat_state(nnx.state(model, nnx.Param)))
+    own_of, kept = _matched(flat, checkpoint, keep)
+    places = {path: (np.dtype(flat[own].dtype), flat[own][...].sharding) for path, own in own_of.items()}
+    del flat  # the model alone holds its old values, and loses each as the new one comes
+    for path, array in stream(checkpoint.tree, lambda path, _: places[path][0], on_bytes):
+        leaf = nnx.Param(put(array, places[path][1]))
+        nnx.update(model, nnx.from_flat_state([(own_of[path], leaf)]))
+        del array, leaf
+    return kept
+
+
+def tree_of(model: nnx.Module, where: str = "the model") -> Tree:
+    """A model's parameters under openpi's paths, read from the devices when asked for."""
+    from flax import nnx
+
+    leaves = {_path(own): leaf[...] for own, leaf in nnx.to_flat_state(nnx.state(model, nnx.Param))}
+    return DeviceTree(leaves, where)
+
+
+def save(
+    model: nnx.Module,
+    target: str | Path,
+    to: Target = "openpi",
+    *,
+    dtype: Any = None,
+    norm_stats: Mapping[str, Stats] | None = None,
+    asset_id: str = "own",
+    fast_tokenizer: Path | None = None,
+    on_bytes: Callable[[str, int], None] = lambda path, count: None,
+) -> Written:
+    """Write a model as openpi, LeRobot or openpi's PyTorch port has it. The way back of `build`.
+
+    Args:
+        model: π0, π0.5 or π0-FAST.
+        target: directory to make. It appears when everything is in it.
+        to: "openpi", "lerobot" or "openpi-pytorch".
+        dtype: to store; each parameter's own by default.
+        norm_stats: by key ("state", "actions"), written as `assets/<asset_id>/norm_stats.json`.
+        asset_id: of which robot they are.
+        fast_tokenizer: directory of a FAST tokenizer to copy.
+        on_bytes: told what was written.
+
+    Raises:
+        CheckpointError: a parameter is not finite; or the format has no such model.
+        OutputError: the target exists or can't be written.
+    """
+    tree = tree_of(model)
+    architecture = recognise(tree)
+    if problems := architecture.compare(tree):
+        raise problems.error(tree.where)
+    horizon = getattr(getattr(model, "config", None), "action_horizon", None)
+    return write_checkpoint(
+        tree,
+        architecture,
+        Companions({} if norm_stats is None else {OWN: norm_stats}, fast_tokenizer),
+        Path(target),
+        to,
+        dtype=None if dtype is None else parse_dtype(dtype),
+        action_horizon=horizon,
+        asset_id=asset_id,
+        on_bytes=on_bytes,
+    )
+
+
+def _matched(
+    flat: Mapping[Any, Any], checkpoint: Checkpoint, keep: str | None
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Own path by openpi path, of everything to be filled; and the openpi paths of what is not.
+
+    Raises:
+        CheckpointError: the tensors are not the model's; lists all that don't fit.
+    """
+    specs = checkpoint.tree.specs
+    own_of = {_path(own): own for own in flat}
+    kept = tuple(p for p in own_of if p not in specs and keep is not None and re.fullmatch(keep, p))
+    problems = Problems()
+    problems += checkpoint.tree.problems
+    problems += compare({p: tuple(flat[own].shape) for p, own in own_of.items() if p not in kept}, specs)
+    if problems:
+        raise problems.error(str(checkpoint.path))
+    return {path: own for path, own in own_of.items() if path not in kept}, kept
+
+
+def _path(own: tuple[Any, ...]) -> str:
+    name = "/".join(map(str, own))
+    if name not in OPENPI:
+        raise CheckpointError(f"the parameter {name} has no name in other projects' checkpoints")
+    return OPENPI[name]
+
+
+def _known(checkpoint: Checkpoint) -> Released | None:
+    names = {checkpoint.path.name, checkpoint.path.parent.name}
+    return next((RELEASED[name] for name in names if name in RELEASED), None)
+
+
+def _vision(a: Architecture) -> Any:
+    from pioxide.models import SiglipConfig
+
+    v = a.vision
+    if v.heads * v.head_dim != v.width:
+        raise CheckpointError(
+            f"the image tower has {v.heads} heads of {v.head_dim}, which do not make {v.width}"
+        )
+    return SiglipConfig(v.width, v.depth, v.mlp, v.heads, v.patch, v.image_size)
+
+
+def _gemma(a: Architecture, i: int) -> Any:
+    from pioxide.models import ExpertConfig, GemmaConfig
+
+    e = a.experts[i]
+    return GemmaConfig(
+        (ExpertConfig(e.width, e.mlp),),
+        depth=a.depth,
+        heads=e.heads,
+        kv_heads=e.kv_heads,
+        head_dim=e.head_dim,
+        vocab=a.vocab,
+    )
+
+
+def _add_lora(model: Any, a: Architecture, scale: float, rngs: Any) -> None:
+    from pioxide.models.lora import ATTENTION, MLP, LoraConfig, LoraRule, add_lora
+
+    for weights, rank_of in ((ATTENTION, "lora_attention"), (MLP, "lora_mlp")):
+        ranks = [getattr(expert, rank_of) for expert in a.experts]
+        configs = [
+            LoraConfig(rank, rank * scale, rule=LoraRule.OPENPI, weights=weights) if rank else None
+            for rank in ranks
+        ]
+        add_lora(model.language, configs, rngs)

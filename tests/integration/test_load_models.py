@@ -1,0 +1,254 @@
+"""From a checkpoint's files to a model that computes, and back."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from flax import nnx
+
+from pioxide.errors import CheckpointError, InputError
+from pioxide.models import ExpertConfig, GemmaConfig, Observation, Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
+from pioxide.models import SiglipConfig as Siglip
+from pioxide.transforms import Stats
+from pioxide.weights import Checkpoint, Companions, MemoryTree, load, load_into, recognise, save, tree_of
+from pioxide.weights.names import OPENPI
+from support.checkpoints import (
+    HEADS,
+    SMALL,
+    assert_same,
+    random_arrays,
+    torch_tensors,
+    write_npz,
+    write_orbax,
+    write_safetensors,
+)
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+KNOWN = {"action_horizon": 5}
+FAST = {"action_horizon": 5, "action_dim": 6}
+
+
+def values_of(model: nnx.Module) -> dict[str, np.ndarray]:
+    """Parameters by openpi path, by way of the name table alone."""
+    flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
+    return {OPENPI["/".join(map(str, own))]: np.asarray(leaf[...]) for own, leaf in flat}
+
+
+def made(arrays: dict, kind: str = "pi0", config=None, **fields) -> nnx.Module:
+    """A model with these values; drawing them at random would compile every layer's draw."""
+    fields = fields or ({} if config else {"action_horizon": 6, "text_len": 12})
+    return Checkpoint(Path("memory"), "openpi", MemoryTree(arrays), SMALL[kind], Companions()).model(
+        config, **fields
+    )
+
+
+def check_values(model: nnx.Module, arrays: dict, dtype=None) -> None:
+    values = values_of(model)
+    assert set(values) == set(arrays)
+    for path, array in arrays.items():
+        want = array if dtype is None else array.astype(dtype)
+        assert values[path].dtype == want.dtype, path
+        assert np.array_equal(values[path], want), path
+
+
+@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_models_have_the_checkpoints_values(tmp_path, kind, dtype):
+    arrays = random_arrays(SMALL[kind].shapes())
+    write_orbax(arrays, tmp_path / "params")
+    write_safetensors(torch_tensors(arrays, "lerobot"), tmp_path / "lerobot")
+    known = FAST if kind == "pi0_fast" else KNOWN
+    for source in (tmp_path, tmp_path / "lerobot"):
+        with load(source, heads=HEADS) as checkpoint:
+            model = checkpoint.model(param_dtype=dtype, **known)
+        assert isinstance(model, Pi0Fast if kind == "pi0_fast" else Pi0)
+        check_values(model, arrays, dtype and BFLOAT16)
+        assert model.config.action_horizon == 5
+        assert model.config.action_dim == 6
+
+
+def test_a_loaded_model_computes_what_the_saved_one_does(tmp_path):
+    model = made(random_arrays(SMALL["pi05"].shapes()), "pi05", dtype=jnp.float32, action_horizon=6)
+    save(model, tmp_path / "openpi")
+    with load(tmp_path / "openpi") as checkpoint:
+        loaded = checkpoint.model(model.config)
+    observation = Observation(
+        images={name: jnp.full((1, 28, 28, 3), 0.1 * i) for i, name in enumerate(model.config.cameras)},
+        image_masks={},
+        tokens=jnp.arange(12)[None],
+        token_mask=jnp.ones((1, 12), bool),
+        state=jnp.zeros((1, 6)),
+    )
+    x_t = jnp.asarray(np.random.default_rng(0).standard_normal((1, 6, 6)), jnp.float32)
+    velocity = nnx.jit(lambda model: model.velocity(observation, x_t, jnp.asarray([0.5])))
+    assert np.isfinite(velocity(model)).all()
+    np.testing.assert_array_equal(velocity(loaded), velocity(model))
+
+
+@pytest.mark.parametrize("to", ["openpi", "lerobot", "openpi-pytorch"])
+@pytest.mark.parametrize("dtype", [np.float32, BFLOAT16], ids=str)
+def test_saving_and_loading_is_exact(tmp_path, to, dtype):
+    arrays = random_arrays(SMALL["pi0"].shapes(), dtype)
+    model = made(arrays)
+    stats = {"state": Stats([0.5], [2.0]), "actions": Stats([0.0], [1.0], [-1.0], [1.0])}
+    written = save(model, tmp_path / "saved", to, norm_stats=stats, asset_id="arm")
+    assert written.path == tmp_path / "saved"
+    with load(tmp_path / "saved") as checkpoint:
+        assert checkpoint.norm_stats("arm") == stats
+        assert checkpoint.companions.action_horizon in (None, 6)
+        check_values(checkpoint.model(action_horizon=6), arrays)
+
+
+def test_a_tree_of_a_model_is_that_models_architecture():
+    arrays = random_arrays(SMALL["pi05"].shapes())
+    tree = tree_of(made(arrays, "pi05"))
+    assert recognise(tree) == SMALL["pi05"]
+    assert_same(tree, arrays)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("pi0", lambda: Pi0(Pi0Config.pi0(), nnx.Rngs(0))),
+        ("pi05", lambda: Pi0(Pi0Config.pi05_base(), nnx.Rngs(0))),
+        ("pi0_fast", lambda: Pi0Fast(Pi0FastConfig.pi0_fast(), nnx.Rngs(0))),
+    ],
+)
+def test_full_size_models_have_openpis_tree(golden, name, make):
+    table = json.loads((golden / "openpi_param_trees.json").read_bytes())[name]
+    state = nnx.state(nnx.eval_shape(make), nnx.Param)
+    ours = {
+        OPENPI["/".join(map(str, own))]: [list(leaf.shape), str(leaf.dtype)]
+        for own, leaf in nnx.to_flat_state(state)
+    }
+    assert ours == table
+
+
+def test_paligemma_fills_all_but_the_action_expert(tmp_path):
+    shapes = SMALL["pi0_fast"].shapes()
+    arrays = random_arrays(shapes)
+    write_npz(arrays, tmp_path / "pt_224.npz")
+    before = random_arrays(SMALL["pi0"].shapes(), seed=1)
+    model = made(before)
+    with load(tmp_path / "pt_224.npz") as checkpoint:
+        with pytest.raises(InputError, match="is PaliGemma, which has no actions"):
+            checkpoint.model()
+        kept = load_into(model, checkpoint)
+    assert set(kept) == set(SMALL["pi0"].shapes()) - set(shapes)
+    check_values(model, before | arrays)
+
+
+def small_config(**options) -> Pi0Config:
+    gemma = GemmaConfig((ExpertConfig(64, 96),), depth=4, head_dim=16, vocab=300)
+    action = GemmaConfig((ExpertConfig(32, 48),), depth=4, head_dim=16, vocab=300)
+    vision = Siglip(width=32, depth=3, mlp=48, heads=4, image_size=28)
+    return Pi0Config(language=gemma, action=action, vision=vision, action_dim=6, **options)
+
+
+def test_filling_keeps_a_models_own_dtypes(tmp_path):
+    arrays = random_arrays(SMALL["pi0"].shapes())
+    write_orbax(arrays, tmp_path / "params")
+    model = made(random_arrays(SMALL["pi0"].shapes(), BFLOAT16, seed=1))
+    with load(tmp_path) as checkpoint:
+        assert load_into(model, checkpoint) == ()
+    check_values(model, arrays, BFLOAT16)
+
+
+def test_a_model_of_another_size_lists_every_difference(tmp_path):
+    arrays = random_arrays(SMALL["pi0"].shapes())
+    write_orbax(arrays, tmp_path / "params")
+    with load(tmp_path) as checkpoint:
+        with pytest.raises(CheckpointError) as caught:
+            checkpoint.model(small_config(pi05=True))
+        error = caught.value
+        assert len(error.missing) == 10
+        assert len(error.extra) == 9
+        wider = replace(small_config(), action_dim=8)
+        with pytest.raises(CheckpointError, match=r"action_in_proj/kernel is \[6, 32\], expected \[8, 32\]"):
+            checkpoint.model(wider)
+
+
+def test_what_tensors_do_not_tell_must_be_said(tmp_path):
+    for kind, name in (
+        ("pi0", "a"),
+        ("pi0_fast", "b"),
+        ("pi05", "pi05_droid"),
+        ("pi0_fast", "pi0_fast_droid"),
+    ):
+        write_orbax(random_arrays(SMALL[kind].shapes()), tmp_path / name / "params")
+    with load(tmp_path / "a") as checkpoint:
+        with pytest.raises(InputError, match="pass action_horizon"):
+            checkpoint.model()
+        with pytest.raises(InputError, match="actions of 6 dimensions, not 7"):
+            checkpoint.model(action_horizon=50, action_dim=7)
+        with pytest.raises(InputError, match="action_horizon can't be given beside a config"):
+            checkpoint.model(small_config(), action_horizon=50)
+    with load(tmp_path / "b") as checkpoint, pytest.raises(InputError, match="pass action_dim"):
+        checkpoint.model(action_horizon=10)
+    # Openpi's released ones are known by name, also through their params.
+    with load(tmp_path / "pi05_droid" / "params") as checkpoint:
+        config = checkpoint.model().config
+        assert (config.action_horizon, config.text_len) == (15, 200)
+    with load(tmp_path / "pi0_fast_droid") as checkpoint:
+        config = checkpoint.model().config
+        assert (config.action_horizon, config.action_dim, config.text_len) == (10, 8, 250)
+
+
+SHARDED = """
+import sys
+from pathlib import Path
+import jax, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from flax import nnx
+from pioxide.weights import load, load_into, save
+from pioxide.weights.model import tree_of
+root = Path(sys.argv[1])
+assert len(jax.devices()) == 8
+mesh = Mesh(np.asarray(jax.devices()).reshape(2, 4), ("data", "fsdp"))
+
+def sharding(leaf):
+    axis = next((i for i, n in enumerate(leaf.shape) if n % 4 == 0 and len(leaf.shape) > 1), None)
+    return NamedSharding(mesh, P() if axis is None else P(*([None] * axis), "fsdp"))
+
+with load(root / "a") as checkpoint:
+    model = checkpoint.model(sharding=sharding, param_dtype="bfloat16", action_horizon=5)
+    whole = checkpoint.model(param_dtype="bfloat16", action_horizon=5)
+    one, other = (dict(nnx.to_flat_state(nnx.state(m))) for m in (model, whole))
+    split = 0
+    for own in one:
+        array = one[own][...]
+        assert array.sharding == sharding(array), own
+        assert np.array_equal(np.asarray(array), np.asarray(other[own][...])), own
+        split += array.addressable_shards[0].data.size < array.size
+    assert split > 20, split
+    load_into(model, checkpoint)
+    assert model.action_in.kernel[...].sharding == sharding(model.action_in.kernel[...])
+save(model, root / "b")
+with load(root / "b") as checkpoint:
+    back = tree_of(whole)
+    for path in back.specs:
+        assert np.array_equal(checkpoint.tree.read(path), back.read(path)), path
+print("equal")
+"""
+
+
+def test_parameters_go_straight_into_shards_and_come_back(tmp_path):
+    write_orbax(random_arrays(SMALL["pi0"].shapes()), tmp_path / "a" / "params")
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, [str(Path(__file__).parents[2] / "python"), os.environ.get("PYTHONPATH")])
+        ),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SHARDED, str(tmp_path)], env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "equal", done.stderr[-2000:]
