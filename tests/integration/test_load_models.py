@@ -23,6 +23,7 @@ from support.checkpoints import (
     HEADS,
     SMALL,
     assert_same,
+    lora,
     random_arrays,
     torch_tensors,
     write_npz,
@@ -199,6 +200,34 @@ def test_what_tensors_do_not_tell_must_be_said(tmp_path):
     with load(tmp_path / "pi0_fast_droid") as checkpoint:
         config = checkpoint.model().config
         assert (config.action_horizon, config.action_dim, config.text_len) == (10, 8, 250)
+
+
+@pytest.mark.parametrize("kind", ["pi0", "pi0_fast"])
+def test_lora_stays_apart_and_computes_as_if_merged(tmp_path, kind):
+    pytest.importorskip("pioxide.models.lora", reason="the models have no LoRA yet")
+    arrays = random_arrays(lora(SMALL[kind]).shapes())
+    arrays = {path: array * (0.1 if "lora_" in path else 0.2) for path, array in arrays.items()}
+    write_orbax(arrays, tmp_path / "params", value=True)
+    known = (FAST if kind == "pi0_fast" else KNOWN) | {"dtype": jnp.float32}
+    with load(tmp_path) as checkpoint:
+        apart = checkpoint.model(lora_scale=0.5, **known)
+        merged = checkpoint.merged(0.5).model(**known)
+    check_values(apart, arrays)
+    x = np.random.default_rng(0).standard_normal((1, 7, 64)).astype(np.float32)
+    y = np.random.default_rng(1).standard_normal((1, 7, 32)).astype(np.float32)
+    streams = (x,) if kind == "pi0_fast" else (x, y)
+    tokens = 7 * len(streams)
+
+    @nnx.jit
+    def run(language):
+        mask = jnp.ones((1, tokens, tokens), bool)
+        return language(tuple(map(jnp.asarray, streams)), jnp.arange(tokens)[None], mask)[0]
+
+    for got, want in zip(run(apart.language), run(merged.language), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+    save(apart, tmp_path / "again")
+    with load(tmp_path / "again") as checkpoint:
+        assert_same(checkpoint.tree, arrays)
 
 
 SHARDED = """
