@@ -16,6 +16,7 @@ from flax import nnx
 from pioxide.errors import CheckpointError, InputError
 from pioxide.models import ExpertConfig, GemmaConfig, Observation, Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
 from pioxide.models import SiglipConfig as Siglip
+from pioxide.models.lora import LoraConfig, add_lora
 from pioxide.transforms import Stats
 from pioxide.weights import Checkpoint, Companions, MemoryTree, load, load_into, recognise, save, tree_of
 from pioxide.weights.names import OPENPI
@@ -48,6 +49,13 @@ def made(arrays: dict, kind: str = "pi0", config=None, **fields) -> nnx.Module:
     return Checkpoint(Path("memory"), "openpi", MemoryTree(arrays), SMALL[kind], Companions()).model(
         config, **fields
     )
+
+
+def with_lora(model):
+    """As openpi's low-memory configs have it."""
+    configs = [LoraConfig.openpi_language(), LoraConfig.openpi_action()]
+    add_lora(model.language, configs[: len(model.language.config.experts)], nnx.Rngs(0))
+    return model
 
 
 def check_values(model: nnx.Module, arrays: dict, dtype=None) -> None:
@@ -120,6 +128,8 @@ def test_a_tree_of_a_model_is_that_models_architecture():
         ("pi0", lambda: Pi0(Pi0Config.pi0(), nnx.Rngs(0))),
         ("pi05", lambda: Pi0(Pi0Config.pi05_base(), nnx.Rngs(0))),
         ("pi0_fast", lambda: Pi0Fast(Pi0FastConfig.pi0_fast(), nnx.Rngs(0))),
+        ("pi0_lora", lambda: with_lora(Pi0(Pi0Config.pi0(), nnx.Rngs(0)))),
+        ("pi0_fast_lora", lambda: with_lora(Pi0Fast(Pi0FastConfig.pi0_fast(), nnx.Rngs(0)))),
     ],
 )
 def test_full_size_models_have_openpis_tree(golden, name, make):
@@ -160,6 +170,21 @@ def test_filling_keeps_a_models_own_dtypes(tmp_path):
     with load(tmp_path) as checkpoint:
         assert load_into(model, checkpoint) == ()
     check_values(model, arrays, BFLOAT16)
+
+
+def test_a_model_with_new_lora_starts_from_a_checkpoint_without(tmp_path):
+    write_orbax(random_arrays(lora(SMALL["pi0"]).shapes(), seed=1), tmp_path / "lora" / "params")
+    arrays = random_arrays(SMALL["pi0"].shapes())
+    write_orbax(arrays, tmp_path / "plain" / "params")
+    with load(tmp_path / "lora") as checkpoint:
+        model = checkpoint.model(**KNOWN)
+    before = values_of(model)
+    with load(tmp_path / "plain") as checkpoint:
+        with pytest.raises(CheckpointError, match="20 missing"):
+            load_into(model, checkpoint)
+        kept = load_into(model, checkpoint, keep=".*lora.*")
+    assert len(kept) == 20
+    check_values(model, before | arrays)
 
 
 def test_a_model_of_another_size_lists_every_difference(tmp_path):
@@ -204,7 +229,6 @@ def test_what_tensors_do_not_tell_must_be_said(tmp_path):
 
 @pytest.mark.parametrize("kind", ["pi0", "pi0_fast"])
 def test_lora_stays_apart_and_computes_as_if_merged(tmp_path, kind):
-    pytest.importorskip("pioxide.models.lora", reason="the models have no LoRA yet")
     arrays = random_arrays(lora(SMALL[kind]).shapes())
     arrays = {path: array * (0.1 if "lora_" in path else 0.2) for path, array in arrays.items()}
     write_orbax(arrays, tmp_path / "params", value=True)
@@ -234,17 +258,13 @@ SHARDED = """
 import sys
 from pathlib import Path
 import jax, numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from flax import nnx
+from pioxide.models.sharding import make_mesh, parameter_sharding
 from pioxide.weights import load, load_into, save
 from pioxide.weights.model import tree_of
 root = Path(sys.argv[1])
 assert len(jax.devices()) == 8
-mesh = Mesh(np.asarray(jax.devices()).reshape(2, 4), ("data", "fsdp"))
-
-def sharding(leaf):
-    axis = next((i for i, n in enumerate(leaf.shape) if n % 4 == 0 and len(leaf.shape) > 1), None)
-    return NamedSharding(mesh, P() if axis is None else P(*([None] * axis), "fsdp"))
+sharding = parameter_sharding(make_mesh(fsdp=4), smallest_bytes=1)
 
 with load(root / "a") as checkpoint:
     model = checkpoint.model(sharding=sharding, param_dtype="bfloat16", action_horizon=5)

@@ -303,13 +303,7 @@ def _gemma(a: Architecture, i: int) -> Any:
 
 
 def _add_lora(model: Any, a: Architecture, scale: float, rngs: Any) -> None:
-    from pioxide.models.lora import (  # pyright: ignore[reportMissingImports]
-        ATTENTION,
-        MLP,
-        LoraConfig,
-        LoraRule,
-        add_lora,
-    )
+    from pioxide.models.lora import ATTENTION, MLP, LoraConfig, LoraRule, add_lora
 
     for weights, rank_of in ((ATTENTION, "lora_attention"), (MLP, "lora_mlp")):
         ranks = [getattr(expert, rank_of) for expert in a.experts]
