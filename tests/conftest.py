@@ -1,4 +1,4 @@
-"""Fixtures every test may use: where the recorded truth is, and a loud skip where its larger files are absent."""
+"""Fixtures for every test: where the recorded truth is, with a loud skip where its files are absent."""
 
 import os
 from collections.abc import Callable
@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def shared_root() -> Path | None:
-    """The folder of reference material: `$PIOXIDE_SHARED`, else `../shared` beside the checkout, else None."""
+    """The folder of reference material: `$PIOXIDE_SHARED`, else `shared` beside the checkout, else None."""
     candidates = [os.environ.get("PIOXIDE_SHARED"), ROOT.parent / "shared", ROOT.parent.parent / "shared"]
     return next((Path(c) for c in candidates if c and Path(c).is_dir()), None)
 
@@ -23,7 +23,7 @@ def golden() -> Path:
 
 @pytest.fixture(scope="session")
 def shared() -> Callable[[str], Path]:
-    """Returns a function from a path under the reference folder to that file; skips loudly where it is absent."""
+    """A function from a path under the reference folder to that file; skips loudly where it is absent."""
 
     def find(relative: str) -> Path:
         root = shared_root()

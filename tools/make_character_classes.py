@@ -1,4 +1,4 @@
-"""Writes rust/core/src/pretokenize/classes.rs: which characters the GPT-2 split takes for letters and numbers.
+"""Writes rust/core/src/pretokenize/classes.rs: what the GPT-2 split takes for letters and numbers.
 
 Asks the `tokenizers` package about every code point, so that the answer is the one its users get.
 Run from the repository's root: python tools/make_character_classes.py
@@ -11,7 +11,8 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 TARGET = Path("rust/core/src/pretokenize/classes.rs")
 SURROGATES = range(0xD800, 0xE000)
-WHITESPACE = [*range(0x9, 0xE), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000]  # fmt: skip
+WHITESPACE = [*range(0x9, 0xE), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B)]
+WHITESPACE += [0x2028, 0x2029, 0x202F, 0x205F, 0x3000]
 
 Ranges = list[tuple[int, int]]
 

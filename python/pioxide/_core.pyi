@@ -1,4 +1,4 @@
-"""What the compiled half offers; `pioxide.codec` is what people use. Checked against the module by stubtest."""
+"""What the compiled half offers; `pioxide.codec` is what people use. Held to the module by stubtest."""
 
 from typing import Any, Final, final
 

@@ -1,4 +1,4 @@
-"""Every exception pioxide raises on purpose. Rust raises the codec's by import, so they pickle and print alike.
+"""Every exception pioxide raises on purpose; Rust raises the codec's by import, so all pickle alike.
 
 A message says what was given, what was expected, and what to do.
 """

@@ -62,7 +62,7 @@ def write_orbax(arrays: dict, directory: Path, *, outer: bool = True, value: boo
 
 
 def torch_tensors(arrays: dict, layout: str, *, tied: str = "lm_head") -> dict[str, np.ndarray]:
-    """PyTorch tensors by name, for `lerobot`, `lerobot-old`, `lerobot-fast-old`, `openpi-pytorch`, `hf` or `hf-old`."""
+    """PyTorch tensors by name, for `lerobot`, `lerobot[-fast]-old`, `openpi-pytorch`, `hf` or `hf-old`."""
     roots = {
         "lerobot": "model.paligemma_with_expert.paligemma.model.",
         "lerobot-old": "model.paligemma_with_expert.paligemma.",

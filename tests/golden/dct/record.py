@@ -1,7 +1,7 @@
 """Records what scipy's DCT gives, to the bit: a hash of the output for each horizon, precision and direction.
 
-Run as `python tests/golden/dct/record.py` with scipy <= 1.17 (later ones use another FFT); rust/core/src/dct/tests.rs
-draws the same inputs and compares.
+Run as `python tests/golden/dct/record.py` with scipy <= 1.17 (later ones use another FFT);
+rust/core/src/dct/tests.rs draws the same inputs and compares.
 """
 
 from pathlib import Path
