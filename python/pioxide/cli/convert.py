@@ -45,11 +45,11 @@ class Convert:
     def __call__(self) -> int:
         """Convert, and say what was written and what was not."""
         from pioxide.cli import main, show
-        from pioxide.cli.progress import BytesProgress
+        from pioxide.cli.progress import BytesProgress, say_file
         from pioxide.weights import convert, load
         from pioxide.weights.tree import parse_dtype
 
-        with load(self.source, embedding=self.embedding) as opened:
+        with load(self.source, embedding=self.embedding, on_file=say_file) as opened:
             checkpoint = opened.merged(self.lora_scale) if self.merge_lora else opened
             total = sum(spec.nbytes for spec in checkpoint.tree.specs.values())
             with BytesProgress("convert", total) as progress:

@@ -35,10 +35,10 @@ class Info:
     def __call__(self) -> int:
         """Print; a checkpoint with faults ends with status 2."""
         from pioxide.cli import main, show
-        from pioxide.cli.progress import BytesProgress
+        from pioxide.cli.progress import BytesProgress, say_file
         from pioxide.weights import load, stream
 
-        with load(self.checkpoint, embedding=self.embedding) as checkpoint:
+        with load(self.checkpoint, embedding=self.embedding, on_file=say_file) as checkpoint:
             print(f"{checkpoint.path}: {checkpoint.title}, {checkpoint.described_format}")
             show.facts(facts(checkpoint))
             print()

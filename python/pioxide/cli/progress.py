@@ -91,6 +91,11 @@ class FrameProgress:
         )
 
 
+def say_file(name: str, done: int, total: int) -> None:
+    """Say on standard error which file is being brought."""
+    print(f"{name} ({done + 1} of {total}) ...", file=sys.stderr, flush=True)
+
+
 class BytesProgress:
     """A bar of bytes done, on standard error, where a person watches; nothing in a log file."""
 

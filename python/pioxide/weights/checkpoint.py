@@ -109,6 +109,7 @@ def load(
     *,
     heads: tuple[int, int] | None = None,
     embedding: Literal["embed_tokens", "lm_head"] | None = None,
+    on_file: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> Checkpoint:
     """Open a checkpoint of any format that π models come in. Reads headers only.
 
@@ -120,6 +121,8 @@ def load(
             not SigLIP So400m's 16 and Gemma's 1.
         embedding: which tensor to take where a PyTorch file has both `embed_tokens` and `lm_head`, and they
             differ; see `PytorchTree`.
+        on_file: told of each file that is brought from an address: its name, how many are done, how many
+            there are.
 
     Raises:
         CheckpointError: it is none of these, or damaged. Pickled files (.pt, .bin) are refused by name.
@@ -127,7 +130,7 @@ def load(
     if "://" in str(path) and not str(path).startswith("file://"):
         from pioxide.weights.remote import bring
 
-        path = bring(str(path))
+        path = bring(str(path), on_file=on_file)
     given = Path(str(path).removeprefix("file://")).expanduser()
     root, weights = _locate(given)
     tree, kind = _open(weights, heads, embedding)
