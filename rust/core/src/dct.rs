@@ -186,14 +186,24 @@ impl Dct {
         for first in (0..dim).step_by(LANES) {
             let width = LANES.min(dim - first);
             for (row, lanes) in chunk.chunks_exact(dim).zip(values.iter_mut()) {
-                lanes[..width].copy_from_slice(&row[first..first + width]);
+                copy(&row[first..first + width], lanes);
             }
             transform(tables, values, other);
             for (row, lanes) in chunk.chunks_exact_mut(dim).zip(values.iter()) {
-                row[first..first + width].copy_from_slice(&lanes[..width]);
+                copy(lanes, &mut row[first..first + width]);
             }
         }
         Ok(())
+    }
+}
+
+/// Copies what both have room for. All lanes are a few vector moves, a part of them is a loop; a library call for each
+/// would take as long as the transform of a short chunk.
+#[inline(always)]
+fn copy<T: Float>(from: &[T], to: &mut [T]) {
+    match (from.first_chunk::<LANES>(), to.first_chunk_mut::<LANES>()) {
+        (Some(from), Some(to)) => *to = *from,
+        _ => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
     }
 }
 

@@ -12,9 +12,14 @@ use crate::pretokenize::{Class, Cutter};
 use crate::vocab::Vocabulary;
 use crate::{Error, Result};
 
-/// The lowest value that fitted tokenizers represent, whatever the data: they are alike in that, and far from their ends.
-const MIN_TOKEN: i64 = -1024;
-/// The first character that is none.
+/// The lowest value represented where the data stay well above it: characters of two bytes, and zero the first that has
+/// its lead byte.
+const NEAR: i64 = -0x400;
+/// The lowest value represented otherwise: characters of three bytes.
+const WIDE: i64 = -0x5000;
+/// Data this many times closer to zero than [`NEAR`] stay well above it.
+const HEADROOM: i64 = 2;
+/// The first code that is no character.
 const FIRST_SURROGATE: i64 = 0xd800;
 /// The byte tokens that every vocabulary has.
 const BYTES: usize = 256;
@@ -30,13 +35,14 @@ pub struct FitOptions {
     pub scale: f64,
     /// Whether texts are cut by character class before merging, as in published tokenizers.
     pub regex_split: bool,
-    /// The value of character 0, the lowest that can be represented: -55295 to 0.
-    pub min_token: i64,
+    /// The value of character 0, the lowest that can be represented: -55295 to 0, or `None` for -1024, or -20480 where
+    /// the data come down to -512.
+    pub min_token: Option<i64>,
 }
 
 impl Default for FitOptions {
     fn default() -> Self {
-        Self { vocab_size: 1024, scale: 10.0, regex_split: false, min_token: MIN_TOKEN }
+        Self { vocab_size: 1024, scale: 10.0, regex_split: false, min_token: None }
     }
 }
 
@@ -46,8 +52,8 @@ impl FastCodec {
     ///
     /// # Errors
     /// [`Error::Argument`] for options out of range and where there is nothing to learn from; [`Error::At`] names a
-    /// chunk that is empty, of another shape than said, holds NaN or infinity, or goes beyond
-    /// [`Self::value_range`].
+    /// chunk that is empty, of another shape than said, holds NaN or infinity, or goes beyond -20480 or 34815 (see
+    /// [`FitOptions::min_token`]) after scaling.
     pub fn fit<T: Float>(chunks: &[(&[T], usize, usize)], options: &FitOptions) -> Result<Self> {
         let &FitOptions { vocab_size, scale, regex_split, min_token } = options;
         let refuse = |what, why: String| Err(Error::Argument { what, why });
@@ -61,23 +67,34 @@ impl FastCodec {
         if !(scale > 0.0 && scale.is_finite()) {
             return refuse("scale", format!("expected a positive number, got {scale}"));
         }
-        if !(1 - FIRST_SURROGATE..=0).contains(&min_token) {
-            let why = format!("expected {} to 0, got {min_token}", 1 - FIRST_SURROGATE);
-            return refuse("min_token", why);
+        if let Some(min_token) = min_token
+            && !(1 - FIRST_SURROGATE..=0).contains(&min_token)
+        {
+            return refuse("min_token", format!("expected {} to 0, got {min_token}", 1 - FIRST_SURROGATE));
         }
-        let mut texts = Texts::new(regex_split, min_token);
-        let (mut plans, mut rooms, mut values) = (BTreeMap::new(), Rooms::default(), Vec::new());
+        let (mut plans, mut rooms) = (BTreeMap::new(), Rooms::default());
+        let (mut values, mut ends) = (Vec::new(), Vec::with_capacity(chunks.len()));
         for (index, &(chunk, horizon, dim)) in chunks.iter().enumerate() {
             let mut add = || {
                 let plan = match plans.entry(horizon) {
                     Entry::Occupied(entry) => entry.into_mut(),
                     Entry::Vacant(entry) => entry.insert(Dct::new(horizon)?),
                 };
-                values.clear();
-                coefficients(plan, chunk, dim, dct::room(&mut rooms), scale, &mut values)?;
-                texts.add(&values, dim)
+                coefficients(plan, chunk, dim, dct::room(&mut rooms), scale, &mut values)
             };
             add().map_err(|error| error.at("chunk", index))?;
+            ends.push(values.len());
+        }
+        let lowest = i64::from(values.iter().copied().min().unwrap_or(0));
+        let min_token = min_token.unwrap_or(if lowest > NEAR / HEADROOM { NEAR } else { WIDE });
+        let mut texts = Texts::new(regex_split, min_token);
+        let mut start = 0;
+        for (index, (&(_, _, dim), end)) in chunks.iter().zip(ends).enumerate() {
+            texts.add(&values[start..end], dim).map_err(|error| error.at("chunk", index))?;
+            start = end;
+        }
+        if u32::try_from(texts.bytes.len() + texts.ends.len() + 1).is_err() {
+            return refuse("chunks", "more than 4 billion bytes of text: fit on a sample".to_owned());
         }
         let merges = train::train(&texts.words(), vocab_size);
         Self::from_vocabulary(Vocabulary::from_pairs(&merges, regex_split), scale, min_token)
@@ -108,6 +125,7 @@ impl Texts {
             let value = i64::from(value);
             let character = u32::try_from(value - self.min_token)
                 .ok()
+                .filter(|&code| i64::from(code) < FIRST_SURROGATE)
                 .and_then(char::from_u32)
                 .ok_or(Error::Overflow { frequency: position / dim, dim: position % dim, value })?;
             let at = self.bytes.len() - start;

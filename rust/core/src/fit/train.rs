@@ -11,18 +11,8 @@ use crate::vocab::byte_ids;
 
 /// Pairs that come up less often make no token.
 const LEAST: u64 = 2;
-/// Between words, and where a merge left nothing.
+/// Between words, and inside tokens.
 const NO_TOKEN: u32 = u32::MAX;
-
-/// A place for a token. A merged token has its first byte's place and leaves the others empty.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    token: u32,
-    /// Places the token takes: at its first and at its last place.
-    len: u32,
-    /// How often its word is in the data.
-    weight: u32,
-}
 
 #[derive(Debug, Default)]
 struct Pair {
@@ -55,7 +45,12 @@ impl Side {
 
 #[derive(Debug)]
 struct Trainer {
-    places: Vec<Place>,
+    /// A token is at the place of its first byte and at that of its last one.
+    places: Vec<u32>,
+    /// Up to which place (not included) words are so often in the data; places ascend.
+    weights: Vec<(u32, u32)>,
+    /// By token: its length in bytes.
+    lengths: Vec<u32>,
     pairs: Vec<Pair>,
     index: PairMap<u32>,
     heap: BinaryHeap<(u64, Reverse<(u32, u32)>)>,
@@ -81,6 +76,7 @@ pub(super) fn train(words: &[&[u8]], vocab_size: usize) -> Vec<(u32, u32)> {
         let text: Box<[u8]> = [&*texts[a as usize], &*texts[b as usize]].concat().into();
         let made = *ids.entry(text.clone()).or_insert(texts.len() as u32);
         if made as usize == texts.len() {
+            trainer.lengths.push(text.len() as u32);
             texts.push(text);
         }
         trainer.merge((a, b), made, &mut left, &mut right);
@@ -90,37 +86,45 @@ pub(super) fn train(words: &[&[u8]], vocab_size: usize) -> Vec<(u32, u32)> {
 
 impl Trainer {
     fn new(words: &[&[u8]]) -> Self {
-        let mut weights: Vec<(&[u8], u32)> = Vec::new();
+        let mut counts: Vec<(&[u8], u32)> = Vec::new();
         let mut seen: HashMap<&[u8], usize> = HashMap::new();
         for &word in words {
-            let at = *seen.entry(word).or_insert(weights.len());
-            match weights.get_mut(at) {
-                Some((_, weight)) => *weight += 1,
-                None => weights.push((word, 1)),
+            let at = *seen.entry(word).or_insert(counts.len());
+            match counts.get_mut(at) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((word, 1)),
             }
         }
-        let total: usize = weights.iter().map(|(word, _)| word.len() + 1).sum();
-        let border = Place { token: NO_TOKEN, len: 1, weight: 0 };
-        let mut places = Vec::with_capacity(total + 1);
-        places.push(border);
+        counts.sort_by_key(|&(_, count)| count);
+        let total: usize = counts.iter().map(|(word, _)| word.len() + 1).sum();
+        let (mut places, mut weights) = (Vec::with_capacity(total + 1), Vec::<(u32, u32)>::new());
+        places.push(NO_TOKEN);
         let tokens = byte_ids();
-        for (word, weight) in weights {
-            places.extend(word.iter().map(|&byte| Place {
-                token: tokens[usize::from(byte)],
-                len: 1,
-                weight,
-            }));
-            places.push(border);
+        for (word, count) in counts {
+            places.extend(word.iter().map(|&byte| tokens[usize::from(byte)]));
+            places.push(NO_TOKEN);
+            match weights.last_mut() {
+                Some((end, weight)) if *weight == count => *end = places.len() as u32,
+                _ => weights.push((places.len() as u32, count)),
+            }
         }
         let mut initial: Vec<Pair> = (0..256 * 256).map(|_| Pair::default()).collect();
-        for (at, two) in places.windows(2).enumerate() {
-            if two[0].token != NO_TOKEN && two[1].token != NO_TOKEN {
-                let pair = &mut initial[(two[0].token * 256 + two[1].token) as usize];
-                pair.count += u64::from(two[0].weight);
-                pair.places.push(at as u32);
+        let mut group = 0;
+        for (at, two) in (0..).zip(places.windows(2)) {
+            if two[0] != NO_TOKEN && two[1] != NO_TOKEN {
+                let pair = &mut initial[(two[0] * 256 + two[1]) as usize];
+                pair.count += u64::from(weight_at(&weights, &mut group, at));
+                pair.places.push(at);
             }
         }
-        let mut this = Self { places, pairs: Vec::new(), index: PairMap::new(1024), heap: BinaryHeap::new() };
+        let mut this = Self {
+            places,
+            weights,
+            lengths: vec![1; 256],
+            pairs: Vec::new(),
+            index: PairMap::new(1024),
+            heap: BinaryHeap::new(),
+        };
         for (pair, key) in initial.into_iter().zip(0..) {
             if pair.count > 0 {
                 this.gain((key / 256, key % 256), pair);
@@ -175,27 +179,28 @@ impl Trainer {
         let mut places = std::mem::take(&mut self.pairs[at as usize].places);
         // From left to right, as a text is merged; in order already but for a pair that came back.
         places.sort_unstable();
-        for place in places {
-            let place = place as usize;
-            let Place { token, len, weight } = self.places[place];
-            let second = place + len as usize;
-            if token != a || self.places[second].token != b {
+        let (first, second) = (self.lengths[a as usize] as usize, self.lengths[b as usize] as usize);
+        let mut group = 0;
+        for start in places {
+            let weight = weight_at(&self.weights, &mut group, start);
+            let start = start as usize;
+            let (middle, end) = (start + first, start + first + second);
+            // A place noted for a pair may be inside a token by now, but never the last place of the pair's left side,
+            // which would have to be a token that holds itself and more.
+            if self.places[start] != a || self.places[middle] != b {
                 continue;
             }
-            let before = place - self.places[place - 1].len as usize;
-            let after = second + self.places[second].len as usize;
-            let (previous, next) = (self.places[before].token, self.places[after].token);
+            let (previous, next) = (self.places[start - 1], self.places[end]);
             if previous != NO_TOKEN {
-                left.add(previous, weight, before);
+                left.add(previous, weight, start - self.lengths[previous as usize] as usize);
             }
             if next != NO_TOKEN {
-                right.add(next, weight, place);
+                right.add(next, weight, start);
             }
-            let len = (after - place) as u32;
-            self.places[second].token = NO_TOKEN;
-            self.places[place].token = made;
-            self.places[place].len = len;
-            self.places[after - 1].len = len;
+            self.places[middle - 1] = NO_TOKEN;
+            self.places[middle] = NO_TOKEN;
+            self.places[start] = made;
+            self.places[end - 1] = made;
         }
         // What is gained first: in a run of one token a merge takes apart what the one before it made.
         let sides = left.touched.iter().map(|&n| (n, false)).chain(right.touched.iter().map(|&n| (n, true)));
@@ -221,4 +226,12 @@ impl Trainer {
             self.pairs[at as usize].count = 0;
         }
     }
+}
+
+/// How often the word at a place is in the data. `group` is where to look first; places ask in ascending order.
+fn weight_at(weights: &[(u32, u32)], group: &mut usize, place: u32) -> u32 {
+    while weights.get(*group).is_some_and(|&(end, _)| end <= place) {
+        *group += 1;
+    }
+    weights.get(*group).map_or(0, |&(_, weight)| weight)
 }
