@@ -82,7 +82,7 @@ fn what_a_vocabulary_lacks_is_said() {
     assert_eq!((codec.min_token(), codec.scale(), codec.vocab_size()), (-48, 10.0, 1024));
     assert_eq!((codec.time_horizon(), codec.action_dim()), (Some(16), Some(14)));
     let (low, high) = codec.gapless_range().unwrap();
-    assert!(-48 <= low && low < 0 && 0 < high && high < 207);
+    assert!((-48..0).contains(&low) && (1..207).contains(&high));
     // Ids that the published trainer gave to characters where bytes were meant: no chunk is encoded to them.
     let dead: Vec<u32> = (0..1024).filter(|&id| codec.token_bytes(id).is_none()).collect();
     assert!(dead.len() > 10);
