@@ -60,5 +60,9 @@ class OutputError(PioxideError):
     """A result can't be written: a full disk, a place that is not ours, another run writing there."""
 
 
+class PolicyError(PioxideError):
+    """What the network answered is no action chunk (NaN, infinity), so nothing is passed on to the robot."""
+
+
 class FetchError(PioxideError):
     """Something can't be brought from elsewhere: no network, no such file, not the promised bytes."""

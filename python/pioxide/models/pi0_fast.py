@@ -160,15 +160,18 @@ class Pi0Fast(nnx.Module):
         """The prompt's keys and values with room for `room` tokens, and the scores of the first one.
 
         Prompts keep their padding at the end; every generated token sees what is valid, whichever slot it is
-        in.
+        in. Tokens at a prompt's end whose `token_starts` is 1 are an answer's beginning that is known: they
+        give what they would give had the model generated them.
         """
         prefix = embed_prefix(self.vision, self.language, observation, self.config.cameras, unroll=unroll)
         batch, slots = prefix.valid.shape
         cache = self.language.empty_cache(batch, slots + room, unroll=unroll)
         mask = jnp.pad(block_mask(prefix.valid, prefix.starts), ((0, 0), (0, 0), (0, room)))
-        (out,), cache = self.language(
-            (prefix.tokens,), positions(prefix.valid), mask, cache=cache, unroll=unroll
-        )
+        at = positions(prefix.valid)
+        if self.config.decoding is DecodingConvention.OPENPI:
+            # Tokens that begin the answer stand where they would if they had been generated.
+            at += (jnp.cumsum(prefix.starts, axis=1) > 0).astype(at.dtype)
+        (out,), cache = self.language((prefix.tokens,), at, mask, cache=cache, unroll=unroll)
         assert cache is not None
         last = slots - 1 - jnp.argmax(prefix.valid[:, ::-1], axis=1)
         logits = self.language.logits(jnp.take_along_axis(out, last[:, None, None], axis=1)[:, 0])

@@ -115,9 +115,13 @@ class Attention(nnx.Module):
         self.value = Heads(rngs, config, stack=stack, dtype=dtype)
         self.out = Merge(rngs, config, stack=stack, dtype=dtype)
 
+    def project(self, x: Float[Array, "b p w"]) -> tuple[Array, Array, Array]:
+        """Queries, keys and values [B, P, N, H]."""
+        return self.query(x), self.key(x), self.value(x)
+
     def __call__(self, x: Float[Array, "b p w"]) -> Float[Array, "b p w"]:
         """Softmax in float32."""
-        query, key, value = self.query(x), self.key(x), self.value(x)
+        query, key, value = self.project(x)
         query = query * jnp.asarray(query.shape[-1] ** -0.5, x.dtype)
         logits = jnp.einsum("bqnh,bknh->bnqk", query, key, preferred_element_type=jnp.float32)
         probabilities = jax.nn.softmax(logits, axis=-1).astype(x.dtype)

@@ -7,7 +7,7 @@ out of the stack.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -17,8 +17,18 @@ Carry = TypeVar("Carry")
 Module = TypeVar("Module", bound=nnx.Module)
 
 
+class Layers(nnx.Module):
+    """Layers that lie one by one, in place of a stack: what `layer` gives is there already."""
+
+    def __init__(self, layers: Sequence[nnx.Module]) -> None:
+        """In their order."""
+        self.each = nnx.List(layers)
+
+
 def layer(stacked: Module, index: int) -> Module:
     """Layer `index` of a stack, as a module of its own."""
+    if isinstance(stacked, Layers):
+        return stacked.each[index]
     graph, state = nnx.split(stacked)
     return nnx.merge(graph, jax.tree.map(lambda leaf: leaf[index], state))
 

@@ -6,7 +6,13 @@ The loop's side, NumPy only:
 
 The last thing before the robot:
     SafetyFilter, Limits, Bite
+
+The policy itself, which imports JAX when it is first asked for:
+    Policy, PolicyOptions, Prediction, Timing, keep_programs
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from pioxide.policy.queue import ActionQueue, OnEmpty, Snapshot
 from pioxide.policy.runner import (
@@ -21,6 +27,22 @@ from pioxide.policy.runner import (
 )
 from pioxide.policy.safety import Bite, Limits, SafetyFilter
 
+if TYPE_CHECKING:
+    from pioxide.policy.compile import keep_programs
+    from pioxide.policy.policy import Policy, PolicyOptions, Prediction, Timing
+
+_WITH_JAX = {
+    "keep_programs": "compile",
+    **dict.fromkeys(("Policy", "PolicyOptions", "Prediction", "Timing"), "policy"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WITH_JAX:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WITH_JAX[name]}"), name)
+
+
 __all__ = [
     "ActionQueue",
     "Bite",
@@ -29,11 +51,16 @@ __all__ = [
     "Limits",
     "LoopReport",
     "OnEmpty",
+    "Policy",
+    "PolicyOptions",
+    "Prediction",
     "Request",
     "Runner",
     "SafetyFilter",
     "Snapshot",
     "Step",
     "ThreadWorker",
+    "Timing",
+    "keep_programs",
     "run_loop",
 ]

@@ -1,0 +1,199 @@
+"""A model as compiled functions of one upload: one a set of cameras and a length of text.
+
+Everything between upload and download is inside; a call runs no other JAX operation. What is compiled is kept
+under its shape, so a loop whose shapes were compiled before it began never waits for the compiler.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from numpy.typing import NDArray
+
+from pioxide.models import Observation, Pi0, Pi0Fast
+from pioxide.policy.prepare import prepare
+from pioxide.sampling import sample_actions, sample_tokens
+
+# Text is padded to the next of these and not to the longest prompt a model takes.
+BUCKETS = (16, 32, 48, 64, 96, 128, 200)
+
+
+class Inputs(NamedTuple):
+    """What one call uploads, a batch of one.
+
+    Attributes:
+        images: By camera, [1, S, S, 3] uint8.
+        tokens: [1, L] ids, padded with 0.
+        lengths: [1] how many are real.
+        state: [1, W] float32 normalised and padded; π0 alone reads it.
+        noise: [1, H, W] float32, of π0 and π0.5.
+        key: [2] uint32 random bits, of π0-FAST.
+    """
+
+    images: dict[str, NDArray[np.uint8]]
+    tokens: NDArray[np.int32]
+    lengths: NDArray[np.int32]
+    state: NDArray[np.float32] | None = None
+    noise: NDArray[np.float32] | None = None
+    key: NDArray[np.uint32] | None = None
+
+
+class Shape(NamedTuple):
+    """What decides whether a call needs a program of its own: cameras in the model's order, and slots of text."""
+
+    cameras: tuple[str, ...]
+    text: int
+
+
+@dataclass(frozen=True)
+class Flow:
+    """How π0 and π0.5 answer: Euler steps."""
+
+    num_steps: int = 10
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """How π0-FAST answers: token after token.
+
+    Attributes:
+        stop: Ids that end the answer.
+        causal: So many ids at the prompt's end are the answer's beginning, which is always the same: they see
+            what is before them only.
+        max_tokens: The most tokens.
+        temperature: 0 for the best token each time.
+    """
+
+    stop: tuple[int, ...]
+    causal: int
+    max_tokens: int = 256
+    temperature: float = 0.0
+
+
+def buckets(longest: int) -> tuple[int, ...]:
+    """The lengths that text is padded to, up to `longest`."""
+    return (*(length for length in BUCKETS if length < longest), longest)
+
+
+def bucket(length: int, of: tuple[int, ...]) -> int:
+    """The smallest of the lengths that holds `length` ids; the largest where none does."""
+    return of[min(bisect_left(of, length), len(of) - 1)]
+
+
+def keep_programs(directory: str | Path) -> None:
+    """Lets JAX keep every compiled program in a directory, for this process and later ones.
+
+    It holds for all of JAX in this process. A program is found again for the same model sizes, shapes,
+    device and JAX version.
+    """
+    path = Path(directory).expanduser()
+    path.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+class Programs:
+    """A model's compiled functions, by `Shape`. Any thread may call it.
+
+    Attributes:
+        model: The model as it was given; only its config is used after the weights were laid out.
+    """
+
+    def __init__(self, model: Pi0 | Pi0Fast, how: Flow | Tokens) -> None:
+        """Lays out the weights. Nothing is compiled yet but small pieces that do so."""
+        self.config = model.config
+        prepared = prepare(model, num_steps=how.num_steps if isinstance(how, Flow) else 1)
+        graph, state = nnx.split(prepared.model)
+        # Plain leaves: a module's own tree would be walked in Python in every call.
+        leaves, structure = jax.tree.flatten((state, prepared.modulations))
+        self._weights = tuple(leaves)
+
+        def answer(weights: tuple[jax.Array, ...], inputs: Inputs) -> jax.Array:
+            state, modulations = jax.tree.unflatten(structure, weights)
+            return _answer(nnx.merge(graph, state), modulations, inputs, how)
+
+        self._function = jax.jit(answer)
+        self._programs: dict[Shape, Callable[..., jax.Array]] = {}
+        self._compiling = threading.Lock()
+        self._how = how
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """What is compiled."""
+        return tuple(self._programs)
+
+    def compile(self, shape: Shape) -> float:
+        """Compiles a shape unless it is compiled already; returns the seconds it took."""
+        with self._compiling:
+            if shape in self._programs:
+                return 0.0
+            begin = time.perf_counter()
+            lowered = self._function.lower(self._weights, self._placeholder(shape))
+            self._programs[shape] = lowered.compile()
+            return time.perf_counter() - begin
+
+    def ready(self, cameras: tuple[str, ...], length: int, lengths: tuple[int, ...]) -> Shape:
+        """The shape to use: the bucket, or if only a longer one is compiled, that one."""
+        shape = Shape(cameras, bucket(length, lengths))
+        if shape in self._programs:
+            return shape
+        longer = [s for s in self._programs if s.cameras == cameras and s.text > shape.text]
+        return min(longer, key=lambda s: s.text, default=shape)
+
+    def __call__(self, shape: Shape, inputs: Any) -> jax.Array:
+        """Runs the program of a shape on uploaded inputs; compiles it where that was not done before."""
+        program = self._programs.get(shape)
+        if program is None:
+            self.compile(shape)
+            program = self._programs[shape]
+        return program(self._weights, inputs)
+
+    def _placeholder(self, shape: Shape) -> Inputs:
+        """The shapes and dtypes of the inputs."""
+        c, size = self.config, self.config.vision.image_size
+        flow = isinstance(self._how, Flow)
+        reads_state = flow and not getattr(c, "pi05", True)
+        return Inputs(
+            {name: _like((1, size, size, 3), np.uint8) for name in shape.cameras},
+            _like((1, shape.text), np.int32),
+            _like((1,), np.int32),
+            _like((1, c.action_dim), np.float32) if reads_state else None,
+            _like((1, c.action_horizon, c.action_dim), np.float32) if flow else None,
+            None if flow else _like((2,), np.uint32),
+        )
+
+
+def _answer(model: Any, modulations: Any, inputs: Inputs, how: Flow | Tokens) -> jax.Array:
+    slots = jnp.arange(inputs.tokens.shape[1])[None]
+    valid = slots < inputs.lengths[:, None]
+    observation = Observation(inputs.images, {}, inputs.tokens, valid, inputs.state)
+    if isinstance(how, Flow):
+        assert inputs.noise is not None
+        return sample_actions(
+            model, observation, inputs.noise, num_steps=how.num_steps, modulations=modulations
+        )
+    assert inputs.key is not None
+    starts = (slots >= (inputs.lengths - how.causal)[:, None]) & valid
+    return sample_tokens(
+        model,
+        observation._replace(token_starts=starts.astype(jnp.int32)),
+        max_tokens=how.max_tokens,
+        temperature=how.temperature,
+        key=jax.random.wrap_key_data(inputs.key),
+        stop=how.stop,
+    )
+
+
+def _like(shape: tuple[int, ...], dtype: Any) -> Any:
+    return jax.ShapeDtypeStruct(shape, dtype)

@@ -1,0 +1,474 @@
+"""A trained model as a function of what a robot sees: observation in, action chunk in the robot's units out.
+
+There: robot's frame -> normalise the state -> fit the images -> tokenize -> pad -> one upload. Back: one
+download -> slice -> unnormalise -> absolute actions -> robot's units.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, TextTokenizer
+from pioxide.errors import IncompleteChunkError, InputError, PolicyError
+from pioxide.models import Pi0, Pi0Fast, Pi0FastConfig
+from pioxide.policy.compile import Flow, Inputs, Programs, Shape, Tokens, buckets
+from pioxide.policy.images import fit
+from pioxide.policy.runner import Chunk, Request
+from pioxide.robots import ROBOTS, RobotInput, RobotSpec, droid
+from pioxide.robots.spec import FAST_CAMERAS, MODEL_CAMERAS
+from pioxide.transforms import ActionChain, Pad, Quantile, Stats, ZScore
+
+Normalization = Literal["zscore", "quantile"]
+
+
+@dataclass(frozen=True)
+class PolicyOptions:
+    """What a person may choose; the defaults are openpi's.
+
+    Attributes:
+        default_prompt: The instruction where an observation has none.
+        normalization: How statistics are used; None is what the model was trained with: z-score for π0,
+            quantiles for π0.5 and π0-FAST.
+        state_in_text: Whether π0.5 reads the state, as text. False for weights trained without
+            (`pi05_libero`), whose prompts are those of π0.
+        num_steps: Flow steps of π0 and π0.5.
+        temperature: π0-FAST: 0 for the best token each time.
+        max_tokens: π0-FAST: the most tokens in an answer.
+        partial: π0-FAST: what an answer too short for a chunk is: an error, or completed with zeros.
+        seed: Where noise begins; two policies with one seed give the same answers to the same calls.
+    """
+
+    default_prompt: str | None = None
+    normalization: Normalization | None = None
+    state_in_text: bool = True
+    num_steps: int = 10
+    temperature: float = 0.0
+    max_tokens: int = 256
+    partial: Literal["error", "pad"] = "error"
+    seed: int = 0
+
+
+class Timing(NamedTuple):
+    """Seconds of one call by stage. A stage on the device ends when its result is there.
+
+    Attributes:
+        robot: The observation checked and brought to the model's frame, the state normalised.
+        images: Images fitted to the model's size.
+        text: The prompt tokenized.
+        upload: Everything to the device.
+        model: The network.
+        download: The answer back.
+        actions: Unnormalised, absolute, in the robot's units.
+    """
+
+    robot: float
+    images: float
+    text: float
+    upload: float
+    model: float
+    download: float
+    actions: float
+
+    @property
+    def total(self) -> float:
+        """Their sum."""
+        return sum(self)
+
+    def milliseconds(self) -> dict[str, float]:
+        """By name, with `infer_ms` for the sum, as openpi's clients know it."""
+        named = {f"{name}_ms": value * 1e3 for name, value in self._asdict().items()}
+        return {"infer_ms": self.total * 1e3, **named}
+
+
+class Prediction(NamedTuple):
+    """An answer.
+
+    Attributes:
+        actions: [H, D] float64 in the robot's own units; row 0 belongs to the observation.
+        model_actions: [H, W] as the network gave them, normalised; relative ones are relative to this state.
+        timing: By stage.
+        truncated: Whether the prompt was too long, so that its end was cut.
+        missing: π0-FAST with `partial="pad"`: coefficients that the answer lacked.
+    """
+
+    actions: NDArray[np.float64]
+    model_actions: NDArray[np.floating]
+    timing: Timing
+    truncated: bool
+    missing: int = 0
+
+
+class Text(NamedTuple):
+    """A prompt before it is padded: its ids, and whether its end was cut."""
+
+    ids: NDArray[np.int32]
+    truncated: bool
+
+
+class Policy:
+    """A model, a robot, and what lies between them. Calls from several threads take turns.
+
+    Attributes:
+        robot: Whose observations it takes.
+        options: What was chosen.
+        programs: The compiled functions.
+        calls: Answers given.
+        truncated: Prompts whose end was cut.
+    """
+
+    def __init__(
+        self,
+        model: Pi0 | Pi0Fast,
+        robot: RobotSpec,
+        norm_stats: Mapping[str, Stats] | None,
+        tokenizer: TextTokenizer,
+        *,
+        codec: FastCodec | None = None,
+        options: PolicyOptions | None = None,
+    ) -> None:
+        """Lays out the weights for inference; `warm_up` compiles.
+
+        Args:
+            model: Its weights are copied, so it may be let go of.
+            robot: Its cameras must have names that the model knows.
+            norm_stats: "state" and "actions"; None where the model was trained on the robot's own numbers.
+            tokenizer: The text vocabulary of the weights.
+            codec: π0-FAST's tokenizer of actions.
+            options: See `PolicyOptions`.
+
+        Raises:
+            InputError: The parts don't fit each other; says which.
+        """
+        self.robot, self.options = robot, options or PolicyOptions()
+        self.calls = self.truncated = 0
+        config = self._config = model.config
+        self._fast = isinstance(config, Pi0FastConfig)
+        _check_cameras(robot, config.cameras)
+        self._state_norm, actions_norm = _normalisers(norm_stats, self._kind(), self.options)
+        width = config.action_dim
+        if self._fast and width != robot.action_dim:
+            raise InputError(
+                f"{robot.name} has {robot.action_dim} action dimensions, and this π0-FAST writes {width}; its "
+                "config's action_dim must be the robot's"
+            )
+        self._back = ActionChain(robot.delta, None, actions_norm, None, Pad(robot.action_dim, width))
+        self._reads_state = not self._fast and not config.pi05
+        self._state_pad = Pad(robot.state_dim, width) if self._reads_state else None
+        self._begin = np.zeros(0, np.int32)
+        how: Flow | Tokens = Flow(self.options.num_steps)
+        if self._fast:
+            if codec is None:
+                raise InputError("π0-FAST needs the FAST tokenizer (codec) that its actions are written with")
+            self._prompts = Pi0FastPrompts(tokenizer, codec, config.text_len)
+            self._begin = np.asarray(tokenizer.encode("Action: "), np.int32)
+            bar, end = int(tokenizer.encode("|")[-1]), int(tokenizer.eos_id)
+            how = Tokens((bar, end), len(self._begin), self.options.max_tokens, self.options.temperature)
+        elif config.pi05 and self.options.state_in_text:
+            self._prompts = Pi05Prompts(tokenizer, config.text_len)
+        else:
+            self._prompts = Pi0Prompts(tokenizer, config.text_len)
+        self._lengths = buckets(config.text_len + len(self._begin))
+        self._black = np.zeros((config.vision.image_size, config.vision.image_size, 3), np.uint8)
+        self._random = np.random.default_rng(self.options.seed)
+        self._turn = threading.Lock()
+        self.programs = Programs(model, how)
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str | Path,
+        *,
+        robot: RobotSpec | str,
+        tokenizer: TextTokenizer | str | PathLike[str] | None = None,
+        codec: FastCodec | str | PathLike[str] | None = None,
+        asset_id: str | None = None,
+        norm_stats: Mapping[str, Stats] | None = None,
+        action_horizon: int | None = None,
+        dtype: Literal["float32", "bfloat16"] | None = None,
+        options: PolicyOptions | None = None,
+    ) -> Policy:
+        """Reads a checkpoint of any format that `pioxide.weights.load` knows, and what lies beside it.
+
+        Args:
+            checkpoint: A path or an address.
+            robot: A `RobotSpec`, or the name of one of `pioxide.robots.ROBOTS`.
+            tokenizer: A SentencePiece model; by default the checkpoint's own, else the one that
+                `pioxide fetch` keeps.
+            codec: π0-FAST: the directory of a FAST tokenizer; by default the checkpoint's own.
+            asset_id: Whose norm statistics, where the checkpoint has several.
+            norm_stats: In place of the checkpoint's.
+            action_horizon: Actions in a chunk, where the checkpoint does not say.
+            dtype: Of weights and computation; by default float32 on a CPU, bfloat16 elsewhere.
+            options: See `PolicyOptions`.
+
+        Raises:
+            InputError: A part is missing, or parts don't fit each other.
+            CheckpointError: The weights are not whole.
+        """
+        from pioxide.weights import load
+
+        dtype = dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
+        with load(checkpoint) as opened:
+            beside, kind = opened.companions, opened.architecture.kind
+            robot = _robot(robot, kind)
+            stats = opened.norm_stats(asset_id) if norm_stats is None else norm_stats
+            tokenizer = _tokenizer(tokenizer or beside.text_model)
+            fields: dict[str, Any] = {"action_horizon": action_horizon, "dtype": dtype}
+            if kind == "pi0_fast":
+                codec = codec or beside.fast_tokenizer
+                if not isinstance(codec, FastCodec):
+                    if codec is None:
+                        raise InputError(f"{opened.path} comes without a FAST tokenizer: pass codec")
+                    codec = FastCodec.load(codec)
+                fields |= {"action_dim": robot.action_dim, "cameras": _fast_cameras(robot)}
+            else:
+                codec = None
+            config = opened.config(**fields)
+            model = opened.merged().model(config, dtype=dtype)
+        return cls(model, robot, stats, tokenizer, codec=codec, options=options)
+
+    @property
+    def horizon(self) -> int:
+        """Actions in a chunk, H."""
+        return self._config.action_horizon
+
+    def warm_up(
+        self, prompts: Iterable[str] = (), cameras: Iterable[Sequence[str]] = ()
+    ) -> dict[Shape, float]:
+        """Compiles ahead of time, so that no call in the loop has to.
+
+        Args:
+            prompts: Instructions that will come: every length they can take, whatever the state, is compiled.
+                None given: the default prompt; without one all lengths.
+            cameras: Sets of the robot's cameras (the model's names) that will be there together. None given:
+                all of the robot's at once.
+
+        Returns:
+            Seconds by shape.
+        """
+        known = [c.slot for c in self.robot.cameras]
+        sets = [tuple(one) for one in cameras] or [tuple(known)]
+        if unknown := sorted({name for one in sets for name in one} - set(known)):
+            raise InputError(f"{self.robot.name} has no camera {unknown[0]!r}; it has {known}")
+        texts = list(prompts) or ([self.options.default_prompt] if self.options.default_prompt else [])
+        lengths = {n for text in texts for n in self._lengths_of(text)} or set(self._lengths)
+        taken: dict[Shape, float] = {}
+        for one in sets:
+            for length in sorted(lengths, reverse=True):
+                shape = Shape(self._cameras(one), length)
+                taken[shape] = self.programs.compile(shape)
+        return taken
+
+    def __call__(self, observation: Mapping[str, Any], *, noise: ArrayLike | None = None) -> Prediction:
+        """The actions for one moment.
+
+        Args:
+            observation: Flat ("observation/image") or nested NumPy arrays under the robot's keys, and the
+                instruction.
+            noise: [H, W] that π0 and π0.5 begin with; drawn where it is not given.
+
+        Raises:
+            InputError: A key is missing or unknown, a value of another shape, dtype or range, or NaN; or there
+                is no instruction.
+            PolicyError: The network's answer is no action chunk.
+        """
+        with self._turn:
+            return self._answer(observation, noise)
+
+    def chunk(self, request: Request) -> Chunk:
+        """A runner's question answered: `ThreadWorker(policy.chunk)`. What is left to play is not used."""
+        answer = self(request.observation)
+        return Chunk(answer.actions, answer.model_actions)
+
+    def _answer(self, observation: Mapping[str, Any], noise: ArrayLike | None) -> Prediction:
+        clock = _Clock()
+        seen = self.robot.apply(observation)
+        state = seen.state if self._state_norm is None else self._state_norm.apply(seen.state)
+        clock.lap()
+        images = self._fitted(seen)
+        clock.lap()
+        text = self._text(seen.prompt, state)
+        shape = self.programs.ready(tuple(images), len(text.ids), self._lengths)
+        inputs = self._inputs(images, text.ids, shape, state, noise)
+        clock.lap()
+        uploaded = jax.block_until_ready(jax.device_put(inputs))
+        clock.lap()
+        answer = jax.block_until_ready(self.programs(shape, uploaded))
+        clock.lap()
+        raw = jax.device_get(answer)[0]
+        clock.lap()
+        model_actions, missing = self._decoded(raw)
+        actions = self._to_robot(model_actions, seen.state)
+        clock.lap()
+        self.calls += 1
+        self.truncated += text.truncated
+        return Prediction(actions, model_actions, Timing(*clock.laps), text.truncated, missing)
+
+    def _kind(self) -> Literal["pi0", "pi05", "pi0_fast"]:
+        return "pi0_fast" if self._fast else "pi05" if self._config.pi05 else "pi0"
+
+    def _cameras(self, present: Iterable[str]) -> tuple[str, ...]:
+        """Those that are encoded, in the model's order."""
+        if self._fast:
+            return self._config.cameras
+        return tuple(name for name in self._config.cameras if name in set(present))
+
+    def _fitted(self, seen: RobotInput) -> dict[str, NDArray[np.uint8]]:
+        """Images by camera [1, S, S, 3]. π0-FAST was trained with a black image for an absent camera."""
+        size = len(self._black)
+        found = {name: fit(image, size)[None] for name, image in seen.images.items()}
+        return {name: found.get(name, self._black[None]) for name in self._cameras(found)}
+
+    def _text(self, prompt: str | None, state: NDArray[np.float64]) -> Text:
+        prompt = self.options.default_prompt if prompt is None else prompt
+        if prompt is None or not prompt.strip():
+            got = "nothing" if prompt is None else repr(prompt)
+            raise InputError(
+                f"{self.robot.prompt_key}: expected an instruction, got {got}; put one into the observation "
+                "or choose a default_prompt"
+            )
+        if isinstance(self._prompts, Pi0Prompts):
+            encoded = self._prompts.encode(prompt)
+        else:
+            encoded = self._prompts.encode(prompt, state)
+        real = min(encoded.length, len(encoded.tokens))
+        return Text(np.concatenate([encoded.tokens[:real], self._begin]), encoded.truncated)
+
+    def _inputs(
+        self,
+        images: dict[str, NDArray[np.uint8]],
+        ids: NDArray[np.int32],
+        shape: Shape,
+        state: NDArray[np.float64],
+        noise: ArrayLike | None,
+    ) -> Inputs:
+        tokens = np.zeros((1, shape.text), np.int32)
+        tokens[0, : len(ids)] = ids
+        lengths = np.array([len(ids)], np.int32)
+        if self._fast:
+            if noise is not None:
+                raise InputError("noise: π0-FAST begins with none; it has a temperature and a seed")
+            key = self._random.integers(0, 1 << 32, 2, np.uint32)
+            return Inputs(images, tokens, lengths, key=key)
+        padded = None if self._state_pad is None else self._state_pad.apply(state)[None].astype(np.float32)
+        return Inputs(images, tokens, lengths, padded, self._noise(noise))
+
+    def _noise(self, given: ArrayLike | None) -> NDArray[np.float32]:
+        expected = (self.horizon, self._config.action_dim)
+        if given is None:
+            return self._random.standard_normal((1, *expected), np.float32)
+        noise = np.asarray(given, np.float32)
+        if noise.shape not in (expected, (1, *expected)) or not np.isfinite(noise).all():
+            raise InputError(f"noise: expected {expected} finite numbers, got shape {noise.shape}")
+        return noise.reshape(1, *expected)
+
+    def _decoded(self, raw: NDArray[Any]) -> tuple[NDArray[np.floating], int]:
+        """The network's answer as normalised actions [H, W]."""
+        if isinstance(self._prompts, Pi0FastPrompts):
+            try:
+                decoded = self._prompts.ids_to_actions(
+                    raw,
+                    horizon=self.horizon,
+                    dim=self._config.action_dim,
+                    partial=self.options.partial,
+                    continued=True,
+                )
+            except (InputError, IncompleteChunkError) as error:
+                raise PolicyError(f"π0-FAST wrote no action chunk: {error}") from error
+            return decoded.actions, decoded.missing
+        if not np.isfinite(raw).all():
+            step, dim = np.argwhere(~np.isfinite(raw))[0]
+            raise PolicyError(
+                f"the network gave {raw[step, dim]} at step {step}, dimension {dim}; look for NaN in the "
+                "weights, or for a state far outside the norm statistics"
+            )
+        return raw, 0
+
+    def _to_robot(
+        self, model_actions: NDArray[np.floating], state: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        actions = self.robot.invert_actions(self._back.invert(state, model_actions).actions)
+        if not np.isfinite(actions).all():
+            step, dim = np.argwhere(~np.isfinite(actions))[0]
+            raise PolicyError(
+                f"action {actions[step, dim]} at step {step}, dimension {self.robot.joint(int(dim))}: the norm "
+                "statistics lead out of all numbers"
+            )
+        return actions
+
+    def _lengths_of(self, prompt: str) -> list[int]:
+        """The buckets a prompt can fall into: a joint's bin is one to three digits, or "-1"."""
+        ends = [len(self._text(prompt, np.full(self.robot.state_dim, x)).ids) for x in (-1.0, 1.0)]
+        shortest, longest = (self.programs.ready((), n, self._lengths).text for n in ends)
+        return [n for n in self._lengths if shortest <= n <= longest]
+
+
+class _Clock:
+    """Laps since it was made."""
+
+    def __init__(self) -> None:
+        self.laps: list[float] = []
+        self._last = time.perf_counter()
+
+    def lap(self) -> None:
+        now = time.perf_counter()
+        self.laps.append(now - self._last)
+        self._last = now
+
+
+def _robot(robot: RobotSpec | str, kind: str) -> RobotSpec:
+    if isinstance(robot, RobotSpec):
+        return robot
+    if (robot, kind) == ("droid", "pi0_fast"):
+        return droid(fast_cameras=True)
+    if robot not in ROBOTS:
+        raise InputError(f"there is no robot {robot!r}; expected one of {sorted(ROBOTS)}, or a RobotSpec")
+    return ROBOTS[robot]()
+
+
+def _tokenizer(tokenizer: TextTokenizer | str | PathLike[str] | None) -> TextTokenizer:
+    if isinstance(tokenizer, TextTokenizer):
+        return tokenizer
+    if tokenizer is None:
+        from pioxide.fetch import text_model
+
+        tokenizer = text_model()
+    return TextTokenizer.load(tokenizer)
+
+
+def _fast_cameras(robot: RobotSpec) -> tuple[str, ...]:
+    """π0-FAST takes whatever three names it was trained with: its own for DROID, π0's for the others."""
+    slots = {camera.slot for camera in robot.cameras}
+    return FAST_CAMERAS if slots & set(FAST_CAMERAS[1:]) else MODEL_CAMERAS
+
+
+def _check_cameras(robot: RobotSpec, cameras: tuple[str, ...]) -> None:
+    for camera in robot.cameras:
+        if camera.slot not in cameras:
+            raise InputError(
+                f"{robot.name}: camera {camera.key!r} goes to {camera.slot!r}, which this model does not know; "
+                f"it has {list(cameras)}"
+            )
+
+
+def _normalisers(
+    stats: Mapping[str, Stats] | None, kind: str, options: PolicyOptions
+) -> tuple[ZScore | Quantile | None, ZScore | Quantile | None]:
+    if stats is None:
+        return None, None
+    for key in ("state", "actions"):
+        if key not in stats:
+            raise InputError(f"the norm statistics lack {key!r}; they have {sorted(stats)}")
+    zscore = (options.normalization or ("zscore" if kind == "pi0" else "quantile")) == "zscore"
+    how = ZScore if zscore else Quantile
+    return how(stats["state"]), how(stats["actions"])

@@ -1,0 +1,24 @@
+"""Models filled with NumPy's numbers: no time goes into compiling their initialisers."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from pioxide.models import Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
+
+
+def random_model(config: Pi0Config | Pi0FastConfig, seed: int = 0) -> Any:
+    """A model whose every parameter matters: gates are open, biases and norm scales not zero."""
+    make = Pi0 if isinstance(config, Pi0Config) else Pi0Fast
+    graph, state = nnx.split(nnx.eval_shape(lambda: make(config, nnx.Rngs(0))))
+    rng = np.random.default_rng(seed)
+
+    def draw(leaf: Any) -> jax.Array:
+        fan_in = leaf.shape[-2] if len(leaf.shape) > 1 else 25
+        values = rng.standard_normal(leaf.shape, np.float32) / np.float32(fan_in**0.5)
+        return jnp.asarray(values, leaf.dtype)
+
+    return nnx.merge(graph, jax.tree.map(draw, state))

@@ -1,0 +1,344 @@
+"""A policy gives what the plain model gives, in the robot's units, and never what is no action."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, TextTokenizer
+from pioxide.errors import InputError, PolicyError
+from pioxide.models import Observation, Pi0Config, Pi0FastConfig
+from pioxide.policy import Policy, PolicyOptions, Request
+from pioxide.policy.images import fit
+from pioxide.robots import aloha, libero
+from pioxide.sampling import sample_actions, sample_tokens
+from pioxide.transforms import Stats
+from support.models import random_model
+from support.text_model import write_text_model
+
+SIZE = 28
+# Another order of additions, a thousandth of what float32 resolves at these sizes times ten steps.
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return TextTokenizer.load(write_text_model(tmp_path_factory.mktemp("text") / "text.model"))
+
+
+@pytest.fixture(scope="module")
+def codec():
+    rng = np.random.default_rng(0)
+    return FastCodec.fit(rng.normal(size=(60, 6, 7)).cumsum(1) * 0.2, vocab_size=400)
+
+
+@pytest.fixture(scope="module")
+def models(tokenizer):
+    """One model of each kind, filled once."""
+
+    def made(config):
+        language = replace(config.language, vocab=tokenizer.vocab_size)
+        return random_model(replace(config, language=language))
+
+    text = {"text_len": 96, "action_dim": 16}
+    return {
+        "pi0": made(replace(Pi0Config.tiny(), **text)),
+        "pi05": made(replace(Pi0Config.tiny(pi05=True), **text)),
+        "pi0_fast": made(
+            replace(Pi0FastConfig.tiny(), text_len=96, cameras=Pi0Config.tiny().cameras, action_horizon=6)
+        ),
+    }
+
+
+def stats(state_dim, action_dim):
+    def one(dim, seed):
+        rng = np.random.default_rng(seed)
+        low = rng.normal(size=dim)
+        return Stats(rng.normal(size=dim), rng.uniform(0.5, 2, dim), low, low + rng.uniform(1, 3, dim))
+
+    return {"state": one(state_dim, 1), "actions": one(action_dim, 2)}
+
+
+LIBERO_STATS = stats(8, 7)
+
+
+def libero_observation(seed=0, prompt="pick up the bowl", size=(40, 50)):
+    rng = np.random.default_rng(seed)
+    return {
+        "observation/image": rng.integers(0, 256, (*size, 3), dtype=np.uint8),
+        "observation/wrist_image": rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8),
+        "observation/state": rng.normal(size=8),
+        "prompt": prompt,
+    }
+
+
+@pytest.fixture(scope="module")
+def policies(models, tokenizer, codec):
+    def make(kind, **options):
+        return Policy(
+            models[kind],
+            libero(),
+            LIBERO_STATS,
+            tokenizer,
+            codec=codec if kind == "pi0_fast" else None,
+            options=PolicyOptions(**options),
+        )
+
+    return {kind: make(kind) for kind in ("pi0", "pi05")} | {"make": make}
+
+
+def plain_observation(model, kind, tokenizer, observation):
+    """Worked out by hand from COMPATIBILITY 5: all cameras, absent ones black and masked, text padded whole."""
+    state, s = observation["observation/state"], LIBERO_STATS["state"]
+    if kind == "pi0":
+        state = (state - s.mean) / (s.std + 1e-6)
+        prompt = Pi0Prompts(tokenizer, 96).encode(observation["prompt"])
+    else:
+        state = (state - s.q01) / (s.q99 - s.q01 + 1e-6) * 2 - 1
+        prompt = Pi05Prompts(tokenizer, 96).encode(observation["prompt"], state)
+    images = {
+        "base_0_rgb": fit(observation["observation/image"], SIZE),
+        "left_wrist_0_rgb": observation["observation/wrist_image"],
+        "right_wrist_0_rgb": np.zeros((SIZE, SIZE, 3), np.uint8),
+    }
+    padded = np.zeros((1, 16), np.float32)
+    padded[0, :8] = state
+    masks = {name: np.array([name != "right_wrist_0_rgb"]) for name in images}
+    return jax.tree.map(
+        jnp.asarray,
+        Observation(
+            {name: image[None] for name, image in images.items()},
+            masks,
+            prompt.tokens[None],
+            prompt.mask[None],
+            padded,
+        ),
+    )
+
+
+@pytest.mark.parametrize("kind", ["pi0", "pi05"])
+def test_the_answer_is_the_plain_models_in_the_robots_units(models, policies, tokenizer, kind):
+    """Against padded text, all cameras, layers by scan, and modulations computed in the call."""
+    noise = np.random.default_rng(3).standard_normal((6, 16), np.float32)
+    observation = libero_observation()
+    plain = plain_observation(models[kind], kind, tokenizer, observation)
+    graph, weights = nnx.split(models[kind])
+    sample = jax.jit(lambda w, o, n: sample_actions(nnx.merge(graph, w), o, n, unroll=False))
+    expected = np.asarray(sample(weights, plain, jnp.asarray(noise)[None]))[0]
+
+    answer = policies[kind](observation, noise=noise)
+    np.testing.assert_allclose(answer.model_actions, expected, **CLOSE)
+    s = LIBERO_STATS["actions"]
+    x = expected[:, :7].astype(np.float64)
+    in_units = x * (s.std + 1e-6) + s.mean if kind == "pi0" else (x + 1) / 2 * (s.q99 - s.q01 + 1e-6) + s.q01
+    np.testing.assert_allclose(answer.actions, in_units, **CLOSE)
+    assert answer.actions.shape == (6, 7)
+    assert np.abs(expected).max() > 0.1, "a model that answers nothing proves nothing"
+
+
+def test_prompt_and_image_matter(policies):
+    noise = np.zeros((6, 16), np.float32)
+    base = policies["pi05"](libero_observation(), noise=noise).actions
+    for other in (libero_observation(prompt="put it down"), libero_observation(seed=1)):
+        assert np.abs(policies["pi05"](other, noise=noise).actions - base).max() > 1e-3
+
+
+def test_nested_observations_are_flat_ones(policies):
+    noise = np.zeros((6, 16), np.float32)
+    flat = libero_observation()
+    nested = {
+        "observation": {key.removeprefix("observation/"): flat[key] for key in flat if "/" in key},
+        "prompt": np.str_(flat["prompt"]),
+    }
+    np.testing.assert_array_equal(
+        policies["pi0"](flat, noise=noise).actions, policies["pi0"](nested, noise=noise).actions
+    )
+
+
+def test_delta_actions_and_absent_cameras_of_aloha(models, tokenizer):
+    """Relative joints become absolute with the state in the model's frame, then signs and grippers go back."""
+    robot, numbers = aloha(), stats(14, 14)
+    policy = Policy(models["pi0"], robot, numbers, tokenizer, options=PolicyOptions(default_prompt="fold"))
+    rng = np.random.default_rng(5)
+    state = rng.uniform(0, 1, 14)
+    observation = {
+        "state": state,
+        "images": {"cam_high": rng.integers(0, 256, (3, SIZE, SIZE), dtype=np.uint8)},
+    }
+    answer = policy(observation, noise=np.ones((6, 16), np.float32))
+    s = numbers["actions"]
+    x = answer.model_actions[:, :14].astype(np.float64) * (s.std + 1e-6) + s.mean
+    signs = np.array([1, -1, -1, 1, 1, 1, 1] * 2, np.float64)
+    joints = [i for i in range(14) if i not in (6, 13)]
+    x[:, joints] += (state * signs)[joints]
+    x *= signs
+    x[:, [6, 13]] = (x[:, [6, 13]] + 0.5476 + 0.6213) / (1.4910 + 0.6213)
+    np.testing.assert_allclose(answer.actions, x, rtol=1e-9)
+    assert [shape.cameras for shape in policy.programs.shapes] == [("base_0_rgb",)]
+
+
+@pytest.fixture(scope="module")
+def fast_answer(models, tokenizer, codec):
+    """What a π0-FAST that begins its answer itself would decode: the plain way, prompt padded, no constant."""
+    model = models["pi0_fast"]
+    s, observation = LIBERO_STATS["state"], libero_observation()
+    state = (observation["observation/state"] - s.q01) / (s.q99 - s.q01 + 1e-6) * 2 - 1
+    prompts = Pi0FastPrompts(tokenizer, codec, 96)
+    prompt = prompts.encode(observation["prompt"], state)
+    images = {
+        "base_0_rgb": fit(observation["observation/image"], SIZE),
+        "left_wrist_0_rgb": observation["observation/wrist_image"],
+        "right_wrist_0_rgb": np.zeros((SIZE, SIZE, 3), np.uint8),
+    }
+    plain = Observation({k: v[None] for k, v in images.items()}, {}, prompt.tokens[None], prompt.mask[None])
+    begin = [int(i) for i in tokenizer.encode("Action: ")]
+    graph, weights = nnx.split(model)
+
+    @jax.jit
+    def forced(weights, plain):
+        # The first tokens as if the model had chosen them, then greedy ones by hand.
+        model = nnx.merge(graph, weights)
+        logits, decoding = model.prefill(plain, 40, unroll=False)
+        for token in begin:
+            logits, decoding = model.decode(jnp.full((1, 1), token, jnp.int32), decoding)
+            logits = logits[:, 0]
+        tokens = []
+        for _ in range(12):
+            tokens.append(jnp.argmax(logits, axis=-1))
+            logits, decoding = model.decode(tokens[-1][:, None].astype(jnp.int32), decoding)
+            logits = logits[:, 0]
+        return jnp.stack(tokens, axis=1)
+
+    plain = jax.tree.map(jnp.asarray, plain)
+    return SimpleNamespace(
+        observation=observation,
+        tokens=np.asarray(forced(weights, plain))[0],
+        prompt=prompt,
+        begin=begin,
+        plain=plain,
+        graph=graph,
+        weights=weights,
+    )
+
+
+def test_the_constant_beginning_in_the_prefill_gives_the_tokens_of_generating_it(fast_answer, models):
+    f = fast_answer
+    length = f.prompt.length
+    tokens = np.zeros((1, 64), np.int32)
+    tokens[0, :length] = f.prompt.tokens[:length]
+    tokens[0, length : length + len(f.begin)] = f.begin
+    slots = np.arange(64)[None]
+    ours = f.plain._replace(
+        tokens=jnp.asarray(tokens),
+        token_mask=jnp.asarray(slots < length + len(f.begin)),
+        token_starts=jnp.asarray(((slots >= length) & (slots < length + len(f.begin))).astype(np.int32)),
+    )
+    sample = jax.jit(
+        lambda w, o: sample_tokens(nnx.merge(f.graph, w), o, max_tokens=12, stop=(1,), unroll=False)
+    )
+    written = np.asarray(sample(f.weights, ours))[0]
+    end = list(f.tokens).index(1) + 1 if 1 in f.tokens else 12
+    np.testing.assert_array_equal(written[:end], f.tokens[:end])
+
+
+def test_what_pi0_fast_writes_is_decoded_or_refused(policies, models, tokenizer, codec, monkeypatch):
+    policy = policies["make"]("pi0_fast", max_tokens=8)
+    with pytest.raises(PolicyError, match="no action chunk"):
+        policy(libero_observation())
+    # The same policy with an answer that is one.
+    chunk = np.random.default_rng(1).normal(size=(6, 7)).cumsum(0) * 0.2
+    ids = codec.encode(chunk, on_overflow="clip").ids
+    bar = int(tokenizer.encode("|")[-1])
+    written = np.array([[*(tokenizer.vocab_size - 1 - 128 - ids), bar, 0, 0]], np.int32)
+    monkeypatch.setattr(policy, "programs", FakePrograms(policy.programs, written))
+    answer = policy(libero_observation())
+    s = LIBERO_STATS["actions"]
+    decoded = codec.decode(ids, horizon=6, dim=7).actions
+    np.testing.assert_allclose(answer.actions, (decoded + 1) / 2 * (s.q99 - s.q01 + 1e-6) + s.q01)
+    # Black images stand for absent cameras: π0-FAST was trained so.
+    assert policy.programs.inputs.images["right_wrist_0_rgb"].max() == 0
+    assert tuple(policy.programs.inputs.images) == Pi0Config.tiny().cameras
+
+
+class FakePrograms:
+    """Programs whose answer is given."""
+
+    def __init__(self, real, answer):
+        self.real, self.answer = real, answer
+
+    def ready(self, *args):
+        return self.real.ready(*args)
+
+    def __call__(self, shape, inputs):
+        self.inputs = inputs
+        return self.answer
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_never_leaves(policies, monkeypatch, bad):
+    policy = policies["make"]("pi0")
+    answer = np.zeros((1, 6, 16), np.float32)
+    answer[0, 2, 3] = bad
+    monkeypatch.setattr(policy, "programs", FakePrograms(policy.programs, answer))
+    with pytest.raises(PolicyError, match="step 2, dimension 3"):
+        policy(libero_observation())
+
+
+def test_a_seed_decides_the_noise(policies):
+    first, second = (policies["make"]("pi0", seed=7, num_steps=1) for _ in range(2))
+    answers = [first(libero_observation()).actions for _ in range(2)]
+    assert not np.array_equal(*answers)
+    for answer in answers:
+        np.testing.assert_array_equal(second(libero_observation()).actions, answer)
+
+
+def test_a_runner_can_ask_it(policies):
+    chunk = policies["pi0"].chunk(Request(libero_observation(), None, 0))
+    assert chunk.actions.shape == (6, 7)
+    assert chunk.model_actions.shape == (6, 16)
+
+
+def test_timing_has_every_stage(policies):
+    timing = policies["pi0"](libero_observation()).timing
+    assert timing.total == pytest.approx(sum(timing))
+    assert min(timing) >= 0
+    assert timing.milliseconds()["infer_ms"] == pytest.approx(timing.total * 1e3)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"prompt": ""}, ["prompt", "''"]),
+        ({"prompt": "  "}, ["prompt", "'  '"]),
+        ({"prompt": None}, ["prompt", "nothing"]),
+        ({"observation/image": None}, ["observation/image", "lacks"]),
+        ({"observation/extra": 1}, ["observation/extra", "unknown"]),
+        ({"observation/image": np.zeros((4, 4), np.uint8)}, ["observation/image", "(4, 4)"]),
+        ({"observation/image": np.full((4, 4, 3), 7.0)}, ["observation/image", "[7, 7]"]),
+        ({"observation/state": np.full(8, np.nan)}, ["observation/state[0]", "nan"]),
+        ({"observation/state": np.zeros(7)}, ["observation/state", "(7,)"]),
+    ],
+)
+def test_wrong_input_names_the_key_and_what_came(policies, change, words):
+    with pytest.raises(InputError) as error:
+        policies["pi05"](libero_observation() | change)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_noise_of_another_shape_is_refused(policies):
+    with pytest.raises(InputError, match=r"noise: expected \(6, 16\)"):
+        policies["pi0"](libero_observation(), noise=np.zeros((6, 7)))
+
+
+def test_parts_that_do_not_fit_are_refused(models, tokenizer):
+    with pytest.raises(InputError, match="lack 'actions'"):
+        Policy(models["pi0"], libero(), {"state": LIBERO_STATS["state"]}, tokenizer)
+    with pytest.raises(InputError, match="codec"):
+        Policy(models["pi0_fast"], libero(), LIBERO_STATS, tokenizer)
+    with pytest.raises(InputError, match="14 action dimensions"):
+        Policy(models["pi0_fast"], aloha(), None, tokenizer)
