@@ -92,7 +92,7 @@ def policies(models, tokenizer, codec):
 
 
 def plain_observation(model, kind, tokenizer, observation):
-    """Worked out by hand from COMPATIBILITY 5: all cameras, absent ones black and masked, text padded whole."""
+    """By hand, as openpi does: all cameras, absent ones black and masked, text padded whole."""
     state, s = observation["observation/state"], LIBERO_STATS["state"]
     if kind == "pi0":
         state = (state - s.mean) / (s.std + 1e-6)
@@ -160,7 +160,7 @@ def test_nested_observations_are_flat_ones(policies):
 
 
 def test_delta_actions_and_absent_cameras_of_aloha(models, tokenizer):
-    """Relative joints become absolute with the state in the model's frame, then signs and grippers go back."""
+    """Relative joints become absolute in the model's frame, then signs and grippers go back."""
     robot, numbers = aloha(), stats(14, 14)
     policy = Policy(models["pi0"], robot, numbers, tokenizer, options=PolicyOptions(default_prompt="fold"))
     rng = np.random.default_rng(5)
@@ -183,7 +183,7 @@ def test_delta_actions_and_absent_cameras_of_aloha(models, tokenizer):
 
 @pytest.fixture(scope="module")
 def fast_answer(models, tokenizer, codec):
-    """What a π0-FAST that begins its answer itself would decode: the plain way, prompt padded, no constant."""
+    """What a π0-FAST that begins its answer itself writes: the plain way, no constant."""
     model = models["pi0_fast"]
     s, observation = LIBERO_STATS["state"], libero_observation()
     state = (observation["observation/state"] - s.q01) / (s.q99 - s.q01 + 1e-6) * 2 - 1
@@ -342,3 +342,39 @@ def test_parts_that_do_not_fit_are_refused(models, tokenizer):
         Policy(models["pi0_fast"], libero(), LIBERO_STATS, tokenizer)
     with pytest.raises(InputError, match="14 action dimensions"):
         Policy(models["pi0_fast"], aloha(), None, tokenizer)
+
+
+@pytest.mark.parametrize("kind", ["pi05", "pi0_fast"])
+def test_a_checkpoint_with_all_that_belongs_to_it_is_loaded(tmp_path, models, tokenizer, codec, kind):
+    """Weights, statistics, horizon, and for π0-FAST its action tokenizer, straight from a directory."""
+    from pioxide.weights import save
+
+    fast = tmp_path / "fast"
+    codec.save(fast)
+    model, path = models[kind], tmp_path / "checkpoint"
+    save(
+        model,
+        path,
+        norm_stats=LIBERO_STATS,
+        asset_id="libero",
+        fast_tokenizer=fast if kind == "pi0_fast" else None,
+    )
+    policy = Policy.load(path, robot="libero", tokenizer=tokenizer, action_horizon=6)
+    assert policy.horizon == 6
+    direct = Policy(model, libero(), LIBERO_STATS, tokenizer, codec=codec)
+    if kind == "pi05":
+        noise = np.ones((6, 16), np.float32)
+        ours, theirs = (p(libero_observation(), noise=noise).actions for p in (policy, direct))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    else:
+        assert policy._config.cameras == direct._config.cameras
+        with pytest.raises(PolicyError):
+            policy(libero_observation())
+
+
+def test_an_unknown_robot_is_named(tmp_path, models, tokenizer):
+    from pioxide.weights import save
+
+    save(models["pi0"], tmp_path / "checkpoint", norm_stats=LIBERO_STATS)
+    with pytest.raises(InputError, match="no robot 'r2d2'"):
+        Policy.load(tmp_path / "checkpoint", robot="r2d2", tokenizer=tokenizer)

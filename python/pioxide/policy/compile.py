@@ -49,7 +49,7 @@ class Inputs(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What decides whether a call needs a program of its own: cameras in the model's order, and slots of text."""
+    """What a program is made for: cameras in the model's order, and slots of text."""
 
     cameras: tuple[str, ...]
     text: int
@@ -174,16 +174,14 @@ class Programs:
         )
 
 
-def _answer(model: Any, modulations: Any, inputs: Inputs, how: Flow | Tokens) -> jax.Array:
+def _answer(model: Any, modulations: Any, inputs: Any, how: Flow | Tokens) -> jax.Array:
     slots = jnp.arange(inputs.tokens.shape[1])[None]
     valid = slots < inputs.lengths[:, None]
     observation = Observation(inputs.images, {}, inputs.tokens, valid, inputs.state)
     if isinstance(how, Flow):
-        assert inputs.noise is not None
         return sample_actions(
             model, observation, inputs.noise, num_steps=how.num_steps, modulations=modulations
         )
-    assert inputs.key is not None
     starts = (slots >= (inputs.lengths - how.causal)[:, None]) & valid
     return sample_tokens(
         model,

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, TextTokenizer
 from pioxide.errors import IncompleteChunkError, InputError, PolicyError
-from pioxide.models import Pi0, Pi0Fast, Pi0FastConfig
+from pioxide.models import Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
 from pioxide.policy.compile import Flow, Inputs, Programs, Shape, Tokens, buckets
 from pioxide.policy.images import fit
 from pioxide.policy.runner import Chunk, Request
@@ -152,18 +152,18 @@ class Policy:
         self.robot, self.options = robot, options or PolicyOptions()
         self.calls = self.truncated = 0
         config = self._config = model.config
-        self._fast = isinstance(config, Pi0FastConfig)
+        self._kind = _kind(config)
+        self._fast = self._kind == "pi0_fast"
         _check_cameras(robot, config.cameras)
-        self._state_norm, actions_norm = _normalisers(norm_stats, self._kind(), self.options)
+        self._state_norm, actions_norm = _normalisers(norm_stats, self._kind, self.options)
         width = config.action_dim
         if self._fast and width != robot.action_dim:
             raise InputError(
-                f"{robot.name} has {robot.action_dim} action dimensions, and this π0-FAST writes {width}; its "
-                "config's action_dim must be the robot's"
+                f"{robot.name} has {robot.action_dim} action dimensions, and this π0-FAST writes {width}; "
+                "its config's action_dim must be the robot's"
             )
         self._back = ActionChain(robot.delta, None, actions_norm, None, Pad(robot.action_dim, width))
-        self._reads_state = not self._fast and not config.pi05
-        self._state_pad = Pad(robot.state_dim, width) if self._reads_state else None
+        self._state_pad = Pad(robot.state_dim, width) if self._kind == "pi0" else None
         self._begin = np.zeros(0, np.int32)
         how: Flow | Tokens = Flow(self.options.num_steps)
         if self._fast:
@@ -171,9 +171,9 @@ class Policy:
                 raise InputError("π0-FAST needs the FAST tokenizer (codec) that its actions are written with")
             self._prompts = Pi0FastPrompts(tokenizer, codec, config.text_len)
             self._begin = np.asarray(tokenizer.encode("Action: "), np.int32)
-            bar, end = int(tokenizer.encode("|")[-1]), int(tokenizer.eos_id)
-            how = Tokens((bar, end), len(self._begin), self.options.max_tokens, self.options.temperature)
-        elif config.pi05 and self.options.state_in_text:
+            stop = (int(tokenizer.encode("|")[-1]), 1 if tokenizer.eos_id is None else tokenizer.eos_id)
+            how = Tokens(stop, len(self._begin), self.options.max_tokens, self.options.temperature)
+        elif self._kind == "pi05" and self.options.state_in_text:
             self._prompts = Pi05Prompts(tokenizer, config.text_len)
         else:
             self._prompts = Pi0Prompts(tokenizer, config.text_len)
@@ -225,16 +225,11 @@ class Policy:
             tokenizer = _tokenizer(tokenizer or beside.text_model)
             fields: dict[str, Any] = {"action_horizon": action_horizon, "dtype": dtype}
             if kind == "pi0_fast":
-                codec = codec or beside.fast_tokenizer
-                if not isinstance(codec, FastCodec):
-                    if codec is None:
-                        raise InputError(f"{opened.path} comes without a FAST tokenizer: pass codec")
-                    codec = FastCodec.load(codec)
+                codec = _codec(codec or beside.fast_tokenizer, opened.path)
                 fields |= {"action_dim": robot.action_dim, "cameras": _fast_cameras(robot)}
             else:
                 codec = None
-            config = opened.config(**fields)
-            model = opened.merged().model(config, dtype=dtype)
+            model = opened.merged().model(param_dtype=dtype, **fields)
         return cls(model, robot, stats, tokenizer, codec=codec, options=options)
 
     @property
@@ -278,8 +273,8 @@ class Policy:
             noise: [H, W] that π0 and π0.5 begin with; drawn where it is not given.
 
         Raises:
-            InputError: A key is missing or unknown, a value of another shape, dtype or range, or NaN; or there
-                is no instruction.
+            InputError: A key is missing or unknown, a value of another shape, dtype or range, or NaN; or
+                there is no instruction.
             PolicyError: The network's answer is no action chunk.
         """
         with self._turn:
@@ -313,9 +308,6 @@ class Policy:
         self.calls += 1
         self.truncated += text.truncated
         return Prediction(actions, model_actions, Timing(*clock.laps), text.truncated, missing)
-
-    def _kind(self) -> Literal["pi0", "pi05", "pi0_fast"]:
-        return "pi0_fast" if self._fast else "pi05" if self._config.pi05 else "pi0"
 
     def _cameras(self, present: Iterable[str]) -> tuple[str, ...]:
         """Those that are encoded, in the model's order."""
@@ -397,12 +389,14 @@ class Policy:
     def _to_robot(
         self, model_actions: NDArray[np.floating], state: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        actions = self.robot.invert_actions(self._back.invert(state, model_actions).actions)
+        absolute = self._back.invert(state, model_actions).actions
+        assert absolute is not None
+        actions = self.robot.invert_actions(absolute)
         if not np.isfinite(actions).all():
             step, dim = np.argwhere(~np.isfinite(actions))[0]
             raise PolicyError(
-                f"action {actions[step, dim]} at step {step}, dimension {self.robot.joint(int(dim))}: the norm "
-                "statistics lead out of all numbers"
+                f"action {actions[step, dim]} at step {step}, dimension {self.robot.joint(int(dim))}: the "
+                "norm statistics lead out of all numbers"
             )
         return actions
 
@@ -426,6 +420,12 @@ class _Clock:
         self._last = now
 
 
+def _kind(config: Pi0Config | Pi0FastConfig) -> Literal["pi0", "pi05", "pi0_fast"]:
+    if isinstance(config, Pi0FastConfig):
+        return "pi0_fast"
+    return "pi05" if config.pi05 else "pi0"
+
+
 def _robot(robot: RobotSpec | str, kind: str) -> RobotSpec:
     if isinstance(robot, RobotSpec):
         return robot
@@ -446,6 +446,14 @@ def _tokenizer(tokenizer: TextTokenizer | str | PathLike[str] | None) -> TextTok
     return TextTokenizer.load(tokenizer)
 
 
+def _codec(codec: FastCodec | str | PathLike[str] | None, path: Path) -> FastCodec:
+    if isinstance(codec, FastCodec):
+        return codec
+    if codec is None:
+        raise InputError(f"{path} comes without a FAST tokenizer: pass codec")
+    return FastCodec.load(codec)
+
+
 def _fast_cameras(robot: RobotSpec) -> tuple[str, ...]:
     """π0-FAST takes whatever three names it was trained with: its own for DROID, π0's for the others."""
     slots = {camera.slot for camera in robot.cameras}
@@ -456,8 +464,8 @@ def _check_cameras(robot: RobotSpec, cameras: tuple[str, ...]) -> None:
     for camera in robot.cameras:
         if camera.slot not in cameras:
             raise InputError(
-                f"{robot.name}: camera {camera.key!r} goes to {camera.slot!r}, which this model does not know; "
-                f"it has {list(cameras)}"
+                f"{robot.name}: camera {camera.key!r} goes to {camera.slot!r}, which this model does not "
+                f"know; it has {list(cameras)}"
             )
 
 

@@ -121,7 +121,7 @@ def prepare(model: Pi0 | Pi0Fast, *, num_steps: int = 10) -> Prepared:
     prepared = nnx.merge(graph, state)
     modulations = None
     if isinstance(model, Pi0) and model.config.pi05:
-        modulations = jax.jit(lambda s: nnx.merge(graph, s).condition(step_times(num_steps)))(state)
+        modulations = nnx.jit(lambda m: m.condition(step_times(num_steps)))(model)
     _prepare_vision(prepared.vision)
     _prepare_language(prepared.language)
     return Prepared(prepared, modulations)
@@ -138,7 +138,8 @@ def _prepare_language(language: Gemma) -> None:
     language.blocks = _apart(
         language.blocks, language.config.depth, lambda block: PreparedBlock(block, language.dtype)
     )
-    language.final_norms = nnx.List([PreparedNorm(norm) for norm in language.final_norms])
+    norms: list[Norm] = [PreparedNorm(norm) for norm in language.final_norms]
+    language.final_norms = nnx.List(norms)
 
 
 def _apart(stacked: nnx.Module, depth: int, make: Callable[[Any], nnx.Module]) -> Any:
