@@ -4,12 +4,25 @@ from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from typing_extensions import disjoint_base
+
+__all__ = [
+    "VERSION",
+    "FastCodec",
+    "Pi0FastPrompts",
+    "Pi0Prompts",
+    "Pi05Prompts",
+    "TextTokenizer",
+    "fast_fit",
+    "state_bins",
+]
 
 VERSION: Final[str]
 
 _Tokens = NDArray[np.int32]
 _Mask = NDArray[np.bool_]
 
+@disjoint_base
 class TextTokenizer:
     def __new__(cls, model: bytes) -> TextTokenizer: ...
     def to_bytes(self) -> bytes: ...
