@@ -187,3 +187,19 @@ def test_broken_files_are_named(codec, tmp_path):
         (tmp_path / "processor_config.json").write_text(json.dumps({**config, key: "ten"}))
         with pytest.raises(FormatError, match=key):
             FastCodec.load(tmp_path)
+
+
+def test_tokens_are_pieces_of_utf8_and_spell_the_chunk(codec, chunks):
+    assert codec.representable[0] == (codec.min_token, 0xD7FF + codec.min_token)
+    ids = codec.encode(chunks[0]).ids
+    text = b"".join(codec.token_bytes(i) for i in ids).decode()
+    assert len(text) == 16 * 7
+    actions = codec.decode(ids, horizon=16, dim=7).actions
+    first = (ord(text[0]) + codec.min_token) / codec.scale
+    assert actions[:, 0].sum() / 4 == pytest.approx(first)  # the mean, times the square root of the horizon
+    every = [codec.token_bytes(i) for i in range(codec.vocab_size)]
+    assert None not in every
+    assert len(set(every)) == codec.vocab_size
+    for outside in (codec.vocab_size, 2**40):
+        with pytest.raises(IndexError):
+            codec.token_bytes(outside)

@@ -232,6 +232,22 @@ class FastCodec:
         return self._core.value_range
 
     @property
+    def representable(self) -> list[tuple[int, int]]:
+        """The rounded coefficients with a token, as ranges from first to last, sorted.
+
+        A coefficient's character has the code `coefficient - min_token`, and ids are pieces of the characters' UTF-8.
+        """
+        return self._core.representable
+
+    def token_bytes(self, id: int) -> bytes | None:
+        """What an id decodes to: UTF-8 that may begin or end inside a character. None where no chunk has the id.
+
+        Raises:
+            IndexError: The id is outside the vocabulary.
+        """
+        return self._core.token_bytes(id)
+
+    @property
     def horizon(self) -> int | None:
         """The default `time_horizon` its files carry, if any."""
         return self._core.horizon

@@ -7,6 +7,7 @@ use std::sync::{Arc, RwLock};
 use numpy::ndarray::{ArrayView2, Ix2, Ix3};
 use numpy::{Element, IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray1};
 use pioxide_core::{Dct, FastScratch, FitOptions, Float, OnOverflow, Partial};
+use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -211,6 +212,20 @@ impl FastCodec {
     #[getter]
     fn value_range(&self) -> (i64, i64) {
         self.codec.value_range()
+    }
+
+    #[getter]
+    fn representable(&self) -> Vec<(i64, i64)> {
+        self.codec.representable().to_vec()
+    }
+
+    /// What a token decodes to; None for an id that no chunk has.
+    fn token_bytes(&self, id: usize) -> PyResult<Option<&[u8]>> {
+        let size = self.codec.vocab_size();
+        match u32::try_from(id) {
+            Ok(id) if (id as usize) < size => Ok(self.codec.token_bytes(id)),
+            _ => Err(PyIndexError::new_err(format!("id {id} is outside the vocabulary of {size}"))),
+        }
     }
 
     #[getter]
