@@ -78,8 +78,8 @@ def machine(about: dict[str, str]) -> str:
         f"## Machine\n\n{about['cpu']}, {about['cores']} virtual cores{shared}; {about['system']}, "
         f"Python {about['python']};\n{versions}.\n\n"
         f"Dataset: `{about['dataset']}`. Where that is g1_pick_bottle (Unitree G1, 26 joints, 30 Hz, 14,296\n"
-        "frames), the FAST vocabularies were fitted by the published processor, and the text model has PaliGemma's\n"
-        "257,152 pieces.\n"
+        "frames), the FAST vocabularies were fitted by the published processor, and the text model has\n"
+        "PaliGemma's 257,152 pieces.\n"
     )
 
 
@@ -112,10 +112,10 @@ def whole(job: dict[str, Any]) -> str:
     lines = [
         "## The whole job",
         "",
-        "From the dataset on disk to token shards on disk for π0-FAST: read, normalise, cut a chunk of 50",
-        "steps for every frame, encode, build the prompt, write Parquet. The reference job does the same with",
-        f"the reference stack and pyarrow; both write the same {job['equal_rows']:,} rows. The larger dataset",
-        "is ten copies, each shifted by a milliradian or so.",
+        "From the dataset on disk to token shards on disk for π0-FAST: read, normalise, cut a chunk of",
+        "50 steps for every frame, encode, build the prompt, write Parquet. The reference job does the same",
+        f"with the reference stack and pyarrow; both write the same {job['equal_rows']:,} rows. The larger",
+        "dataset is ten copies, each shifted by a milliradian or so.",
         "",
         "| job | frames | seconds | CPU seconds | frames a second | frames a CPU second |",
         "|---|--:|--:|--:|--:|--:|",
