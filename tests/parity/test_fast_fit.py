@@ -17,7 +17,9 @@ from pioxide.codec import FastCodec
 
 def merges_of(tokenizer_json: str) -> tuple[list[tuple[str, str]], dict[str, int]]:
     model = json.loads(tokenizer_json)["model"]
-    merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
+    merges = [
+        tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]
+    ]
     return merges, model["vocab"]
 
 

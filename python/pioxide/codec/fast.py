@@ -235,12 +235,13 @@ class FastCodec:
     def representable(self) -> list[tuple[int, int]]:
         """The rounded coefficients with a token, as ranges from first to last, sorted.
 
-        A coefficient's character has the code `coefficient - min_token`, and ids are pieces of the characters' UTF-8.
+        A coefficient's character has the code `coefficient - min_token`, and ids are pieces of the
+        characters' UTF-8.
         """
         return self._core.representable
 
     def token_bytes(self, id: int) -> bytes | None:
-        """What an id decodes to: UTF-8 that may begin or end inside a character. None where no chunk has the id.
+        """What an id decodes to: UTF-8, perhaps cut inside a character. None where no chunk has the id.
 
         Raises:
             IndexError: The id is outside the vocabulary.

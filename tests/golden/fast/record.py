@@ -1,8 +1,8 @@
-"""Records tests/golden/fast/*.json: two vocabularies trained by the published processor, and the ids they give.
+"""Records tests/golden/fast/*.json: two vocabularies trained by the published processor, and their ids.
 
-Takes the reference folder ($PIOXIDE_SHARED). Chunks are the recorded ones, rounded to 1/1024 so that they are short as
-text; ids and what they decode to come from scipy and the `tokenizers` package. Run from the repository's root with
-PYTHONPATH=tests.
+Takes the reference folder ($PIOXIDE_SHARED). Chunks are the recorded ones, rounded to 1/1024 so that they are
+short as text; ids and what they decode to come from scipy and the `tokenizers` package. Run from the
+repository's root with PYTHONPATH=tests.
 """
 
 import json
@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+
 from support.reference_stack import HuggingFaceBpe, ReferenceFast
 
 GRID = 1024
