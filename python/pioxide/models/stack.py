@@ -8,7 +8,7 @@ out of the stack.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 from flax import nnx
@@ -30,7 +30,7 @@ def layer(stacked: Module, index: int) -> Module:
     if isinstance(stacked, Layers):
         return stacked.each[index]
     graph, state = nnx.split(stacked)
-    return nnx.merge(graph, jax.tree.map(lambda leaf: leaf[index], state))
+    return cast(Module, nnx.merge(graph, jax.tree.map(lambda leaf: leaf[index], state)))
 
 
 def scan(
