@@ -8,7 +8,7 @@ out of the stack.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import jax
 from flax import nnx
@@ -28,9 +28,10 @@ class Layers(nnx.Module):
 def layer(stacked: Module, index: int) -> Module:
     """Layer `index` of a stack, as a module of its own."""
     if isinstance(stacked, Layers):
-        return stacked.each[index]
+        laid_out: Any = stacked.each[index]
+        return laid_out
     graph, state = nnx.split(stacked)
-    return cast(Module, nnx.merge(graph, jax.tree.map(lambda leaf: leaf[index], state)))
+    return nnx.merge(graph, jax.tree.map(lambda leaf: leaf[index], state))
 
 
 def scan(
