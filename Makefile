@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-rust test-python lint format bench bench-rust wheel-check lock clean build
+.PHONY: help demo test test-rust test-python lint format bench bench-policy bench-rust wheel-check lock clean build
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ format: $(VENV)/.dev ## Format Rust and Python
 bench: $(VENV)/.dev build ## Time pioxide against the reference stack, in one process
 	$(BIN)/python benches/tokens.py
 	$(BIN)/python benches/job.py
+
+bench-policy: $(VENV)/.dev build ## Time a policy by stage, and against the plain computation
+	$(BIN)/python benches/policy.py
 
 bench-rust: ## Time the Rust core by stage (criterion)
 	cargo bench --locked -p pioxide-benches

@@ -19,8 +19,9 @@ pytestmark = [
 ]
 
 
-def run(name: str, output: Path) -> dict:
-    command = [sys.executable, BENCHES / name, "--quick", "--dataset", demo.dataset_path(), "--json", output]
+def run(name: str, output: Path, *options: str | Path) -> dict:
+    options = options or ("--quick", "--dataset", demo.dataset_path())
+    command = [sys.executable, BENCHES / name, *options, "--json", output]
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(output.read_text())
@@ -39,3 +40,22 @@ def test_job(tmp_path):
     result = run("job.py", tmp_path / "job.json")
     assert result["equal_rows"] == result["results"]["reference stack, 1 core"]["frames"] > 0
     assert all(r["seconds"] > 0 for r in result["results"].values())
+
+
+def test_policy(tmp_path):
+    pytest.importorskip("jax")
+    result = run("policy.py", tmp_path / "policy.json", "--model", "tiny", "--seconds", "0.5")["results"][0]
+    assert len(result["rows"]) == 6
+    for row in result["rows"].values():
+        assert row["apart"] < 1e-3
+        assert row["p99"] >= row["p50"] > 0
+    assert result["policy"]["stages"].keys() == {
+        "robot",
+        "images",
+        "text",
+        "upload",
+        "model",
+        "download",
+        "actions",
+    }
+    assert result["floor"] > 0
