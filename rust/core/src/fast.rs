@@ -276,3 +276,6 @@ pub(crate) fn coefficients<T: Float>(
     }
     Ok(near)
 }
+
+#[cfg(test)]
+mod tests;

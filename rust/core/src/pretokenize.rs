@@ -196,6 +196,12 @@ impl Cutter {
         Self(State::ALL.map(|state| Class::ALL.map(|class| step(state, class))))
     }
 
+    /// Whether characters of this class change nothing: the piece goes on, however many come.
+    #[inline]
+    pub(crate) fn stays(&self, state: State, class: Class) -> bool {
+        self.0[state as usize][class as usize] == Step { state, before_previous: false, before: false }
+    }
+
     /// Reads one more character, which starts at `at`; the one before it started at `previous`. Appends the starts of
     /// pieces that it tells of. [`Class::End`] comes last.
     #[inline]

@@ -5,6 +5,8 @@ use crate::pretokenize::Class;
 
 /// Values from `-NEAR` to `NEAR - 1` are looked up.
 const NEAR: i32 = 1024;
+/// High frequencies are mostly zeros: so many of them are written at once.
+pub(super) const ZEROS: usize = 8;
 /// Codes that share all bytes but the last.
 const BLOCK: u32 = 64;
 
@@ -33,10 +35,22 @@ impl Spelling {
     }
 }
 
+/// The character of zero, [`ZEROS`] times.
+#[derive(Debug)]
+pub(super) struct Zeros {
+    /// What is behind them means nothing.
+    pub(super) bytes: [u8; 4 * ZEROS],
+    /// Bytes of one.
+    pub(super) len: usize,
+    pub(super) class: Class,
+}
+
 #[derive(Debug)]
 pub(super) struct Characters {
     min_token: i64,
     near: Box<[Spelling]>,
+    /// `None` where zero has no character.
+    zeros: Option<Zeros>,
     /// The values that can be represented, as ranges from first to last: sorted, apart, at least one.
     ranges: Box<[(i64, i64)]>,
 }
@@ -44,11 +58,18 @@ pub(super) struct Characters {
 impl Characters {
     /// `min_token` has at most 21 bits. `None` when not a single value can be represented.
     pub(super) fn new(min_token: i64, bytes: &[Option<u32>; 256]) -> Option<Self> {
-        let mut this = Self { min_token, near: Box::default(), ranges: ranges(min_token, bytes).into() };
+        let mut this =
+            Self { min_token, near: Box::default(), zeros: None, ranges: ranges(min_token, bytes).into() };
         if this.ranges.is_empty() {
             return None;
         }
         this.near = (-NEAR..NEAR).map(|value| this.far(value.into())).collect();
+        let zero = this.spelling(0);
+        if !zero.clipped {
+            let (mut bytes, len) = ([0; 4 * ZEROS], usize::from(zero.len));
+            bytes.chunks_exact_mut(len).take(ZEROS).for_each(|one| one.copy_from_slice(&zero.bytes[..len]));
+            this.zeros = Some(Zeros { bytes, len, class: zero.class });
+        }
         Some(this)
     }
 
@@ -59,6 +80,11 @@ impl Characters {
             Some(&near) => near,
             None => self.far(value.into()),
         }
+    }
+
+    /// As the field says.
+    pub(super) fn zeros(&self) -> Option<&Zeros> {
+        self.zeros.as_ref()
     }
 
     #[cold]

@@ -1,6 +1,6 @@
 //! A chunk's integers to the bytes of their characters, cut where the vocabulary's split cuts them.
 
-use super::characters::Characters;
+use super::characters::{Characters, ZEROS};
 use crate::pretokenize::{Class, Cutter};
 
 /// A text as bytes, and where its pieces begin.
@@ -29,30 +29,33 @@ impl Text {
             self.bytes.resize(room, 0);
         }
         self.cuts.clear();
-        let mut at = 0;
-        match split {
-            None => {
-                for (position, &value) in values.iter().enumerate() {
-                    let spelling = characters.spelling(value);
-                    if spelling.clipped {
-                        on_clip(position)?;
-                    }
-                    at = spelling.write(&mut self.bytes, at);
-                }
+        let (mut at, mut previous, mut state) = (0, 0, Cutter::START);
+        let zeros = characters.zeros();
+        for (group, first) in values.chunks(ZEROS).zip((0..).step_by(ZEROS)) {
+            if group.len() == ZEROS
+                && group.iter().fold(0, |any, value| any | value) == 0
+                && let Some(zeros) = zeros
+                && split.is_none_or(|cutter| cutter.stays(state, zeros.class))
+            {
+                self.bytes[at..at + zeros.bytes.len()].copy_from_slice(&zeros.bytes);
+                at += ZEROS * zeros.len;
+                previous = at - zeros.len;
+                continue;
             }
-            Some(cutter) => {
-                let (mut state, mut previous) = (Cutter::START, 0);
-                for (position, &value) in values.iter().enumerate() {
-                    let spelling = characters.spelling(value);
-                    if spelling.clipped {
-                        on_clip(position)?;
-                    }
+            for (position, &value) in (first..).zip(group) {
+                let spelling = characters.spelling(value);
+                if spelling.clipped {
+                    on_clip(position)?;
+                }
+                if let Some(cutter) = split {
                     state = cutter.step(state, spelling.class, previous, at, &mut self.cuts);
                     previous = at;
-                    at = spelling.write(&mut self.bytes, at);
                 }
-                cutter.step(state, Class::End, previous, at, &mut self.cuts);
+                at = spelling.write(&mut self.bytes, at);
             }
+        }
+        if let Some(cutter) = split {
+            cutter.step(state, Class::End, previous, at, &mut self.cuts);
         }
         self.len = at;
         Ok(())
