@@ -215,16 +215,16 @@ class Pi0(nnx.Module):
         *,
         key: PRNGKeyArray | None = None,
         noise: Float[Array, "b h d"] | None = None,
-        time: Float[Array, " b"] | None = None,
+        time: Float[Array, "b *h"] | None = None,
     ) -> Float[Array, "b h"]:
         """Flow-matching loss: mean square of `velocity - (noise - actions)` over the action dimension.
 
         Args:
             observation: The moments.
             actions: [B, H, D] normalised, padded.
-            key: Where noise and time are drawn from unless given; time from Beta(1.5, 1) * 0.999 + 0.001.
+            key: Where noise and time are drawn from unless given; time as `draw_time` does.
             noise: [B, H, D].
-            time: [B] in (0, 1].
+            time: In [0, 1], one a row [B] or one an action [B, H].
 
         Raises:
             ValueError: Noise or time has to be drawn, and there is no key.
@@ -234,11 +234,15 @@ class Pi0(nnx.Module):
                 raise ValueError("without noise and time the loss needs a key to draw them from")
             noise_key, time_key = jax.random.split(key)
             noise = jax.random.normal(noise_key, actions.shape) if noise is None else noise
-            if time is None:
-                time = jax.random.beta(time_key, 1.5, 1.0, actions.shape[:1]) * 0.999 + 0.001
-        t = time[:, None, None]
+            time = self.draw_time(time_key, len(actions)) if time is None else time
+        t = time.reshape(*time.shape, *[1] * (3 - time.ndim))
         velocity = self.velocity(observation, t * noise + (1 - t) * actions, time)
         return jnp.mean(jnp.square(velocity - (noise - actions)), axis=-1)
+
+    @staticmethod
+    def draw_time(key: PRNGKeyArray, batch: int) -> Float[Array, " b"]:
+        """Flow times to train at: Beta(1.5, 1) * 0.999 + 0.001, more of them near noise."""
+        return jax.random.beta(key, 1.5, 1.0, (batch,)) * 0.999 + 0.001
 
     def prefill(self, observation: Observation, *, unroll: bool = True) -> PrefixCache:
         """The prefix's keys and values, with room behind them for a suffix."""

@@ -1,10 +1,32 @@
 """Algorithms over a model: Euler steps of a flow, tokens one after another.
 
 sample_actions    π0 and π0.5, at `step_times`
+sample_guided     π0 and π0.5, a chunk guided to continue the one before (`Guidance`, `pad_leftover`)
+sample_continued  π0 and π0.5 trained with `delayed_loss`: the same without a gradient
 sample_tokens     π0-FAST
 """
 
 from pioxide.sampling.flow import sample_actions, step_times
+from pioxide.sampling.realtime import (
+    Guidance,
+    Leftover,
+    Schedule,
+    delayed_loss,
+    pad_leftover,
+    sample_continued,
+    sample_guided,
+)
 from pioxide.sampling.tokens import sample_tokens
 
-__all__ = ["sample_actions", "sample_tokens", "step_times"]
+__all__ = [
+    "Guidance",
+    "Leftover",
+    "Schedule",
+    "delayed_loss",
+    "pad_leftover",
+    "sample_actions",
+    "sample_continued",
+    "sample_guided",
+    "sample_tokens",
+    "step_times",
+]
