@@ -263,9 +263,15 @@ class Gemma(nnx.Module):
         table = weight(self.embedding)
         return (table[tokens] * jnp.asarray(table.shape[1] ** 0.5, table.dtype)).astype(self.dtype)
 
-    def logits(self, x: Float[Array, "*b w"]) -> Float[Array, "*b v"]:
-        """Scores of every token, float32 accumulation, with the embedding as output matrix."""
-        table = weight(self.embedding, x.dtype)
+    def head(self, tokens: Int[Array, " v"]) -> Float[Array, "v w"]:
+        """The output matrix of some tokens alone, for `logits`."""
+        return weight(self.embedding)[tokens]
+
+    def logits(
+        self, x: Float[Array, "*b w"], head: Float[Array, "v w"] | None = None
+    ) -> Float[Array, "*b v"]:
+        """Scores of all tokens or of a `head`'s, float32 accumulation; the embedding is the output matrix."""
+        table = weight(self.embedding, x.dtype) if head is None else head.astype(x.dtype)
         return jnp.einsum("...w,vw->...v", x, table, preferred_element_type=jnp.float32)
 
     def modulate(self, condition: Float[Array, "b *t w"], expert: int) -> Modulations:

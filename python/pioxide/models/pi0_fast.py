@@ -155,13 +155,19 @@ class Pi0Fast(nnx.Module):
         return jnp.sum(entropy * carries, axis=1) / jnp.maximum(count, 1)
 
     def prefill(
-        self, observation: Observation, room: int, *, unroll: bool = True
+        self,
+        observation: Observation,
+        room: int,
+        *,
+        head: Float[Array, "v w"] | None = None,
+        unroll: bool = True,
     ) -> tuple[Float[Array, "b v"], Decoding]:
         """The prompt's keys and values with room for `room` tokens, and the scores of the first one.
 
         Prompts keep their padding at the end; every generated token sees what is valid, whichever slot it is
         in. Tokens at a prompt's end whose `token_starts` is 1 are an answer's beginning that is known: they
-        give what they would give had the model generated them.
+        give what they would give had the model generated them. With a `head` of the language model only its
+        tokens are scored.
         """
         prefix = embed_prefix(self.vision, self.language, observation, self.config.cameras, unroll=unroll)
         batch, slots = prefix.valid.shape
@@ -174,7 +180,7 @@ class Pi0Fast(nnx.Module):
         (out,), cache = self.language((prefix.tokens,), at, mask, cache=cache, unroll=unroll)
         assert cache is not None
         last = slots - 1 - jnp.argmax(prefix.valid[:, ::-1], axis=1)
-        logits = self.language.logits(jnp.take_along_axis(out, last[:, None, None], axis=1)[:, 0])
+        logits = self.language.logits(jnp.take_along_axis(out, last[:, None, None], axis=1)[:, 0], head)
         length = prefix.valid.sum(axis=1, dtype=jnp.int32)
         valid = prefix.valid
         if self.config.decoding is DecodingConvention.OPENPI:
@@ -184,8 +190,10 @@ class Pi0Fast(nnx.Module):
         at = jnp.asarray(slots, jnp.int32)
         return logits, Decoding(cache, valid, at, length, at)
 
-    def decode(self, tokens: Int[Array, "b t"], state: Decoding) -> tuple[Float[Array, "b t v"], Decoding]:
-        """Writes T tokens behind those so far, and scores what may follow each of them."""
+    def decode(
+        self, tokens: Int[Array, "b t"], state: Decoding, *, head: Float[Array, "v w"] | None = None
+    ) -> tuple[Float[Array, "b t v"], Decoding]:
+        """Writes T tokens behind those so far, and scores what (of a `head`: of it) may follow each."""
         count = tokens.shape[1]
         batch, slots = state.valid.shape
         gap = 1 if self.config.decoding is DecodingConvention.OPENPI else 0
@@ -201,4 +209,5 @@ class Pi0Fast(nnx.Module):
             unroll=isinstance(state.cache, list),
         )
         assert cache is not None
-        return self.language.logits(out), state._replace(cache=cache, valid=valid, slot=state.slot + count)
+        logits = self.language.logits(out, head)
+        return logits, state._replace(cache=cache, valid=valid, slot=state.slot + count)

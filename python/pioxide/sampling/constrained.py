@@ -1,0 +1,265 @@
+"""π0-FAST that always decodes: while it writes, what could not become a whole chunk can't be chosen.
+
+FAST tokens are pieces of UTF-8 that may begin or end inside a character, so what may follow is the business
+of a small automaton: where in a character the text stands, and how many characters are left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from numpy.typing import NDArray
+
+from pioxide.codec import FastCodec
+from pioxide.errors import InputError
+from pioxide.models.observation import Observation
+from pioxide.models.pi0_fast import Decoding, Pi0Fast
+
+# Text id of FAST id 0, counted from the end of the text vocabulary.
+FIRST_FROM_END = 129
+# More characters, or tokens, than any chunk has.
+NEVER = np.iinfo(np.int16).max
+
+# Where in a character a text may stand, by the bytes that may come next (Unicode, table 3-7). Each place has
+# ranges of bytes and where they lead: no surrogates, nothing spelled longer than it has to be, nothing
+# above U+10FFFF.
+BETWEEN = 0
+_PLACES: tuple[tuple[tuple[int, int, int], ...], ...] = (
+    (
+        (0x00, 0x7F, 0),
+        (0xC2, 0xDF, 1),
+        (0xE0, 0xE0, 4),
+        (0xE1, 0xEC, 2),
+        (0xED, 0xED, 5),
+        (0xEE, 0xEF, 2),
+        (0xF0, 0xF0, 6),
+        (0xF1, 0xF3, 3),
+        (0xF4, 0xF4, 7),
+    ),
+    ((0x80, 0xBF, 0),),  # one more byte
+    ((0x80, 0xBF, 1),),  # two more
+    ((0x80, 0xBF, 2),),  # three more
+    ((0xA0, 0xBF, 1),),  # after E0
+    ((0x80, 0x9F, 1),),  # after ED
+    ((0x90, 0xBF, 2),),  # after F0
+    ((0x80, 0x8F, 2),),  # after F4
+)
+_NEXT = [{byte: to for low, high, to in place for byte in range(low, high + 1)} for place in _PLACES]
+
+
+def _read(token: bytes, place: int) -> tuple[int, int] | None:
+    """Characters that a token completes from a place, and where it ends; None where it breaks one."""
+    completed = 0
+    for byte in token:
+        to = _NEXT[place].get(byte)
+        if to is None:
+            return None
+        completed += to == BETWEEN
+        place = to
+    return completed, place
+
+
+@dataclass(frozen=True, eq=False)
+class Grammar:
+    """What each token does to a text, for one FAST vocabulary inside one text vocabulary.
+
+    Attributes:
+        ids: [V] the text ids that a chunk may consist of, ascending.
+        end: The text id that ends a chunk.
+        completes: [8, V] characters that a token completes from each place in a character; `NEVER` where it
+            would break one.
+        places: [8, V] where it ends.
+    """
+
+    ids: NDArray[np.int32]
+    end: int
+    completes: NDArray[np.int16]
+    places: NDArray[np.int8]
+
+    @classmethod
+    def of(cls, codec: FastCodec, *, text_vocab: int, end: int) -> Grammar:
+        """Reads a codec's tokens.
+
+        Args:
+            codec: The FAST tokenizer.
+            text_vocab: Ids in the text vocabulary; FAST id t is text id `text_vocab - 129 - t`.
+            end: The text id of "|".
+
+        Raises:
+            InputError: The FAST ids don't fit into the text vocabulary, or one of them is `end`.
+        """
+        first = text_vocab - FIRST_FROM_END
+        spelled = {first - t: codec.token_bytes(t) for t in range(codec.vocab_size)}
+        ids = sorted(text_id for text_id, token in spelled.items() if token)
+        if first < codec.vocab_size or end in ids:
+            raise InputError(
+                f"{codec.vocab_size} FAST ids don't fit below text id {first + 1}, or {end} is one of them"
+            )
+        completes = np.full((len(_PLACES), len(ids)), NEVER, np.int16)
+        places = np.zeros((len(_PLACES), len(ids)), np.int8)
+        for column, text_id in enumerate(ids):
+            token = spelled[text_id]
+            assert token is not None
+            for place in range(len(_PLACES)):
+                found = _read(token, place)
+                if found is not None and found[0] < NEVER:
+                    completes[place, column], places[place, column] = found
+        return cls(np.array(ids, np.int32), end, completes, places)
+
+    def shortest(self, characters: int) -> NDArray[np.int16]:
+        """[8, characters + 1] the fewest tokens that end a text of so many characters more; `NEVER`: none do.
+
+        A token is allowed exactly where the text can still be ended after it: nothing leads into a dead end,
+        whatever bytes or characters the vocabulary lacks.
+        """
+        moves = []
+        for place in range(len(_PLACES)):
+            legal = self.completes[place] != NEVER
+            pairs = np.stack([self.completes[place][legal], self.places[place][legal]], axis=1)
+            moves.append(np.unique(pairs, axis=0).astype(np.int64))
+        fewest = np.full((len(_PLACES), characters + 1), NEVER, np.int64)
+        fewest[BETWEEN, 0] = 0
+        for left in range(characters + 1):
+            # Tokens that complete nothing lead deeper into a character of four bytes: thrice at most.
+            for _ in range(4):
+                for place, pairs in enumerate(moves):
+                    fits = pairs[pairs[:, 0] <= left]
+                    if len(fits):
+                        after = fewest[fits[:, 1], left - fits[:, 0]].min() + 1
+                        fewest[place, left] = min(fewest[place, left], after)
+        return np.minimum(fewest, NEVER).astype(np.int16)
+
+
+class ChunkState(NamedTuple):
+    """How far each row's chunk is: its place in a character, and the characters left; both [B]."""
+
+    place: Int[Array, " b"]
+    left: Int[Array, " b"]
+
+
+class Rules(NamedTuple):
+    """A grammar's tables on the device, for chunks of one size."""
+
+    completes: Int[Array, "p v"]
+    places: Int[Array, "p v"]
+    shortest: Int[Array, "p n"]
+
+    def allowed(self, state: ChunkState, room: Int[Array, ""]) -> Bool[Array, "b v"]:
+        """Which tokens may be written where `room` tokens fit behind them."""
+        completes = self.completes[state.place].astype(jnp.int32)
+        left = state.left[:, None] - completes
+        fewest = self.shortest[self.places[state.place].astype(jnp.int32), jnp.maximum(left, 0)]
+        return (left >= 0) & (fewest <= room)
+
+    def after(self, state: ChunkState, choice: Int[Array, " b"]) -> ChunkState:
+        """The state behind an allowed token, given by its column."""
+        left = state.left - self.completes[state.place, choice].astype(jnp.int32)
+        return ChunkState(self.places[state.place, choice].astype(jnp.int32), left)
+
+
+class WritingState(NamedTuple):
+    """Where the loop stands: tokens written so far, the last one [B], all [B, N], the chunks, the model's."""
+
+    step: Int[Array, ""]
+    token: Int[Array, " b"]
+    tokens: Int[Array, "b n"]
+    chunk: ChunkState
+    decoding: Decoding
+
+
+def sample_action_tokens(
+    model: Pi0Fast,
+    observation: Observation,
+    grammar: Grammar,
+    *,
+    horizon: int,
+    dim: int,
+    max_tokens: int = 256,
+    temperature: float = 0.0,
+    key: PRNGKeyArray | None = None,
+    unroll: bool = True,
+) -> Int[Array, "b n"]:
+    """Writes the tokens of one chunk and the end behind them: every answer decodes to [horizon, dim].
+
+    Where greedy decoding writes a whole chunk by itself, this is that chunk. Scores are computed for the
+    tokens of a chunk alone, which gives what masking all of the vocabulary would; the end is not scored, as
+    nothing else may stand there.
+
+    Args:
+        model: π0-FAST.
+        observation: Prompts that end in `Action: `.
+        grammar: The rules; a static argument under jit.
+        horizon: H of the chunk.
+        dim: D of the chunk.
+        max_tokens: The most tokens, the end included. When they get scarce, only tokens after which the chunk
+            can still be ended in time may be chosen.
+        temperature: 0 for the best token each time.
+        key: Needed for a temperature above 0.
+        unroll: Layers one by one, as inference wants them, or by scan.
+
+    Returns:
+        [B, max_tokens] text ids, the end included, 0 after it.
+
+    Raises:
+        ValueError: A temperature above 0 without a key, or a negative one.
+        InputError: The vocabulary can't write such a chunk within `max_tokens`.
+    """
+    if temperature < 0 or (temperature > 0 and key is None):
+        raise ValueError(f"temperature {temperature} must be 0, or above 0 with a key to draw from")
+    shortest = grammar.shortest(horizon * dim)
+    if (fewest := int(shortest[BETWEEN, -1])) >= max_tokens:
+        needs = "can't be written at all" if fewest == NEVER else f"takes at least {fewest + 1} tokens"
+        raise InputError(f"a chunk of {horizon} x {dim} {needs} with this vocabulary; there are {max_tokens}")
+    rules = Rules(jnp.asarray(grammar.completes), jnp.asarray(grammar.places), jnp.asarray(shortest))
+    ids = jnp.asarray(grammar.ids)
+    head = model.language.head(ids)
+    logits, decoding = model.prefill(observation, max_tokens, head=head, unroll=unroll)
+    batch = len(logits)
+
+    def write(logits: Float[Array, "b v"], state: WritingState) -> WritingState:
+        # Behind this token there must be room for the rest of the chunk, and for the end.
+        allowed = rules.allowed(state.chunk, max_tokens - state.step - 2)
+        column = _choose(logits, allowed, temperature, key, state.step)
+        done = state.chunk.left == 0
+        after = rules.after(state.chunk, column)
+        chunk = ChunkState(*(jnp.where(done, old, new) for old, new in zip(state.chunk, after, strict=True)))
+        ended = ~done & (chunk.left == 0)
+        token = jnp.where(done, 0, ids[column])
+        # The end behind a chunk's last token is written with it; a row that ended before keeps its zeros.
+        written = jnp.where(done, state.tokens[:, state.step], token)
+        following = jnp.where(ended, grammar.end, state.tokens[:, state.step + 1])
+        both = jnp.stack([written, following], axis=1)
+        tokens = jax.lax.dynamic_update_slice(state.tokens, both, (0, state.step))
+        return WritingState(state.step + 1, token, tokens, chunk, state.decoding)
+
+    def going(state: WritingState) -> Bool[Array, ""]:
+        return jnp.any(state.chunk.left > 0)
+
+    def body(state: WritingState) -> WritingState:
+        scores, decoding = model.decode(state.token[:, None], state.decoding, head=head)
+        return write(scores[:, 0], state._replace(decoding=decoding))
+
+    chunk = ChunkState(jnp.zeros(batch, jnp.int32), jnp.full(batch, horizon * dim, jnp.int32))
+    empty = jnp.zeros(batch, jnp.int32), jnp.zeros((batch, max_tokens), jnp.int32)
+    start = write(logits, WritingState(jnp.int32(0), *empty, chunk, decoding))
+    return jax.lax.while_loop(going, body, start).tokens
+
+
+def _choose(
+    logits: Float[Array, "b v"],
+    allowed: Bool[Array, "b v"],
+    temperature: float,
+    key: PRNGKeyArray | None,
+    step: Int[Array, ""],
+) -> Int[Array, " b"]:
+    """The column of an allowed token, even where the scores are infinite or no numbers."""
+    scores = logits.astype(jnp.float32) / (temperature or 1.0)
+    scores = jnp.where(allowed, jnp.nan_to_num(scores), -jnp.inf)
+    if key is None or temperature == 0.0:
+        return jnp.argmax(scores, axis=-1).astype(jnp.int32)
+    return jax.random.categorical(jax.random.fold_in(key, step), scores).astype(jnp.int32)
