@@ -5,6 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
+
+# Shapes and dtypes in the annotations of the models are checked whenever a test calls them.
+install_import_hook(("pioxide.models", "pioxide.sampling"), "beartype.beartype")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -19,7 +19,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from pioxide.models.param import Linear, normal, weight, zeros
+from pioxide.models.param import Linear, contract, normal, weight, zeros
 from pioxide.models.stack import layer, scan
 
 EPSILON = 1e-6
@@ -151,7 +151,7 @@ class Norm(nnx.Module):
 
     def __call__(
         self, x: Float[Array, "b t w"], modulation: Modulation | None
-    ) -> tuple[Float[Array, "b t w"], Float[Array, "b t w"] | None]:
+    ) -> tuple[Float[Array, "b t w"], Float[Array, "#b #t w"] | None]:
         """The normed value in x's dtype, and the gate, if any, of what is added to the stream."""
         y = x.astype(jnp.float32)
         y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + EPSILON)
@@ -182,18 +182,18 @@ class Expert(nnx.Module):
 
     def project(self, x: Float[Array, "b t w"]) -> tuple[Array, Array, Array]:
         """Queries [B, T, N, H], keys and values [B, T, K, H] of one layer."""
-        query = jnp.einsum("btw,nwh->btnh", x, weight(self.query, x.dtype))
-        key, value = jnp.einsum("btw,ckwh->cbtkh", x, weight(self.key_value, x.dtype))
+        query = contract("btw,nwh->btnh", x, self.query)
+        key, value = contract("btw,ckwh->cbtkh", x, self.key_value)
         return query, key, value
 
     def merge(self, heads: Float[Array, "b t n h"]) -> Float[Array, "b t w"]:
         """Attention's answer back to the width."""
-        return jnp.einsum("btnh,nhw->btw", heads, weight(self.out, heads.dtype))
+        return contract("btnh,nhw->btw", heads, self.out)
 
     def mlp(self, x: Float[Array, "b t w"]) -> Float[Array, "b t w"]:
         """GeGLU with the tanh approximation."""
-        gate, up = jnp.einsum("btw,cwf->cbtf", x, weight(self.gate_up, x.dtype))
-        return (jax.nn.gelu(gate, approximate=True) * up) @ weight(self.down, x.dtype)
+        gate, up = contract("btw,cwf->cbtf", x, self.gate_up)
+        return contract("btf,fw->btw", jax.nn.gelu(gate, approximate=True) * up, self.down)
 
 
 class Block(nnx.Module):

@@ -1,6 +1,7 @@
 """Low-rank updates: a weight becomes itself plus the product of two small ones. Layers do not know.
 
-arXiv 2106.09685. The sum is formed where the weight is used, so it is exact and merging changes no number.
+arXiv 2106.09685. A product with such a weight goes through the two factors one after the other: training then
+makes no gradient as large as the weight, and an update too small to show in a bfloat16 sum still counts.
 """
 
 from __future__ import annotations
@@ -90,12 +91,39 @@ class LowRank(nnx.Module):
         self.sum_heads = openpi and name == "out"
 
     def compose(self) -> jax.Array:
-        """The base with its update, in the base's dtype."""
+        """The base with its update, summed in float32 and rounded once to the base's dtype."""
         a, b = self.a[...].astype(jnp.float32), self.b[...].astype(jnp.float32)
         if self.sum_heads:
             b = b.sum(axis=-3, keepdims=True)
         base = self.base[...]
         return (base.astype(jnp.float32) + self.scale * (a @ b)).astype(base.dtype)
+
+    def contract(self, equation: str, x: jax.Array) -> jax.Array:
+        """`einsum(equation, x, base) + scale * (x A) B` in x's dtype, for any equation of two operands."""
+        inner, outer = factored(equation, sum_heads=self.sum_heads)
+        b = self.b[...].sum(axis=-3) if self.sum_heads else self.b[...]
+        low = jnp.einsum(inner, x, self.a[...].astype(x.dtype))
+        update = jnp.einsum(outer, low, b.astype(x.dtype))
+        base = jnp.einsum(equation, x, self.base[...].astype(x.dtype))
+        return base + jnp.asarray(self.scale, x.dtype) * update
+
+
+def factored(equation: str, *, sum_heads: bool) -> tuple[str, str]:
+    """The equations of x with A and of that with B, for one of x with the weight.
+
+    The weight's last two letters are its inputs and outputs. What it has before them (heads, or key and
+    value) A and B have too, so that each has its own update: `btnh,nhw->btw` becomes `btnh,nhr->btnr` and
+    `btnr,nrw->btw`. With `sum_heads` x meets all of A at once and B comes summed: `btnh,nhr->btr` and
+    `btr,rw->btw`.
+    """
+    operands, result = equation.split("->")
+    x, weight = operands.split(",")
+    heads, inputs, outputs = weight[:-2], weight[-2], weight[-1]
+    if sum_heads:
+        low = result.replace(outputs, "r")
+        return f"{x},{heads}{inputs}r->{low}", f"{low},r{outputs}->{result}"
+    low = x.replace(inputs, "") + "".join(h for h in heads if h not in x) + "r"
+    return f"{x},{heads}{inputs}r->{low}", f"{low},{heads}r{outputs}->{result}"
 
 
 def add_lora(language: Gemma, configs: Sequence[LoraConfig | None], rngs: nnx.Rngs) -> None:

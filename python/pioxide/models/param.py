@@ -19,6 +19,10 @@ class Composed(Protocol):
         """The weight in its parameters' dtype."""
         ...
 
+    def contract(self, equation: str, x: jax.Array) -> jax.Array:
+        """`einsum(equation, x, weight)` in x's dtype, without forming the weight if that is dearer."""
+        ...
+
 
 Weight = nnx.Param[Any] | Composed
 
@@ -27,6 +31,13 @@ def weight(parameter: Any, dtype: DTypeLike | None = None) -> jax.Array:
     """The value of a parameter, or of what stands in its place, cast to `dtype` if one is given."""
     value = parameter.compose() if isinstance(parameter, Composed) else parameter[...]
     return value if dtype is None else value.astype(dtype)
+
+
+def contract(equation: str, x: jax.Array, parameter: Any) -> jax.Array:
+    """`einsum(equation, x, weight)` in x's dtype; a composed weight does it in its own way."""
+    if isinstance(parameter, Composed):
+        return parameter.contract(equation, x)
+    return jnp.einsum(equation, x, weight(parameter, x.dtype))
 
 
 def normal(
@@ -65,5 +76,6 @@ class Linear(nnx.Module):
     def __call__(self, x: jax.Array, dtype: DTypeLike | None = None) -> jax.Array:
         """[..., inputs] to [..., outputs] in `dtype`, else in the wider of x's and the parameters'."""
         kernel, bias = weight(self.kernel), weight(self.bias)
-        dtype = jnp.promote_types(x.dtype, kernel.dtype) if dtype is None else dtype
+        if dtype is None:
+            dtype = max(x.dtype, kernel.dtype, key=lambda either: either.itemsize)
         return x.astype(dtype) @ kernel.astype(dtype) + bias.astype(dtype)

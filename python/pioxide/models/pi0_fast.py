@@ -142,7 +142,7 @@ class Pi0Fast(nnx.Module):
         (out,), _ = self.language((prefix.tokens[:, :-1],), slots, mask)
         targets, carries = observation.tokens[:, 1:], observation.token_loss[:, 1:]
         out = out[:, -targets.shape[1] :]
-        count = jnp.sum(carries, axis=1)
+        count = jnp.sum(carries, axis=1, dtype=jnp.float32)
         if loss_tokens is not None and loss_tokens < targets.shape[1]:
             # The positions with loss first, in their order.
             order = jnp.argsort(~carries, axis=1, stable=True)[:, :loss_tokens]
@@ -152,7 +152,7 @@ class Pi0Fast(nnx.Module):
         logits = self.language.logits(out)
         chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
         entropy = jax.nn.logsumexp(logits, axis=-1) - chosen
-        return jnp.sum(entropy * carries, axis=1) / jnp.maximum(count, 1)
+        return jnp.sum(jnp.where(carries, entropy, 0.0), axis=1) / jnp.maximum(count, 1.0)
 
     def prefill(
         self,
