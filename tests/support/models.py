@@ -1,4 +1,4 @@
-"""Models filled with NumPy's numbers: no time goes into compiling their initialisers."""
+"""Models and observations of NumPy's numbers: no time goes into compiling their initialisers."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from pioxide.models import Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
+from pioxide.models import Observation, Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
 
 
 def random_model(config: Pi0Config | Pi0FastConfig, seed: int = 0) -> Any:
@@ -22,3 +22,16 @@ def random_model(config: Pi0Config | Pi0FastConfig, seed: int = 0) -> Any:
         return jnp.asarray(values, leaf.dtype)
 
     return nnx.merge(graph, jax.tree.map(draw, state))
+
+
+def observe(config: Pi0Config | Pi0FastConfig, batch: int = 4) -> Observation:
+    """Moments seen by the first camera alone, every text slot in use."""
+    rng = np.random.default_rng(0)
+    size = config.vision.image_size
+    return Observation(
+        {config.cameras[0]: jnp.asarray(rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8))},
+        {},
+        jnp.asarray(rng.integers(3, 500, (batch, config.text_len)), jnp.int32),
+        jnp.ones((batch, config.text_len), bool),
+        jnp.asarray(rng.normal(size=(batch, config.action_dim)), jnp.float32),
+    )

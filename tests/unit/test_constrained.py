@@ -12,14 +12,13 @@ import pytest
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_realtime import observe
 
 from pioxide.codec import FastCodec
 from pioxide.errors import InputError
-from pioxide.models import Pi0FastConfig
+from pioxide.models import Observation, Pi0Fast, Pi0FastConfig
 from pioxide.sampling import Grammar, sample_action_tokens, sample_tokens
 from pioxide.sampling.constrained import FIRST_FROM_END, NEVER
-from support.models import random_model
+from support.models import observe, random_model
 
 TEXT_VOCAB = 4096
 END = 7
@@ -52,11 +51,15 @@ def grammar_of(codec):
     return Grammar.of(codec, text_vocab=TEXT_VOCAB, end=END)
 
 
+# A script does not look.
+NOTHING = Observation({}, {}, *jnp.zeros((2, 1, 1), jnp.int32), jnp.zeros((1, 1)))
+
+
 class Position(NamedTuple):
     step: jax.Array
 
 
-class Script:
+class Script(Pi0Fast):
     """A model whose scores for each step are given, [B, N, V] over the ids of a head."""
 
     language = property(lambda self: self)
@@ -77,7 +80,7 @@ class Script:
 @functools.partial(jax.jit, static_argnames=("grammar", "horizon", "dim", "max_tokens", "temperature"))
 def scripted(scores, grammar, horizon=HORIZON, dim=DIM, max_tokens=60, temperature=0.0, key=None):
     how = {"horizon": horizon, "dim": dim, "max_tokens": max_tokens, "temperature": temperature, "key": key}
-    return sample_action_tokens(Script(scores), None, grammar, **how)
+    return sample_action_tokens(Script(scores), NOTHING, grammar, **how)
 
 
 def written(tokens):
@@ -220,17 +223,16 @@ def test_fewest_tokens_are_those_of_a_search(codec):
 def test_a_vocabulary_without_continuations_has_no_dead_end():
     """Lead bytes without anything to complete them are never chosen."""
     tokens = [b"a", b"b", b"\xc3", b"a\xe2", b"\xe2\x82"]
-    codec = type("Codec", (), {"vocab_size": 5, "token_bytes": lambda self, t: tokens[t]})()
-    grammar = Grammar.of(codec, text_vocab=15 + FIRST_FROM_END, end=END)
+    grammar = Grammar.spelled(tokens, 15 + FIRST_FROM_END, END)
     scores = np.zeros((1, 60, 5), np.float32)
     scores[..., np.flatnonzero(grammar.completes[0] != 1)] = 9
     scores[..., np.flatnonzero(grammar.places[0] != 0)] = 99
     chosen = np.asarray(scripted(scores, grammar))[0]
     assert {tokens[15 - t] for t in chosen[: HORIZON * DIM]} <= {b"a", b"b"}
     assert chosen[HORIZON * DIM] == END
-    hopeless = type("Codec", (), {"vocab_size": 5, "token_bytes": lambda self, t: b"\xc3"})()
+    hopeless = Grammar.spelled([b"\xc3"] * 5, 15 + FIRST_FROM_END, END)
     with pytest.raises(InputError, match="can't be written at all"):
-        scripted(scores, Grammar.of(hopeless, text_vocab=15 + FIRST_FROM_END, end=END))
+        scripted(scores, hopeless)
 
 
 def test_colliding_ids_are_refused():

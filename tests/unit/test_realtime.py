@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from pioxide.errors import InputError
-from pioxide.models import Observation, Pi0, Pi0Config
+from pioxide.models import Pi0, Pi0Config
 from pioxide.sampling import (
     Guidance,
     Leftover,
@@ -19,7 +19,7 @@ from pioxide.sampling import (
     sample_guided,
 )
 from pioxide.sampling.realtime import guidance_strength, guidance_weights
-from support.models import random_model
+from support.models import observe, random_model
 
 KINDS = ["pi0", "pi05"]
 plain = nnx.jit(sample_actions, static_argnames=("num_steps", "unroll"))
@@ -35,18 +35,6 @@ def config(kind):
 @pytest.fixture(scope="module", params=KINDS)
 def model(request):
     return random_model(config(request.param))
-
-
-def observe(config, batch=4):
-    rng = np.random.default_rng(0)
-    size = config.vision.image_size
-    return Observation(
-        {config.cameras[0]: jnp.asarray(rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8))},
-        {},
-        jnp.asarray(rng.integers(3, 500, (batch, config.text_len)), jnp.int32),
-        jnp.ones((batch, config.text_len), bool),
-        jnp.asarray(rng.normal(size=(batch, config.action_dim)), jnp.float32),
-    )
 
 
 def noise(config, seed, batch=4):

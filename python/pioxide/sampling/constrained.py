@@ -6,6 +6,7 @@ of a small automaton: where in a character the text stands, and how many charact
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -93,20 +94,27 @@ class Grammar:
         Raises:
             InputError: The FAST ids don't fit into the text vocabulary, or one of them is `end`.
         """
+        return cls.spelled([codec.token_bytes(t) for t in range(codec.vocab_size)], text_vocab, end)
+
+    @classmethod
+    def spelled(cls, tokens: Sequence[bytes | None], text_vocab: int, end: int) -> Grammar:
+        """The same from the bytes of each FAST id; None or nothing for one that can't be written.
+
+        Raises:
+            InputError: As `of`.
+        """
         first = text_vocab - FIRST_FROM_END
-        spelled = {first - t: codec.token_bytes(t) for t in range(codec.vocab_size)}
-        ids = sorted(text_id for text_id, token in spelled.items() if token)
-        if first < codec.vocab_size or end in ids:
+        spelled = {first - t: token for t, token in enumerate(tokens) if token}
+        ids = sorted(spelled)
+        if first < len(tokens) or end in ids:
             raise InputError(
-                f"{codec.vocab_size} FAST ids don't fit below text id {first + 1}, or {end} is one of them"
+                f"{len(tokens)} FAST ids don't fit below text id {first + 1}, or {end} is one of them"
             )
         completes = np.full((len(_PLACES), len(ids)), NEVER, np.int16)
         places = np.zeros((len(_PLACES), len(ids)), np.int8)
         for column, text_id in enumerate(ids):
-            token = spelled[text_id]
-            assert token is not None
             for place in range(len(_PLACES)):
-                found = _read(token, place)
+                found = _read(spelled[text_id], place)
                 if found is not None and found[0] < NEVER:
                     completes[place, column], places[place, column] = found
         return cls(np.array(ids, np.int32), end, completes, places)
