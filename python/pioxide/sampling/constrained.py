@@ -119,6 +119,16 @@ class Grammar:
                     completes[place, column], places[place, column] = found
         return cls(np.array(ids, np.int32), end, completes, places)
 
+    @property
+    def begins(self) -> NDArray[np.int32]:
+        """[V] characters that begin in a token: the same from wherever it may be written."""
+        place = np.argmax(self.completes != NEVER, axis=0)[None]
+        completes, to = (
+            np.take_along_axis(table, place, axis=0)[0].astype(np.int32)
+            for table in (self.completes, self.places)
+        )
+        return completes + (to != BETWEEN) - (place[0] != BETWEEN)
+
     def shortest(self, characters: int) -> NDArray[np.int16]:
         """[8, characters + 1] the fewest tokens that end a text of so many characters more; `NEVER`: none do.
 
@@ -157,8 +167,23 @@ class Rules(NamedTuple):
     places: Int[Array, "p v"]
     shortest: Int[Array, "p n"]
 
-    def allowed(self, state: ChunkState, room: Int[Array, ""]) -> Bool[Array, "b v"]:
-        """Which tokens may be written where `room` tokens fit behind them."""
+    @classmethod
+    def of(cls, grammar: Grammar, *, horizon: int, dim: int, max_tokens: int) -> Rules:
+        """The tables for chunks of [horizon, dim].
+
+        Raises:
+            InputError: The vocabulary can't write such a chunk within `max_tokens`.
+        """
+        shortest = grammar.shortest(horizon * dim)
+        if (fewest := int(shortest[BETWEEN, -1])) >= max_tokens:
+            needs = "can't be written at all" if fewest == NEVER else f"takes at least {fewest + 1} tokens"
+            raise InputError(
+                f"a chunk of {horizon} x {dim} {needs} with this vocabulary; there are {max_tokens}"
+            )
+        return cls(jnp.asarray(grammar.completes), jnp.asarray(grammar.places), jnp.asarray(shortest))
+
+    def allowed(self, state: ChunkState, room: Int[Array, ""] | Int[Array, "b 1"]) -> Bool[Array, "b v"]:
+        """Which tokens may be written where `room` tokens, of all or of each [B, 1], fit behind them."""
         completes = self.completes[state.place].astype(jnp.int32)
         left = state.left[:, None] - completes
         fewest = self.shortest[self.places[state.place].astype(jnp.int32), jnp.maximum(left, 0)]
@@ -219,11 +244,7 @@ def sample_action_tokens(
     """
     if temperature < 0 or (temperature > 0 and key is None):
         raise ValueError(f"temperature {temperature} must be 0, or above 0 with a key to draw from")
-    shortest = grammar.shortest(horizon * dim)
-    if (fewest := int(shortest[BETWEEN, -1])) >= max_tokens:
-        needs = "can't be written at all" if fewest == NEVER else f"takes at least {fewest + 1} tokens"
-        raise InputError(f"a chunk of {horizon} x {dim} {needs} with this vocabulary; there are {max_tokens}")
-    rules = Rules(jnp.asarray(grammar.completes), jnp.asarray(grammar.places), jnp.asarray(shortest))
+    rules = Rules.of(grammar, horizon=horizon, dim=dim, max_tokens=max_tokens)
     ids = jnp.asarray(grammar.ids)
     head = model.language.head(ids)
     logits, decoding = model.prefill(observation, max_tokens, head=head, unroll=unroll)
@@ -265,9 +286,16 @@ def _choose(
     key: PRNGKeyArray | None,
     step: Int[Array, ""],
 ) -> Int[Array, " b"]:
-    """The column of an allowed token, even where the scores are infinite or no numbers."""
-    scores = logits.astype(jnp.float32) / (temperature or 1.0)
-    scores = jnp.where(allowed, jnp.nan_to_num(scores), -jnp.inf)
     if key is None or temperature == 0.0:
-        return jnp.argmax(scores, axis=-1).astype(jnp.int32)
+        return best_allowed(logits, allowed)
+    scores = _masked(logits.astype(jnp.float32) / temperature, allowed)
     return jax.random.categorical(jax.random.fold_in(key, step), scores).astype(jnp.int32)
+
+
+def best_allowed(logits: Float[Array, "b v"], allowed: Bool[Array, "b v"]) -> Int[Array, " b"]:
+    """The column of the best allowed token, even where the scores are infinite or no numbers."""
+    return jnp.argmax(_masked(logits.astype(jnp.float32), allowed), axis=-1).astype(jnp.int32)
+
+
+def _masked(scores: Float[Array, "b v"], allowed: Bool[Array, "b v"]) -> Float[Array, "b v"]:
+    return jnp.where(allowed, jnp.nan_to_num(scores), -jnp.inf)
