@@ -34,7 +34,7 @@ from pioxide.models.pi0 import PrefixCache
 from pioxide.policy import Policy, PolicyOptions
 from pioxide.policy.prepare import prepare
 from pioxide.robots import Camera, RobotSpec, StatePart
-from pioxide.sampling import sample_actions
+from pioxide.sampling import sample_actions, step_times
 from support.text_model import write_text_model
 from timing import load, machine, no_garbage_collection
 
@@ -85,7 +85,8 @@ def plain(model: Pi0, observation: Observation, noise: jax.Array) -> jax.Array:
         x_t, t = carry
         longer = jax.tree.map(lambda a: jnp.pad(a, ((0, 0), (0, 0), (0, room), (0, 0), (0, 0))), cache)
         times = jnp.broadcast_to(t, (batch,))
-        velocity, _ = model.cached_velocity(PrefixCache(longer, prefix.valid), observation, x_t, times)
+        condition = model.condition(times)
+        velocity, _ = model.cached_velocity(PrefixCache(longer, prefix.valid), observation, x_t, condition)
         return x_t + dt * velocity, t + dt
 
     start = (noise.astype(jnp.float32), jnp.float32(1.0))
@@ -117,7 +118,7 @@ def rows(model: Pi0, c: Pi0Config, cameras: int, real: int) -> dict[str, tuple[A
     whole = observed(c, cameras, c.text_len, real, absent=True)
     present = observed(c, cameras, c.text_len, real, absent=False)
     padded = observed(c, cameras, short, real, absent=False)
-    prepared = prepare(model, num_steps=STEPS)
+    prepared = prepare(model, step_times(STEPS))
     own_graph, own = nnx.split(prepared.model)
     own_leaves, own_tree = jax.tree.flatten(own)
     leaves, tree = jax.tree.flatten(state)
@@ -135,9 +136,9 @@ def rows(model: Pi0, c: Pi0Config, cameras: int, real: int) -> dict[str, tuple[A
         return sample_actions(merged(weights), o, n, num_steps=STEPS, unroll=True)
 
     def laid_out(weights, o, n):
-        values, modulations = weights
+        values, conditions = weights
         mine = nnx.merge(own_graph, jax.tree.unflatten(own_tree, values))
-        return sample_actions(mine, o, n, num_steps=STEPS, modulations=modulations)
+        return sample_actions(mine, o, n, num_steps=STEPS, conditions=conditions)
 
     leaves, own_leaves = tuple(leaves), tuple(own_leaves)
     return {
@@ -146,7 +147,7 @@ def rows(model: Pi0, c: Pi0Config, cameras: int, real: int) -> dict[str, tuple[A
         f"+ text padded to {short}, not {c.text_len}": (plainly, (leaves, padded, noise)),
         "+ conditions once, cache in place, fixed steps": (stepped, (leaves, padded, noise)),
         "+ layers unrolled": (unrolled, (leaves, padded, noise)),
-        "+ weights laid out (pioxide)": (laid_out, ((own_leaves, prepared.modulations), padded, noise)),
+        "+ weights laid out (pioxide)": (laid_out, ((own_leaves, prepared.conditions), padded, noise)),
     }
 
 

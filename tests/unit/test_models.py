@@ -99,7 +99,9 @@ def test_cached_velocity_equals_the_whole_pass(kind, unroll):
     prefix = nnx.jit(Pi0.prefill, static_argnames=("unroll",))(model, observation, unroll=unroll)
     for value in (0.9, 0.2):
         time, x_t = jnp.full(2, value), noise(model.config) * value
-        velocity, prefix = nnx.jit(Pi0.cached_velocity)(model, prefix, observation, x_t, time)
+        velocity, prefix = nnx.jit(Pi0.cached_velocity)(
+            model, prefix, observation, x_t, model.condition(time)
+        )
         np.testing.assert_allclose(velocity, velocity_of(model, observation, x_t, time), atol=2e-5)
 
 

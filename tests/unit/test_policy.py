@@ -11,7 +11,7 @@ from flax import nnx
 from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, TextTokenizer
 from pioxide.errors import InputError, PolicyError
 from pioxide.models import Observation, Pi0Config, Pi0FastConfig
-from pioxide.policy import Policy, PolicyOptions, Request
+from pioxide.policy import Guidance, Policy, PolicyOptions, Request
 from pioxide.policy.images import fit
 from pioxide.robots import aloha, libero
 from pioxide.sampling import sample_actions
@@ -220,7 +220,7 @@ def test_the_constant_beginning_in_the_prefill_scores_as_if_it_had_been_generate
 
 
 def test_what_pi0_fast_writes_is_decoded_or_refused(policies, models, tokenizer, codec, monkeypatch):
-    policy = policies["make"]("pi0_fast", max_tokens=8)
+    policy = policies["make"]("pi0_fast", max_tokens=8, constrained=False)
     with pytest.raises(PolicyError, match="no action chunk"):
         policy(libero_observation())
     # The same policy with an answer that is one.
@@ -271,9 +271,81 @@ def test_a_seed_decides_the_noise(policies):
 
 
 def test_a_runner_can_ask_it(policies):
-    chunk = policies["pi0"].chunk(Request(libero_observation(), None, 0))
-    assert chunk.actions.shape == (6, 7)
-    assert chunk.model_actions.shape == (6, 16)
+    # What is left is not used by a policy whose chunks stand on their own.
+    chunk = policies["pi0"].chunk(Request(libero_observation(), np.ones((3, 7)), 2))
+    assert chunk.shape == (6, 7)
+
+
+NOISE = np.random.default_rng(3).standard_normal((6, 16), np.float32)
+
+
+@pytest.mark.parametrize("kind", ["pi0", "pi05"])
+@pytest.mark.parametrize("realtime", [Guidance(), "trained"], ids=["guided", "trained"])
+def test_a_first_chunk_is_the_same_whatever_continues_chunks(policies, kind, realtime):
+    policy = policies["make"](kind, realtime=realtime)
+    expected = policies[kind](libero_observation(), noise=NOISE).actions
+    for nothing in (None, np.zeros((0, 0)), np.zeros((0, 7))):
+        answer = policy(libero_observation(), noise=NOISE, leftover=nothing, delay=3)
+        np.testing.assert_allclose(answer.actions, expected, **CLOSE)
+    assert len(policy.programs.shapes) == 1
+
+
+def test_a_trained_policy_keeps_the_actions_that_will_have_been_played(models, tokenizer):
+    """In the robot's units, though the robot has moved and its actions are relative to where it is."""
+    options = PolicyOptions(default_prompt="fold", realtime="trained")
+    policy = Policy(models["pi0"], aloha(), stats(14, 14), tokenizer, options=options)
+    rng = np.random.default_rng(5)
+
+    def observation():
+        image = rng.integers(0, 256, (3, SIZE, SIZE), dtype=np.uint8)
+        return {"state": rng.uniform(0, 1, 14), "images": {"cam_high": image}}
+
+    before = policy(observation(), noise=NOISE).actions
+    after = policy(observation(), noise=NOISE, leftover=before[2:], delay=3).actions
+    np.testing.assert_allclose(after[:3], before[2:5], rtol=1e-5, atol=1e-5)
+    assert np.abs(after[3] - before[5]).max() > 0.01, "nothing past the delay is kept exactly"
+
+
+def test_a_guided_policy_comes_nearer_to_what_is_left(policies):
+    guided, free = policies["make"]("pi05", realtime=Guidance()), policies["pi05"]
+    left = free(libero_observation(seed=1), noise=NOISE).actions[1:]
+    other = np.random.default_rng(4).standard_normal((6, 16), np.float32)
+    held = guided(libero_observation(), noise=other, leftover=left, delay=2).actions
+    away = np.abs(free(libero_observation(), noise=other).actions[:5] - left).mean(1)
+    assert (np.abs(held[:5] - left).mean(1)[:2] < 0.3 * away[:2]).all()
+
+
+def test_a_leftover_that_can_not_be_used_is_refused(policies, models, tokenizer, codec):
+    with pytest.raises(InputError, match="realtime"):
+        policies["pi0"](libero_observation(), leftover=np.zeros((3, 7)))
+    policy = policies["make"]("pi0", realtime=Guidance())
+    with pytest.raises(InputError, match=r"expected \[\.\.\., 7\]"):
+        policy(libero_observation(), leftover=np.zeros((3, 6)))
+    with pytest.raises(InputError, match="delay"):
+        policy(libero_observation(), leftover=np.zeros((3, 7)), delay=-1)
+    bad = np.zeros((3, 7))
+    bad[1, 2] = np.nan
+    with pytest.raises(InputError, match="leftover: nan at step 1, dimension 2"):
+        policy(libero_observation(), leftover=bad)
+    with pytest.raises(InputError, match="π0-FAST can't continue"):
+        policies["make"]("pi0_fast", realtime=Guidance())
+    with pytest.raises(InputError, match="expected None, a Guidance"):
+        policies["make"]("pi0", realtime="guided")
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_pi0_fast_of_random_weights_answers_whole_chunks(policies, temperature):
+    policy = policies["make"]("pi0_fast", max_tokens=48, temperature=temperature)
+    answers = [policy(libero_observation(seed)).actions for seed in range(3)]
+    for actions in answers:
+        assert actions.shape == (6, 7)
+        assert np.isfinite(actions).all()
+    assert len(policy.programs.shapes) == 1
+
+
+def test_a_chunk_that_never_fits_is_refused_before_anything_is_compiled(policies):
+    with pytest.raises(InputError, match="at least"):
+        policies["make"]("pi0_fast", max_tokens=2)
 
 
 def test_timing_has_every_stage(policies):
@@ -342,8 +414,8 @@ def test_a_checkpoint_with_all_that_belongs_to_it_is_loaded(tmp_path, models, to
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)
     else:
         assert policy._config.cameras == direct._config.cameras
-        with pytest.raises(PolicyError):
-            policy(libero_observation())
+        ours, theirs = (p(libero_observation()).actions for p in (policy, direct))
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_an_unknown_robot_is_named(tmp_path, models, tokenizer):

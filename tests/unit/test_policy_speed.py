@@ -16,7 +16,7 @@ from pioxide.policy import Policy, PolicyOptions, keep_programs
 from pioxide.policy.compile import bucket, buckets
 from pioxide.policy.prepare import prepare
 from pioxide.robots import aloha
-from pioxide.sampling import sample_actions, sample_tokens
+from pioxide.sampling import sample_actions, sample_tokens, step_times
 from support.models import random_model
 from support.text_model import write_text_model
 
@@ -50,15 +50,15 @@ def observe(cameras, text, real=11, masked=()):
     )
 
 
-def sampled(model, observation, *, unroll, modulations=None):
+def sampled(model, observation, *, unroll, conditions=None):
     graph, state = nnx.split(model)
     noise = jnp.asarray(np.random.default_rng(1).standard_normal((1, 6, 7), np.float32))
     run = jax.jit(
         lambda s, o, m: sample_actions(
-            nnx.merge(graph, s), o, noise, unroll=unroll, modulations=m, num_steps=4
+            nnx.merge(graph, s), o, noise, unroll=unroll, conditions=m, num_steps=4
         )
     )
-    return np.asarray(run(state, observation, modulations))
+    return np.asarray(run(state, observation, conditions))
 
 
 @pytest.fixture(scope="module")
@@ -87,19 +87,19 @@ def test_unrolled_layers_are_scanned_ones(model, plain):
     np.testing.assert_allclose(sampled(model, whole, unroll=True), plain, **CLOSE)
 
 
-def test_prepared_weights_and_modulations_are_the_models_own(model, plain):
+def test_prepared_weights_and_conditions_are_the_models_own(model, plain):
     cameras = model.config.cameras
-    prepared = prepare(model, num_steps=4)
-    assert (prepared.modulations is not None) == model.config.pi05
+    prepared = prepare(model, step_times(4))
+    assert prepared.conditions is not None
     whole = observe(cameras, 40, masked=cameras[1:2])
-    ours = sampled(prepared.model, whole, unroll=True, modulations=prepared.modulations)
+    ours = sampled(prepared.model, whole, unroll=True, conditions=prepared.conditions)
     np.testing.assert_allclose(ours, plain, **CLOSE)
 
 
 def test_all_of_it_together(model, plain):
     cameras = (model.config.cameras[0], model.config.cameras[2])
-    prepared = prepare(model, num_steps=4)
-    ours = sampled(prepared.model, observe(cameras, 16), unroll=True, modulations=prepared.modulations)
+    prepared = prepare(model, step_times(4))
+    ours = sampled(prepared.model, observe(cameras, 16), unroll=True, conditions=prepared.conditions)
     np.testing.assert_allclose(ours, plain, **CLOSE)
 
 
@@ -113,11 +113,11 @@ def test_preparing_leaves_the_model_as_it_was():
 def test_prepared_bfloat16_rounds_as_the_model_does():
     """Matrices kept in float32 are rounded where they are used: doing it once gives the same numbers."""
     model = random_model(replace(config(True), dtype=jnp.bfloat16))
-    prepared = prepare(model, num_steps=4)
+    prepared = prepare(model, step_times(4))
     assert prepared.model.language.blocks.each[0].experts[0].down[...].dtype == jnp.bfloat16
     cameras = model.config.cameras
     theirs = sampled(model, observe(cameras, 40), unroll=True)
-    ours = sampled(prepared.model, observe(cameras, 40), unroll=True, modulations=prepared.modulations)
+    ours = sampled(prepared.model, observe(cameras, 40), unroll=True, conditions=prepared.conditions)
     # Products of another shape add in another order, which bfloat16 shows at its own resolution.
     assert np.abs(ours - theirs).max() <= 0.03 * np.abs(theirs).max()
 

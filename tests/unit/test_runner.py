@@ -8,7 +8,6 @@ import pytest
 from pioxide.errors import InputError
 from pioxide.policy import (
     ActionQueue,
-    Chunk,
     DelayEstimate,
     Limits,
     OnEmpty,
@@ -64,9 +63,9 @@ class SimulatedWorker:
 def track(horizon=50):
     """A policy whose action at time step n is n: a gap or a repeat shows at once."""
 
-    def policy(request: Request) -> Chunk:
+    def policy(request: Request) -> np.ndarray:
         steps = request.observation["step"] + np.arange(horizon, dtype=float)
-        return Chunk(steps[:, None], steps[:, None] / 100)
+        return steps[:, None]
 
     return policy
 
@@ -136,12 +135,12 @@ def test_the_request_carries_what_is_left_and_the_delay_to_expect():
         return track()(request)
 
     simulate(lambda: 0.1, seconds=3, policy=policy)
-    assert asked[0].leftover is None
+    assert len(asked[0].leftover) == 0
     assert asked[0].delay == 0
     for request in asked[3:]:
         assert request.delay == 5
         step = request.observation["step"]
-        np.testing.assert_allclose(request.leftover[:, 0] * 100, step + np.arange(len(request.leftover)))
+        np.testing.assert_allclose(request.leftover[:, 0], step + np.arange(len(request.leftover)))
 
 
 def test_late_and_outdated_chunks_are_dropped_and_counted():

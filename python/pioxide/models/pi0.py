@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from pioxide.models.gemma import Cache, Gemma, GemmaConfig, Modulations
 from pioxide.models.masks import block_mask, positions
 from pioxide.models.observation import Observation
-from pioxide.models.param import Linear
+from pioxide.models.param import Linear, weight
 from pioxide.models.prefix import Prefix, embed_prefix
 from pioxide.models.siglip import Siglip, SiglipConfig
 from pioxide.models.time import embed_time
@@ -97,6 +97,11 @@ class Pi0Config:
         )
 
 
+# What the flow time does to the action expert, for each row or token: all modulations of π0.5's norms, or the
+# time's share of π0's `action_time_in`.
+Condition = Modulations | Float[Array, "_ _ w"]
+
+
 class Suffix(NamedTuple):
     """The action expert's tokens [B, T, W], where blocks start [T], and its norms' modulations (π0.5)."""
 
@@ -150,36 +155,42 @@ class Pi0(nnx.Module):
         """Images and text, one block."""
         return embed_prefix(self.vision, self.language, observation, self.config.cameras, unroll=unroll)
 
-    def condition(self, time: Float[Array, "b *t"]) -> Modulations:
-        """π0.5: the modulations for flow times, one a row [B] or one a token [B, H]."""
-        hidden = nnx.swish(self.time_in(embed_time(time, self.width)))
-        return self.language.modulate(nnx.swish(self.time_out(hidden)), 1)
+    def condition(self, time: Float[Array, "b *t"]) -> Condition:
+        """All that depends on flow times alone, one a row [B] or one an action [B, H]."""
+        times = embed_time(time, self.width)
+        if self.config.pi05:
+            hidden = nnx.swish(self.time_in(times))
+            return self.language.modulate(nnx.swish(self.time_out(hidden)), 1)
+        # The second half of a product over actions and time side by side.
+        layer = self.action_time_in
+        kernel, bias = weight(layer.kernel, times.dtype), weight(layer.bias, times.dtype)
+        share = times @ kernel[self.width :] + bias
+        return share[:, None] if time.ndim == 1 else share
 
     def embed_suffix(
         self,
         observation: Observation,
         x_t: Float[Array, "b h d"],
-        time: Float[Array, "b *t"],
-        modulations: Modulations | None = None,
+        condition: Condition,
     ) -> Suffix:
-        """The action expert's tokens for noisy actions at flow times, one a row [B] or one an action [B, H].
+        """The action expert's tokens for noisy actions at flow times.
 
         Args:
             observation: Its state is read by π0.
             x_t: Noisy actions.
-            time: In [0, 1].
-            modulations: π0.5: what `condition` gives for `time`, where it was computed before.
+            condition: What `condition` gives for the times.
         """
         horizon = x_t.shape[1]
         actions = self.action_in(x_t)
         starts = jnp.zeros(horizon, jnp.int32).at[0].set(1)
         if self.config.pi05:
-            return Suffix(actions, starts, self.condition(time) if modulations is None else modulations)
+            assert isinstance(condition, Modulations)
+            return Suffix(actions, starts, condition)
+        assert not isinstance(condition, Modulations)
         if observation.state is None:
             raise ValueError("π0 reads the state, and this observation has none")
-        times = embed_time(time, self.width).astype(actions.dtype)
-        times = jnp.broadcast_to(times[:, None] if time.ndim == 1 else times, actions.shape)
-        mixed = self.action_time_in(jnp.concatenate([actions, times], axis=-1))
+        kernel = weight(self.action_time_in.kernel, actions.dtype)[: self.width]
+        mixed = actions @ kernel + condition.astype(actions.dtype)
         actions = self.action_time_out(nnx.swish(mixed))
         state = self.state_in(observation.state)[:, None].astype(actions.dtype)
         tokens = jnp.concatenate([state, actions], axis=1)
@@ -195,7 +206,7 @@ class Pi0(nnx.Module):
     ) -> Float[Array, "b h d"]:
         """The velocity at noisy actions: one pass over prefix and suffix, as training computes it."""
         prefix = self.embed_prefix(observation, unroll=unroll)
-        suffix = self.embed_suffix(observation, x_t, time)
+        suffix = self.embed_suffix(observation, x_t, self.condition(time))
         valid = jnp.concatenate([prefix.valid, jnp.ones(suffix.tokens.shape[:2], bool)], axis=1)
         suffix_starts = jnp.broadcast_to(suffix.starts, suffix.tokens.shape[:2])
         starts = jnp.concatenate([prefix.starts, suffix_starts], axis=1)
@@ -262,11 +273,10 @@ class Pi0(nnx.Module):
         prefix: PrefixCache,
         observation: Observation,
         x_t: Float[Array, "b h d"],
-        time: Float[Array, "b *t"],
-        modulations: Modulations | None = None,
+        condition: Condition,
     ) -> tuple[Float[Array, "b h d"], PrefixCache]:
         """The velocity from a prefix computed before; its cache comes back with the suffix behind it."""
-        suffix = self.embed_suffix(observation, x_t, time, modulations)
+        suffix = self.embed_suffix(observation, x_t, condition)
         batch, tokens = suffix.tokens.shape[:2]
         length = prefix.valid.shape[1]
         own = block_mask(jnp.ones((batch, tokens), bool), suffix.starts)

@@ -1,14 +1,14 @@
 """A policy in a control loop: what plays its chunks, what bounds its actions.
 
 The loop's side, NumPy only:
-    Runner, ThreadWorker, Request, Chunk, DelayEstimate, run_loop
+    Runner, ThreadWorker, Request, DelayEstimate, run_loop
     ActionQueue, OnEmpty
 
 The last thing before the robot:
     SafetyFilter, Limits, Bite
 
 The policy itself, which imports JAX when it is first asked for:
-    Policy, PolicyOptions, Prediction, Timing, keep_programs
+    Policy, PolicyOptions, Prediction, Timing, Guidance, Schedule, keep_programs
 """
 
 from importlib import import_module
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from pioxide.policy.queue import ActionQueue, OnEmpty, Snapshot
 from pioxide.policy.runner import (
-    Chunk,
     DelayEstimate,
     LoopReport,
     Request,
@@ -30,24 +29,26 @@ from pioxide.policy.safety import Bite, Limits, SafetyFilter
 if TYPE_CHECKING:
     from pioxide.policy.compile import keep_programs
     from pioxide.policy.policy import Policy, PolicyOptions, Prediction, Timing
+    from pioxide.sampling import Guidance, Schedule
 
 _WITH_JAX = {
-    "keep_programs": "compile",
-    **dict.fromkeys(("Policy", "PolicyOptions", "Prediction", "Timing"), "policy"),
+    "keep_programs": "pioxide.policy.compile",
+    **dict.fromkeys(("Policy", "PolicyOptions", "Prediction", "Timing"), "pioxide.policy.policy"),
+    **dict.fromkeys(("Guidance", "Schedule"), "pioxide.sampling"),
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _WITH_JAX:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_WITH_JAX[name]}"), name)
+    return getattr(import_module(_WITH_JAX[name]), name)
 
 
 __all__ = [
     "ActionQueue",
     "Bite",
-    "Chunk",
     "DelayEstimate",
+    "Guidance",
     "Limits",
     "LoopReport",
     "OnEmpty",
@@ -57,6 +58,7 @@ __all__ = [
     "Request",
     "Runner",
     "SafetyFilter",
+    "Schedule",
     "Snapshot",
     "Step",
     "ThreadWorker",

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,17 @@ from numpy.typing import NDArray
 
 from pioxide.models import Observation, Pi0, Pi0Fast
 from pioxide.policy.prepare import prepare
-from pioxide.sampling import sample_actions, sample_tokens
+from pioxide.sampling import (
+    Grammar,
+    Guidance,
+    Leftover,
+    sample_action_tokens,
+    sample_actions,
+    sample_continued,
+    sample_guided,
+    sample_tokens,
+    step_times,
+)
 
 # Text is padded to the next of these and not to the longest prompt a model takes.
 BUCKETS = (16, 32, 48, 64, 96, 128, 200)
@@ -38,6 +48,7 @@ class Inputs(NamedTuple):
         state: [1, W] float32 normalised and padded; π0 alone reads it.
         noise: [1, H, W] float32, of π0 and π0.5.
         key: [2] uint32 random bits, of π0-FAST.
+        leftover: What is left of the chunk before, where chunks are continued.
     """
 
     images: dict[str, NDArray[np.uint8]]
@@ -46,6 +57,7 @@ class Inputs(NamedTuple):
     state: NDArray[np.float32] | None = None
     noise: NDArray[np.float32] | None = None
     key: NDArray[np.uint32] | None = None
+    leftover: Leftover | None = None
 
 
 class Shape(NamedTuple):
@@ -57,9 +69,16 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Flow:
-    """How π0 and π0.5 answer: Euler steps."""
+    """How π0 and π0.5 answer: Euler steps, each chunk on its own, or continuing the one before."""
 
     num_steps: int = 10
+    realtime: Guidance | Literal["trained"] | None = None
+
+    @property
+    def times(self) -> jax.Array:
+        """[N] the flow times that the model is asked at; a trained continuation has clean actions too."""
+        times = step_times(self.num_steps)
+        return jnp.append(times, 0.0) if self.realtime == "trained" else times
 
 
 @dataclass(frozen=True)
@@ -72,12 +91,14 @@ class Tokens:
             what is before them only.
         max_tokens: The most tokens.
         temperature: 0 for the best token each time.
+        grammar: What keeps an answer to whole chunks; None for nothing.
     """
 
     stop: tuple[int, ...]
     causal: int
     max_tokens: int = 256
     temperature: float = 0.0
+    grammar: Grammar | None = None
 
 
 def buckets(longest: int) -> tuple[int, ...]:
@@ -113,15 +134,15 @@ class Programs:
     def __init__(self, model: Pi0 | Pi0Fast, how: Flow | Tokens) -> None:
         """Lays out the weights. Nothing is compiled yet but small pieces that do so."""
         self.config = model.config
-        prepared = prepare(model, num_steps=how.num_steps if isinstance(how, Flow) else 1)
+        prepared = prepare(model, how.times if isinstance(how, Flow) else None)
         graph, state = nnx.split(prepared.model)
         # Plain leaves: a module's own tree would be walked in Python in every call.
-        leaves, structure = jax.tree.flatten((state, prepared.modulations))
+        leaves, structure = jax.tree.flatten((state, prepared.conditions))
         self._weights = tuple(leaves)
 
         def answer(weights: tuple[jax.Array, ...], inputs: Inputs) -> jax.Array:
-            state, modulations = jax.tree.unflatten(structure, weights)
-            return _answer(nnx.merge(graph, state), modulations, inputs, how)
+            state, conditions = jax.tree.unflatten(structure, weights)
+            return _answer(nnx.merge(graph, state), conditions, inputs, how)
 
         self._function = jax.jit(answer)
         self._programs: dict[Shape, Callable[..., jax.Array]] = {}
@@ -163,33 +184,46 @@ class Programs:
         """The shapes and dtypes of the inputs."""
         c, size = self.config, self.config.vision.image_size
         flow = isinstance(self._how, Flow)
+        chunk = _like((1, c.action_horizon, c.action_dim), np.float32)
+        count = _like((1,), np.int32)
+        continues = flow and self._how.realtime is not None
         reads_state = flow and not getattr(c, "pi05", True)
         return Inputs(
             {name: _like((1, size, size, 3), np.uint8) for name in shape.cameras},
             _like((1, shape.text), np.int32),
-            _like((1,), np.int32),
+            count,
             _like((1, c.action_dim), np.float32) if reads_state else None,
-            _like((1, c.action_horizon, c.action_dim), np.float32) if flow else None,
+            chunk if flow else None,
             None if flow else _like((2,), np.uint32),
+            Leftover(chunk, count, count) if continues else None,
         )
 
 
-def _answer(model: Any, modulations: Any, inputs: Any, how: Flow | Tokens) -> jax.Array:
+def _answer(model: Any, conditions: Any, inputs: Any, how: Flow | Tokens) -> jax.Array:
     slots = jnp.arange(inputs.tokens.shape[1])[None]
     valid = slots < inputs.lengths[:, None]
     observation = Observation(inputs.images, {}, inputs.tokens, valid, inputs.state)
     if isinstance(how, Flow):
-        return sample_actions(
-            model, observation, inputs.noise, num_steps=how.num_steps, modulations=modulations
+        given = {"num_steps": how.num_steps, "conditions": conditions}
+        if how.realtime is None:
+            return sample_actions(model, observation, inputs.noise, **given)
+        if how.realtime == "trained":
+            return sample_continued(model, observation, inputs.noise, inputs.leftover, **given)
+        return sample_guided(
+            model, observation, inputs.noise, inputs.leftover, guidance=how.realtime, **given
         )
     starts = (slots >= (inputs.lengths - how.causal)[:, None]) & valid
-    return sample_tokens(
-        model,
-        observation._replace(token_starts=starts.astype(jnp.int32)),
-        max_tokens=how.max_tokens,
-        temperature=how.temperature,
-        key=jax.random.wrap_key_data(inputs.key),
-        stop=how.stop,
+    observation = observation._replace(token_starts=starts.astype(jnp.int32))
+    given = {
+        "max_tokens": how.max_tokens,
+        "temperature": how.temperature,
+        "key": jax.random.wrap_key_data(inputs.key),
+    }
+    if how.grammar is None:
+        return sample_tokens(model, observation, stop=how.stop, **given)
+    c = model.config
+    return sample_action_tokens(
+        model, observation, how.grammar, horizon=c.action_horizon, dim=c.action_dim, **given
     )
 
 

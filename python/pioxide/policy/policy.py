@@ -23,9 +23,10 @@ from pioxide.errors import IncompleteChunkError, InputError, PolicyError
 from pioxide.models import Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
 from pioxide.policy.compile import Flow, Inputs, Programs, Shape, Tokens, buckets
 from pioxide.policy.images import fit
-from pioxide.policy.runner import Chunk, Request
+from pioxide.policy.runner import Request
 from pioxide.robots import ROBOTS, RobotInput, RobotSpec, droid
 from pioxide.robots.spec import FAST_CAMERAS, MODEL_CAMERAS
+from pioxide.sampling import Grammar, Guidance, Leftover, pad_leftover
 from pioxide.transforms import ActionChain, Pad, Quantile, Stats, ZScore
 
 Normalization = Literal["zscore", "quantile"]
@@ -42,9 +43,15 @@ class PolicyOptions:
         state_in_text: Whether π0.5 reads the state, as text. False for weights trained without
             (`pi05_libero`), whose prompts are those of π0.
         num_steps: Flow steps of π0 and π0.5.
+        realtime: π0 and π0.5: how a chunk continues what is left of the one before: guided (any weights; a
+            gradient a step), or as "trained" (weights that were trained with `delayed_loss`). None: each
+            chunk on its own.
         temperature: π0-FAST: 0 for the best token each time.
         max_tokens: π0-FAST: the most tokens in an answer.
-        partial: π0-FAST: what an answer too short for a chunk is: an error, or completed with zeros.
+        constrained: π0-FAST: whether only tokens may be written that lead to a whole chunk. Where the best
+            tokens do so by themselves, it changes nothing.
+        partial: π0-FAST without `constrained`: what an answer too short for a chunk is: an error, or
+            completed with zeros.
         seed: Where noise begins; two policies with one seed give the same answers to the same calls.
     """
 
@@ -52,8 +59,10 @@ class PolicyOptions:
     normalization: Normalization | None = None
     state_in_text: bool = True
     num_steps: int = 10
+    realtime: Guidance | Literal["trained"] | None = None
     temperature: float = 0.0
     max_tokens: int = 256
+    constrained: bool = True
     partial: Literal["error", "pad"] = "error"
     seed: int = 0
 
@@ -165,14 +174,24 @@ class Policy:
         self._back = ActionChain(robot.delta, None, actions_norm, None, Pad(robot.action_dim, width))
         self._state_pad = Pad(robot.state_dim, width) if self._kind == "pi0" else None
         self._begin = np.zeros(0, np.int32)
-        how: Flow | Tokens = Flow(self.options.num_steps)
+        realtime = self.options.realtime
+        if not (realtime in (None, "trained") or isinstance(realtime, Guidance)):
+            raise InputError(f'realtime: expected None, a Guidance or "trained", got {realtime!r}')
+        how: Flow | Tokens = Flow(self.options.num_steps, realtime)
         if self._fast:
             if codec is None:
                 raise InputError("π0-FAST needs the FAST tokenizer (codec) that its actions are written with")
+            if realtime is not None:
+                raise InputError("realtime: π0-FAST can't continue a chunk, only π0 and π0.5 can")
             self._prompts = Pi0FastPrompts(tokenizer, codec, config.text_len)
             self._begin = np.asarray(tokenizer.encode("Action: "), np.int32)
-            stop = (int(tokenizer.encode("|")[-1]), 1 if tokenizer.eos_id is None else tokenizer.eos_id)
-            how = Tokens(stop, len(self._begin), self.options.max_tokens, self.options.temperature)
+            bar, most = int(tokenizer.encode("|")[-1]), self.options.max_tokens
+            grammar = None
+            if self.options.constrained:
+                grammar = Grammar.of(codec, text_vocab=tokenizer.vocab_size, end=bar)
+                grammar.shortest(config.action_horizon * width, most)
+            stop = (bar, 1 if tokenizer.eos_id is None else tokenizer.eos_id)
+            how = Tokens(stop, len(self._begin), most, self.options.temperature, grammar)
         elif self._kind == "pi05" and self.options.state_in_text:
             self._prompts = Pi05Prompts(tokenizer, config.text_len)
         else:
@@ -264,28 +283,48 @@ class Policy:
                 taken[shape] = self.programs.compile(shape)
         return taken
 
-    def __call__(self, observation: Mapping[str, Any], *, noise: ArrayLike | None = None) -> Prediction:
+    def __call__(
+        self,
+        observation: Mapping[str, Any],
+        *,
+        noise: ArrayLike | None = None,
+        leftover: ArrayLike | None = None,
+        delay: int = 0,
+    ) -> Prediction:
         """The actions for one moment.
 
         Args:
             observation: Flat ("observation/image") or nested NumPy arrays under the robot's keys, and the
                 instruction.
             noise: [H, W] that π0 and π0.5 begin with; drawn where it is not given.
+            leftover: [n, D] what is left of the chunk before in the robot's units, the action that is due at
+                the observation first. Needs `PolicyOptions.realtime`.
+            delay: How many of these will have been played before the answer is there: they are kept.
 
         Raises:
             InputError: A key is missing or unknown, a value of another shape, dtype or range, or NaN; or
-                there is no instruction.
+                there is no instruction; or a leftover and no `realtime`.
             PolicyError: The network's answer is no action chunk.
         """
         with self._turn:
-            return self._answer(observation, noise)
+            return self._answer(observation, noise, leftover, delay)
 
-    def chunk(self, request: Request) -> Chunk:
-        """A runner's question answered: `ThreadWorker(policy.chunk)`. What is left to play is not used."""
-        answer = self(request.observation)
-        return Chunk(answer.actions, answer.model_actions)
+    def chunk(self, request: Request) -> NDArray[np.float64]:
+        """A runner's question answered: `ThreadWorker(policy.chunk)`.
 
-    def _answer(self, observation: Mapping[str, Any], noise: ArrayLike | None) -> Prediction:
+        Without `PolicyOptions.realtime` what is left to play is not used.
+        """
+        if self.options.realtime is None:
+            return self(request.observation).actions
+        return self(request.observation, leftover=request.leftover, delay=request.delay).actions
+
+    def _answer(
+        self,
+        observation: Mapping[str, Any],
+        noise: ArrayLike | None,
+        leftover: ArrayLike | None,
+        delay: int,
+    ) -> Prediction:
         clock = _Clock()
         seen = self.robot.apply(observation)
         state = seen.state if self._state_norm is None else self._state_norm.apply(seen.state)
@@ -295,6 +334,7 @@ class Policy:
         text = self._text(seen.prompt, state)
         shape = self.programs.ready(tuple(images), len(text.ids), self._lengths)
         inputs = self._inputs(images, text.ids, shape, state, noise)
+        inputs = inputs._replace(leftover=self._leftover(leftover, delay, seen.state))
         clock.lap()
         uploaded = jax.block_until_ready(jax.device_put(inputs))
         clock.lap()
@@ -363,6 +403,20 @@ class Policy:
         if noise.shape not in (expected, (1, *expected)) or not np.isfinite(noise).all():
             raise InputError(f"noise: expected {expected} finite numbers, got shape {noise.shape}")
         return noise.reshape(1, *expected)
+
+    def _leftover(self, given: ArrayLike | None, delay: int, state: NDArray[np.float64]) -> Leftover | None:
+        """Actions in the robot's units as the model would have given them at this state.
+
+        Relative actions were relative to an earlier state; what the robot will do is what has to agree.
+        """
+        if self.options.realtime is None:
+            if given is not None:
+                raise InputError("leftover: this policy was made without PolicyOptions.realtime")
+            return None
+        left = None
+        if given is not None and np.size(given):
+            left = self._back.apply(state, self.robot.apply_actions(given)).actions
+        return pad_leftover(left, delay, horizon=self.horizon, dim=self._config.action_dim)
 
     def _decoded(self, raw: NDArray[Any]) -> tuple[NDArray[np.floating], int]:
         """The network's answer as normalised actions [H, W]."""

@@ -17,21 +17,20 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from pioxide.models.gemma import Block, Expert, Gemma, Modulations, Norm
+from pioxide.models.gemma import Block, Expert, Gemma, Norm
 from pioxide.models.param import weight
-from pioxide.models.pi0 import Pi0
+from pioxide.models.pi0 import Condition, Pi0
 from pioxide.models.pi0_fast import Pi0Fast
 from pioxide.models.siglip import Attention, Siglip
 from pioxide.models.siglip import Block as VisionBlock
 from pioxide.models.stack import Layers, layer
-from pioxide.sampling import step_times
 
 
 class Prepared(NamedTuple):
-    """A model for inference, and π0.5's modulations of every step."""
+    """A model for inference, and of π0 and π0.5 the conditions of every flow time."""
 
     model: Pi0 | Pi0Fast
-    modulations: Modulations | None
+    conditions: Condition | None
 
 
 class PreparedNorm(Norm):
@@ -107,24 +106,24 @@ class PreparedVisionBlock(VisionBlock):
         self.up, self.down = _cast(block.up, dtype), _cast(block.down, dtype)
 
 
-def prepare(model: Pi0 | Pi0Fast, *, num_steps: int = 10) -> Prepared:
+def prepare(model: Pi0 | Pi0Fast, times: Float[Array, " n"] | None = None) -> Prepared:
     """Lays a model's weights out for inference. The model given stays as it is.
 
     Args:
         model: Its low-rank updates, if any, become part of the weights.
-        num_steps: π0.5: for how many flow steps.
+        times: The flow times at which π0 or π0.5 will be asked.
 
     Returns:
         A model of the same class for calls with `unroll=True`, in memory of its own.
     """
     graph, state = nnx.split(model)
     prepared = nnx.merge(graph, state)
-    modulations = None
-    if isinstance(model, Pi0) and model.config.pi05:
-        modulations = nnx.jit(lambda m: m.condition(step_times(num_steps)))(model)
+    conditions = None
+    if isinstance(model, Pi0) and times is not None:
+        conditions = nnx.jit(Pi0.condition)(model, times)
     _prepare_vision(prepared.vision)
     _prepare_language(prepared.language)
-    return Prepared(prepared, modulations)
+    return Prepared(prepared, conditions)
 
 
 def _prepare_vision(vision: Siglip) -> None:

@@ -38,12 +38,10 @@ class Snapshot(NamedTuple):
     Attributes:
         consumed: Actions consumed since the start; fractions where the queue plays slowly.
         leftover: [n, D] what is left of the current chunk, the next action first, in the robot's units.
-        leftover_model: [n, W] the same in the model's own numbers, None where the chunk came without them.
     """
 
     consumed: float
     leftover: NDArray[np.float64]
-    leftover_model: NDArray[np.floating] | None
 
 
 class Taken(NamedTuple):
@@ -77,7 +75,6 @@ class ActionQueue:
         """An empty queue."""
         self._lock = threading.Lock()
         self._chunk: NDArray[np.float64] | None = None
-        self._model: NDArray[np.floating] | None = None
         self._start = 0.0  # the place in consumed actions at which row 0 of the chunk was due
         self._consumed = 0.0
         self._last: NDArray[np.float64] | None = None
@@ -86,21 +83,17 @@ class ActionQueue:
         """Where the queue stands: to be taken together with the observation that goes to the policy."""
         with self._lock:
             if self._chunk is None:
-                return Snapshot(self._consumed, np.zeros((0, 0)), None)
+                return Snapshot(self._consumed, np.zeros((0, 0)))
             # A chunk half way between two rows has its next whole row as the first that is left.
             at = min(int(np.ceil(self._consumed - self._start)), len(self._chunk))
-            model = None if self._model is None else self._model[at:].copy()
-            return Snapshot(self._consumed, self._chunk[at:].copy(), model)
+            return Snapshot(self._consumed, self._chunk[at:].copy())
 
-    def put(
-        self, actions: NDArray[np.floating], since: float, model_actions: NDArray[np.floating] | None = None
-    ) -> float | None:
+    def put(self, actions: NDArray[np.floating], since: float) -> float | None:
         """Lets a new chunk take over at the place that the robot has reached meanwhile.
 
         Args:
             actions: [H, D] in the robot's units; row 0 belongs to the observation.
             since: `Snapshot.consumed` of the moment when the observation was taken.
-            model_actions: [H, W] the same in the model's numbers, kept for real-time chunking.
 
         Returns:
             The delay: actions consumed since then. None when the chunk was dropped.
@@ -116,8 +109,6 @@ class ActionQueue:
             raise InputError(
                 f"the chunk is {actions[row, dim]} at step {row}, dimension {dim}; it is not played"
             )
-        if model_actions is not None and len(model_actions) != len(actions):
-            raise InputError(f"{len(actions)} actions, but {len(model_actions)} in the model's numbers")
         with self._lock:
             delay = self._consumed - since
             if delay < 0 or since < self._start:
@@ -128,7 +119,6 @@ class ActionQueue:
                 return None
             self.replaced += self._chunk is not None
             self._chunk, self._start = actions, since
-            self._model = None if model_actions is None else np.array(model_actions)
             return delay
 
     def take(self) -> Taken:
@@ -160,6 +150,6 @@ class ActionQueue:
     def clear(self) -> None:
         """Forgets chunk and last action, as between episodes; a chunk on its way is dropped as outdated."""
         with self._lock:
-            self._chunk = self._model = self._last = None
+            self._chunk = self._last = None
             self._consumed = np.floor(self._consumed) + 1.0
             self._start = self._consumed

@@ -28,32 +28,25 @@ class Request(NamedTuple):
 
     Attributes:
         observation: As the robot gave it.
-        leftover: [n, W] the actions still to be played in the model's numbers, the next one first; None for a
-            first chunk, or where chunks come without model numbers.
+        leftover: [n, D] the actions still to be played in the robot's units, the next one first; n is 0 for a
+            first chunk.
         delay: Actions that will probably be consumed before the answer is there: those are fixed already.
     """
 
     observation: Mapping[str, Any]
-    leftover: NDArray[np.floating] | None
+    leftover: NDArray[np.float64]
     delay: int
 
 
-class Chunk(NamedTuple):
-    """Actions [H, D] in the robot's units, and [H, W] in the model's for the next request."""
-
-    actions: NDArray[np.floating]
-    model_actions: NDArray[np.floating] | None = None
-
-
 class Answer(NamedTuple):
-    """A finished inference: its chunk or its error, and what it was started with."""
+    """A finished inference: its chunk [H, D] in the robot's units or its error, and when it was started."""
 
-    chunk: Chunk | None
+    chunk: NDArray[np.floating] | None
     error: Exception | None
     since: float
 
 
-Policy = Callable[[Request], Chunk]
+Policy = Callable[[Request], NDArray[np.floating]]
 
 
 class Worker(Protocol):
@@ -227,9 +220,8 @@ class Runner:
 
     def _ask(self, observation: Mapping[str, Any]) -> None:
         now: Snapshot = self.queue.snapshot()
-        leftover = now.leftover_model
         expected = min(self.delay.value, len(now.leftover))
-        self.worker.start(Request(observation, leftover, expected), now.consumed)
+        self.worker.start(Request(observation, now.leftover, expected), now.consumed)
 
     def _collect(self) -> None:
         answer = self.worker.collect()
@@ -238,7 +230,7 @@ class Runner:
         try:
             if answer.chunk is None:
                 raise answer.error or PioxideError("the worker answered nothing")
-            delay = self.queue.put(answer.chunk.actions, answer.since, answer.chunk.model_actions)
+            delay = self.queue.put(answer.chunk, answer.since)
         except Exception as error:
             self.errors += 1
             self._errors_in_a_row += 1

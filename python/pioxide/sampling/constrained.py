@@ -129,11 +129,14 @@ class Grammar:
         )
         return completes + (to != BETWEEN) - (place[0] != BETWEEN)
 
-    def shortest(self, characters: int) -> NDArray[np.int16]:
+    def shortest(self, characters: int, max_tokens: int = NEVER) -> NDArray[np.int16]:
         """[8, characters + 1] the fewest tokens that end a text of so many characters more; `NEVER`: none do.
 
         A token is allowed exactly where the text can still be ended after it: nothing leads into a dead end,
         whatever bytes or characters the vocabulary lacks.
+
+        Raises:
+            InputError: All characters and the end behind them can't be written with `max_tokens`.
         """
         moves = []
         for place in range(len(_PLACES)):
@@ -150,6 +153,12 @@ class Grammar:
                     if len(fits):
                         after = fewest[fits[:, 1], left - fits[:, 0]].min() + 1
                         fewest[place, left] = min(fewest[place, left], after)
+        needed = int(fewest[BETWEEN, -1])
+        if needed >= min(max_tokens, NEVER):
+            needs = "can't be written at all" if needed >= NEVER else f"takes at least {needed + 1} tokens"
+            raise InputError(
+                f"a chunk of {characters} numbers {needs} with this FAST vocabulary; there are {max_tokens}"
+            )
         return np.minimum(fewest, NEVER).astype(np.int16)
 
 
@@ -174,12 +183,7 @@ class Rules(NamedTuple):
         Raises:
             InputError: The vocabulary can't write such a chunk within `max_tokens`.
         """
-        shortest = grammar.shortest(horizon * dim)
-        if (fewest := int(shortest[BETWEEN, -1])) >= max_tokens:
-            needs = "can't be written at all" if fewest == NEVER else f"takes at least {fewest + 1} tokens"
-            raise InputError(
-                f"a chunk of {horizon} x {dim} {needs} with this vocabulary; there are {max_tokens}"
-            )
+        shortest = grammar.shortest(horizon * dim, max_tokens)
         return cls(jnp.asarray(grammar.completes), jnp.asarray(grammar.places), jnp.asarray(shortest))
 
     def allowed(self, state: ChunkState, room: Int[Array, ""] | Int[Array, "b 1"]) -> Bool[Array, "b v"]:

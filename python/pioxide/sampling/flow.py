@@ -5,11 +5,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from pioxide.models.gemma import Modulations
 from pioxide.models.observation import Observation
-from pioxide.models.pi0 import Pi0
+from pioxide.models.pi0 import Condition, Pi0
 
 
 def step_times(num_steps: int) -> Float[Array, " n"]:
@@ -30,7 +29,7 @@ def sample_actions(
     *,
     num_steps: int = 10,
     unroll: bool = True,
-    modulations: Modulations | None = None,
+    conditions: Condition | None = None,
 ) -> Float[Array, "b h d"]:
     """Moves noise to an action chunk in `num_steps` steps of equal length from time 1 to 0.
 
@@ -40,29 +39,25 @@ def sample_actions(
         noise: Standard normal.
         num_steps: Evaluations of the velocity.
         unroll: Layers one by one, as inference wants them, or by scan.
-        modulations: π0.5: what the model's `condition` gives for `step_times(num_steps)`, where it was
-            computed before.
+        conditions: What the model's `condition` gives for `step_times(num_steps)`, where it was computed
+            before.
 
     Returns:
         Normalised actions, float32.
     """
     prefix = model.prefill(observation, unroll=unroll)
     step = 1.0 / num_steps
-    times = step_times(num_steps)
-    if model.config.pi05 and modulations is None:
-        modulations = model.condition(times)
-    batch = len(noise)
+    if conditions is None:
+        conditions = model.condition(step_times(num_steps))
 
     def body(index, carry):
         x_t, prefix = carry
-        time = jnp.full((batch,), 1.0, jnp.float32) * times[index]
-        own = None
-        if modulations is not None:
-            # The batch axis of the modulations holds the steps: this step's serves every row.
-            own = jax.tree.map(
-                lambda m: jax.lax.dynamic_slice_in_dim(m, index, 1, axis=m.ndim - 3), modulations
-            )
-        velocity, prefix = model.cached_velocity(prefix, observation, x_t, time, own)
+        velocity, prefix = model.cached_velocity(prefix, observation, x_t, of_step(conditions, index))
         return x_t - step * velocity, prefix
 
     return jax.lax.fori_loop(0, num_steps, body, (noise.astype(jnp.float32), prefix))[0]
+
+
+def of_step(conditions: Condition, index: int | Int[Array, ""]) -> Condition:
+    """One step's conditions, for every row, of those of many steps along the batch axis."""
+    return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, index, 1, axis=x.ndim - 3), conditions)

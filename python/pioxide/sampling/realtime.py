@@ -17,10 +17,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from numpy.typing import ArrayLike
 
 from pioxide.errors import InputError
-from pioxide.models.gemma import Modulations
 from pioxide.models.observation import Observation
-from pioxide.models.pi0 import Pi0
-from pioxide.sampling.flow import step_times
+from pioxide.models.pi0 import Condition, Pi0
+from pioxide.sampling.flow import of_step, step_times
 
 
 class Leftover(NamedTuple):
@@ -147,7 +146,7 @@ def sample_guided(
     guidance: Guidance = Guidance(),
     num_steps: int = 10,
     unroll: bool = True,
-    modulations: Modulations | None = None,
+    conditions: Condition | None = None,
 ) -> Float[Array, "b h d"]:
     """Moves noise to an action chunk that continues the leftover: algorithm 1 of arXiv 2506.07339.
 
@@ -164,8 +163,8 @@ def sample_guided(
         guidance: Weights and strength.
         num_steps: Evaluations of the velocity, and of its gradient.
         unroll: Layers one by one, as inference wants them, or by scan.
-        modulations: π0.5: what the model's `condition` gives for `step_times(num_steps)`, where it was
-            computed before.
+        conditions: What the model's `condition` gives for `step_times(num_steps)`, where it was computed
+            before.
 
     Returns:
         Normalised actions, float32.
@@ -173,18 +172,16 @@ def sample_guided(
     prefix = model.prefill(observation, unroll=unroll)
     step = 1.0 / num_steps
     times = step_times(num_steps)
-    if model.config.pi05 and modulations is None:
-        modulations = model.condition(times)
+    if conditions is None:
+        conditions = model.condition(times)
     weights = guidance_weights(leftover, guidance)[..., None]
-    batch = len(noise)
 
     def body(index, carry):
         x_t, prefix = carry
-        time = times[index]
-        own = None if modulations is None else _of_step(modulations, index)
+        time, condition = times[index], of_step(conditions, index)
 
         def clean(x_t):
-            velocity, written = model.cached_velocity(prefix, observation, x_t, jnp.full(batch, time), own)
+            velocity, written = model.cached_velocity(prefix, observation, x_t, condition)
             return x_t - time * velocity, (velocity, written)
 
         estimate, pull, (velocity, written) = jax.vjp(clean, x_t, has_aux=True)
@@ -203,7 +200,7 @@ def sample_continued(
     *,
     num_steps: int = 10,
     unroll: bool = True,
-    modulations: Modulations | None = None,
+    conditions: Condition | None = None,
 ) -> Float[Array, "b h d"]:
     """Moves noise to a chunk whose first `delay` actions are the leftover's, for a model trained so.
 
@@ -217,31 +214,24 @@ def sample_continued(
         leftover: What is left of the previous chunk; rows past the delay are not used.
         num_steps: Evaluations of the velocity.
         unroll: Layers one by one, as inference wants them, or by scan.
-        modulations: π0.5: what the model's `condition` gives for `step_times(num_steps)` and then 0, where it
-            was computed before.
+        conditions: What the model's `condition` gives for `step_times(num_steps)` and then 0, where it was
+            computed before.
 
     Returns:
         Normalised actions, float32; the first `delay` are exactly the leftover's.
     """
     prefix = model.prefill(observation, unroll=unroll)
     step = 1.0 / num_steps
-    times = step_times(num_steps)
-    if model.config.pi05 and modulations is None:
-        modulations = model.condition(jnp.append(times, 0.0))
+    if conditions is None:
+        conditions = model.condition(jnp.append(step_times(num_steps), 0.0))
+    clean = of_step(conditions, num_steps)
     fixed = _first(leftover.delay, noise.shape[1])
 
     def body(index, carry):
         x_t, prefix = carry
-        own = None
-        if modulations is not None:
-            # One token's modulations are those of its own time: this step's, or the last ones, of time 0.
-            own = jax.tree.map(
-                lambda now, clean: jnp.where(fixed[..., None], clean, now),
-                _of_step(modulations, index),
-                _of_step(modulations, num_steps),
-            )
-        time = jnp.where(fixed, 0.0, times[index])
-        velocity, prefix = model.cached_velocity(prefix, observation, x_t, time, own)
+        # One token's condition is that of its own time: this step's, or of time 0.
+        each = jax.tree.map(lambda x, y: jnp.where(fixed[..., None], x, y), clean, of_step(conditions, index))
+        velocity, prefix = model.cached_velocity(prefix, observation, x_t, each)
         return _put(leftover, fixed, x_t - step * velocity), prefix
 
     start = _put(leftover, fixed, noise.astype(jnp.float32))
@@ -288,11 +278,6 @@ def delayed_loss(
     fixed = _first(delay, horizon)
     each = model.loss(observation, actions, noise=noise, time=jnp.where(fixed, 0.0, time[:, None]))
     return jnp.sum(jnp.where(fixed, 0.0, each)) / jnp.sum(~fixed)
-
-
-def _of_step(modulations: Modulations, index: int | Int[Array, ""]) -> Modulations:
-    """The batch axis of the modulations holds the steps: one step's serves every row."""
-    return jax.tree.map(lambda m: jax.lax.dynamic_slice_in_dim(m, index, 1, axis=m.ndim - 3), modulations)
 
 
 def _first(delay: Int[Array, " b"], horizon: int) -> Bool[Array, "b h"]:
