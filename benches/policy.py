@@ -31,10 +31,10 @@ from pioxide.codec import TextTokenizer
 from pioxide.models import GemmaConfig, Observation, Pi0, Pi0Config
 from pioxide.models.masks import block_mask, positions
 from pioxide.models.pi0 import PrefixCache
-from pioxide.policy import Policy, PolicyOptions
+from pioxide.policy import Guidance, Policy, PolicyOptions
 from pioxide.policy.prepare import prepare
 from pioxide.robots import Camera, RobotSpec, StatePart
-from pioxide.sampling import sample_actions, step_times
+from pioxide.sampling import pad_leftover, sample_actions, step_times
 from support.text_model import write_text_model
 from timing import load, machine, no_garbage_collection
 
@@ -149,6 +149,27 @@ def rows(model: Pi0, c: Pi0Config, cameras: int, real: int) -> dict[str, tuple[A
         "+ layers unrolled": (unrolled, (leaves, padded, noise)),
         "+ weights laid out (pioxide)": (laid_out, ((own_leaves, prepared.conditions), padded, noise)),
     }
+
+
+def continued(model: Pi0, c: Pi0Config, cameras: int, real: int) -> dict[str, Callable[[], Any]]:
+    """A chunk on its own, and one that continues half a chunk."""
+    from pioxide.policy.compile import Flow, Inputs, Programs, Shape, bucket, buckets
+
+    observation = observed(c, cameras, bucket(real, buckets(c.text_len)), real, absent=False)
+    rng = np.random.default_rng(2)
+    noise, before = (rng.standard_normal((1, c.action_horizon, c.action_dim), np.float32) for _ in range(2))
+    left = pad_leftover(before[0, c.action_horizon // 2 :], 4, horizon=c.action_horizon, dim=c.action_dim)
+    shape = Shape(tuple(observation.images), observation.tokens.shape[1])
+    calls = {}
+    for name, realtime in (("on its own", None), ("guided", Guidance()), ("as trained", "trained")):
+        programs = Programs(model, Flow(STEPS, realtime))
+        length = np.array([real], np.int32)
+        inputs = Inputs(observation.images, observation.tokens, length, None, noise)
+        if realtime is not None:
+            inputs = inputs._replace(leftover=left)
+        programs.compile(shape)
+        calls[name] = lambda p=programs, i=inputs: p(shape, jax.device_put(i))
+    return calls
 
 
 def timed(calls: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, dict[str, Any]]:
@@ -298,6 +319,7 @@ def bench(name: str, cameras: int, real: int, seconds: float, folder: Path) -> d
         "copy": copy,
         "floor": least,
         "rows": measured,
+        "realtime": timed(continued(model, c, cameras, real), seconds / 3),
         "policy": policy_stages(model, c, cameras, seconds / 3, folder),
     }
 
@@ -317,6 +339,12 @@ def show(result: dict[str, Any]) -> None:
         f"{'floor':50s} {result['floor'] * 1e3:9.1f}   {result['flop'] / 1e9:.0f} GFLOP at "
         f"{result['multiply'] / 1e9:.0f} GFLOP/s, weights at {result['copy'] / 1e9:.0f} GB/s"
     )
+    base = result["realtime"]["on its own"]
+    for name, row in result["realtime"].items():
+        print(
+            f"a chunk {name:42s} {row['p50'] * 1e3:9.1f} {row['p99'] * 1e3:9.1f} "
+            f"{row['processor'] * 1e3:9.1f} {base['p50'] / row['p50']:5.2f}x"
+        )
     whole = result["policy"]
     print(
         f"a whole call ({whole['calls']}): p50 {whole['p50'] * 1e3:.1f} ms, p99 {whole['p99'] * 1e3:.1f} ms"

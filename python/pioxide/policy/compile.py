@@ -184,9 +184,8 @@ class Programs:
         """The shapes and dtypes of the inputs."""
         c, size = self.config, self.config.vision.image_size
         flow = isinstance(self._how, Flow)
-        chunk = _like((1, c.action_horizon, c.action_dim), np.float32)
-        count = _like((1,), np.int32)
-        continues = flow and self._how.realtime is not None
+        continues = isinstance(self._how, Flow) and self._how.realtime is not None
+        chunk, count = _like((1, c.action_horizon, c.action_dim), np.float32), _like((1,), np.int32)
         reads_state = flow and not getattr(c, "pi05", True)
         return Inputs(
             {name: _like((1, size, size, 3), np.uint8) for name in shape.cameras},
