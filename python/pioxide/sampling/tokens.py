@@ -19,14 +19,14 @@ class SamplingState(NamedTuple):
 
     Attributes:
         step: Tokens written so far.
-        logits: [B, V] scores of the next.
-        tokens: [B, max_tokens] written so far, 0 beyond and after a row's end.
+        token: [B] the last of them.
+        tokens: [B, max_tokens] all of them, 0 beyond and after a row's end.
         done: [B] which rows have ended.
-        decoding: The model's side.
+        decoding: The model's side, which has not read the last token yet.
     """
 
     step: Int[Array, ""]
-    logits: Float[Array, "b v"]
+    token: Int[Array, " b"]
     tokens: Int[Array, "b n"]
     done: Bool[Array, " b"]
     decoding: Decoding
@@ -74,16 +74,20 @@ def sample_tokens(
     batch = len(logits)
     ends = jnp.asarray(stop, jnp.int32)
 
+    def write(logits: Float[Array, "b v"], state: SamplingState) -> SamplingState:
+        token = jnp.where(state.done, 0, choose(logits, temperature, key, state.step))
+        tokens = jax.lax.dynamic_update_slice(state.tokens, token[:, None], (0, state.step))
+        return SamplingState(
+            state.step + 1, token, tokens, state.done | jnp.isin(token, ends), state.decoding
+        )
+
     def going(state: SamplingState) -> Bool[Array, ""]:
         return (state.step < max_tokens) & ~jnp.all(state.done)
 
     def body(state: SamplingState) -> SamplingState:
-        token = jnp.where(state.done, 0, choose(state.logits, temperature, key, state.step))
-        tokens = jax.lax.dynamic_update_slice(state.tokens, token[:, None], (0, state.step))
-        done = state.done | jnp.isin(token, ends)
-        scores, decoding = model.decode(token[:, None], state.decoding)
-        return SamplingState(state.step + 1, scores[:, 0], tokens, done, decoding)
+        scores, decoding = model.decode(state.token[:, None], state.decoding)
+        return write(scores[:, 0], state._replace(decoding=decoding))
 
-    tokens = jnp.zeros((batch, max_tokens), jnp.int32)
-    start = SamplingState(jnp.int32(0), logits, tokens, jnp.zeros(batch, bool), decoding)
+    nothing = jnp.zeros(batch, jnp.int32), jnp.zeros((batch, max_tokens), jnp.int32)
+    start = write(logits, SamplingState(jnp.int32(0), *nothing, jnp.zeros(batch, bool), decoding))
     return jax.lax.while_loop(going, body, start).tokens
