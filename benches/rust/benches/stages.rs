@@ -26,20 +26,20 @@ fn transform(criterion: &mut Criterion) -> Result<(), Failure> {
         let mut next = (0..chunks.chunks.len()).cycle();
         group.bench_function(format!("forward f64 {horizon}x{dim}"), |bench| {
             bench.iter(|| {
-                wide.copy_from_slice(&chunks.chunks[next.next().unwrap_or_default()]);
-                plan.forward(black_box(&mut wide), dim, &mut scratch)
+                let chunk = &chunks.chunks[next.next().unwrap_or_default()];
+                plan.forward(black_box(chunk), dim, &mut scratch, &mut wide)
             });
         });
         group.bench_function(format!("forward f32 {horizon}x{dim}"), |bench| {
             bench.iter(|| {
-                narrow.copy_from_slice(&single[next.next().unwrap_or_default()]);
-                plan.forward(black_box(&mut narrow), dim, &mut narrow_scratch)
+                let chunk = &single[next.next().unwrap_or_default()];
+                plan.forward(black_box(chunk), dim, &mut narrow_scratch, &mut narrow)
             });
         });
         group.bench_function(format!("inverse f64 {horizon}x{dim}"), |bench| {
             bench.iter(|| {
-                wide.copy_from_slice(&chunks.chunks[next.next().unwrap_or_default()]);
-                plan.inverse(black_box(&mut wide), dim, &mut scratch)
+                let chunk = &chunks.chunks[next.next().unwrap_or_default()];
+                plan.inverse(black_box(chunk), dim, &mut scratch, &mut wide)
             });
         });
     }

@@ -6,29 +6,34 @@
 //! No operation is fused. Lengths with a prime factor above about 190 go through Bluestein's algorithm there and not
 //! here; those agree to rounding only.
 
+mod columns;
 mod lanes;
 mod radix;
 mod radix_any;
 mod roots;
+mod wide;
 
-use std::f64::consts::SQRT_2;
 use std::fmt;
 
 use crate::{Error, Result};
-use lanes::{LANES, Lanes, Row};
-use radix::Pass;
+use columns::Tables;
 use roots::Roots;
 
 mod sealed {
-    use super::{Room, Rooms, Tables};
+    use super::wide::{self, Transform};
+    use super::{Dct, Room, Rooms, Tables};
 
     pub trait Sealed: Sized {
-        fn tables(dct: &super::Dct) -> &Tables<Self>;
+        /// As many columns at a time as the widest registers hold.
+        const TRANSFORM: Transform<Self>;
+        fn tables(dct: &Dct) -> &Tables<Self>;
         fn room(rooms: &mut Rooms) -> &mut Room<Self>;
     }
 
     impl Sealed for f32 {
-        fn tables(dct: &super::Dct) -> &Tables<Self> {
+        const TRANSFORM: Transform<Self> = wide::single;
+
+        fn tables(dct: &Dct) -> &Tables<Self> {
             &dct.single
         }
 
@@ -38,7 +43,9 @@ mod sealed {
     }
 
     impl Sealed for f64 {
-        fn tables(dct: &super::Dct) -> &Tables<Self> {
+        const TRANSFORM: Transform<Self> = wide::double;
+
+        fn tables(dct: &Dct) -> &Tables<Self> {
             &dct.double
         }
 
@@ -90,6 +97,15 @@ pub struct Dct {
     double: Tables<f64>,
 }
 
+/// DCT-II, or its inverse.
+#[derive(Debug, Clone, Copy)]
+pub enum Direction {
+    /// From values in time to coefficients.
+    Forward,
+    /// Back.
+    Inverse,
+}
+
 /// Room to work in, in either precision.
 #[derive(Debug, Default)]
 pub struct Rooms {
@@ -100,8 +116,8 @@ pub struct Rooms {
 /// Room for one chunk.
 #[derive(Debug, Default)]
 pub struct Room<T> {
-    /// The chunk, then its coefficients.
-    pub(crate) values: Vec<T>,
+    /// Coefficients, of a chunk at the most.
+    pub(crate) coefficients: Vec<T>,
     /// What the transform needs.
     pub(crate) scratch: Vec<T>,
 }
@@ -111,14 +127,12 @@ pub(crate) fn room<T: Float>(rooms: &mut Rooms) -> &mut Room<T> {
     T::room(rooms)
 }
 
-/// Constants and passes in one precision.
-#[derive(Debug, Clone)]
-pub struct Tables<T> {
-    /// `cos(pi k / 2N)` for k from 1.
-    quarter: Vec<T>,
-    passes: Vec<Pass<T>>,
-    /// `1 / sqrt(2N)`.
-    norm: T,
+/// The front of `buffer`, which grows if need be. What is in it means nothing.
+pub(crate) fn sized<T: Float>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
+    if buffer.len() < len {
+        buffer.resize(len, T::default());
+    }
+    &mut buffer[..len]
 }
 
 impl Dct {
@@ -148,144 +162,53 @@ impl Dct {
         self.horizon
     }
 
-    /// Replaces a row-major chunk `[H, D]` by its coefficients `[H, D]`, lowest frequency first.
+    /// Writes the coefficients `[H, D]` of a row-major chunk `[H, D]` to `out`, lowest frequency first.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the chunk is not `horizon * dim` values, [`Error::Argument`] for a `dim` of 0.
-    pub fn forward<T: Float>(&self, chunk: &mut [T], dim: usize, scratch: &mut Vec<T>) -> Result<()> {
-        self.by_lanes(chunk, dim, scratch, |tables, values, other| tables.forward(values, other))
+    /// [`Error::Shape`] when the chunk or `out` is not `horizon * dim` values, [`Error::Argument`] for a `dim` of 0.
+    pub fn forward<T: Float>(
+        &self,
+        chunk: &[T],
+        dim: usize,
+        scratch: &mut Vec<T>,
+        out: &mut [T],
+    ) -> Result<()> {
+        self.transform(Direction::Forward, chunk, dim, scratch, out)
     }
 
-    /// Replaces coefficients `[H, D]` by the chunk they are of.
+    /// Writes the chunk of these coefficients to `out`.
     ///
     /// # Errors
     /// As [`Self::forward`].
-    pub fn inverse<T: Float>(&self, chunk: &mut [T], dim: usize, scratch: &mut Vec<T>) -> Result<()> {
-        self.by_lanes(chunk, dim, scratch, |tables, values, other| tables.inverse(values, other))
-    }
-
-    /// Columns are independent: takes them a few at a time, side by side in vector registers.
-    fn by_lanes<T: Float>(
+    pub fn inverse<T: Float>(
         &self,
-        chunk: &mut [T],
+        coefficients: &[T],
         dim: usize,
         scratch: &mut Vec<T>,
-        transform: impl Fn(&Tables<T>, &mut [Row<T>], &mut [Row<T>]),
+        out: &mut [T],
+    ) -> Result<()> {
+        self.transform(Direction::Inverse, coefficients, dim, scratch, out)
+    }
+
+    fn transform<T: Float>(
+        &self,
+        direction: Direction,
+        from: &[T],
+        dim: usize,
+        scratch: &mut Vec<T>,
+        to: &mut [T],
     ) -> Result<()> {
         if dim == 0 {
             return Err(Error::Argument { what: "dim", why: "expected at least 1, got 0".to_owned() });
         }
         let expected = self.horizon.saturating_mul(dim);
-        if chunk.len() != expected {
-            return Err(Error::Shape { what: "chunk", expected, got: chunk.len() });
-        }
-        scratch.clear();
-        scratch.resize(2 * self.horizon * LANES, T::default());
-        let (values, other) = scratch.as_chunks_mut().0.split_at_mut(self.horizon);
-        let tables = T::tables(self);
-        for first in (0..dim).step_by(LANES) {
-            let width = LANES.min(dim - first);
-            for (row, lanes) in chunk.chunks_exact(dim).zip(values.iter_mut()) {
-                copy(&row[first..first + width], lanes);
-            }
-            transform(tables, values, other);
-            for (row, lanes) in chunk.chunks_exact_mut(dim).zip(values.iter()) {
-                copy(lanes, &mut row[first..first + width]);
+        for (what, got) in [("chunk", from.len()), ("out", to.len())] {
+            if got != expected {
+                return Err(Error::Shape { what, expected, got });
             }
         }
+        T::TRANSFORM(T::tables(self), direction, from, dim, scratch, to);
         Ok(())
-    }
-}
-
-/// Copies what both have room for. All lanes are a few vector moves, a part of them is a loop; a library call for each
-/// would take as long as the transform of a short chunk.
-#[inline(always)]
-fn copy<T: Float>(from: &[T], to: &mut [T]) {
-    match (from.first_chunk::<LANES>(), to.first_chunk_mut::<LANES>()) {
-        (Some(from), Some(to)) => *to = *from,
-        _ => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
-    }
-}
-
-impl<T: Float> Tables<T> {
-    fn new(horizon: usize, full: &Roots, quarter: &Roots, norm: T) -> Self {
-        Self {
-            quarter: (1..horizon).map(|k| T::from_f64(quarter.at(k).0)).collect(),
-            passes: radix::plan(horizon, full),
-            norm,
-        }
-    }
-
-    /// DCT-II: odd and even parts folded, a real inverse FFT, then a rotation by a quarter of the angle.
-    fn forward(&self, c: &mut [Row<T>], other: &mut [Row<T>]) {
-        let n = c.len();
-        let (half, two) = (T::from_f64(0.5), T::from_f64(2.0));
-        c[0] = (Lanes(c[0]) * two).0;
-        if n.is_multiple_of(2) {
-            c[n - 1] = (Lanes(c[n - 1]) * two).0;
-        }
-        for k in (1..n.saturating_sub(1)).step_by(2) {
-            let (a, b) = (Lanes(c[k]), Lanes(c[k + 1]));
-            (c[k], c[k + 1]) = ((b + a).0, (b - a).0);
-        }
-        self.run(c, other, self.passes.iter(), Pass::synthesise);
-        for k in 1..n.div_ceil(2) {
-            let (low, high) = (self.quarter[k - 1], self.quarter[n - k - 1]);
-            let (a, b) = (Lanes(c[k]), Lanes(c[n - k]));
-            let (sum, difference) = (b * low + a * high, a * low - b * high);
-            (c[k], c[n - k]) = (((sum + difference) * half).0, ((sum - difference) * half).0);
-        }
-        if n.is_multiple_of(2) {
-            c[n / 2] = (Lanes(c[n / 2]) * self.quarter[n / 2 - 1]).0;
-        }
-        c[0] = (Lanes(c[0]) * (T::from_f64(SQRT_2) * half)).0;
-    }
-
-    /// DCT-III: the same steps backwards.
-    fn inverse(&self, c: &mut [Row<T>], other: &mut [Row<T>]) {
-        let n = c.len();
-        c[0] = (Lanes(c[0]) * T::from_f64(SQRT_2)).0;
-        for k in 1..n.div_ceil(2) {
-            let (low, high) = (self.quarter[k - 1], self.quarter[n - k - 1]);
-            let (a, b) = (Lanes(c[k]), Lanes(c[n - k]));
-            let (sum, difference) = (a + b, a - b);
-            (c[k], c[n - k]) = ((difference * low + sum * high).0, (sum * low - difference * high).0);
-        }
-        if n.is_multiple_of(2) {
-            c[n / 2] = (Lanes(c[n / 2]) * (T::from_f64(2.0) * self.quarter[n / 2 - 1])).0;
-        }
-        self.run(c, other, self.passes.iter().rev(), Pass::analyse);
-        for k in (1..n.saturating_sub(1)).step_by(2) {
-            let (a, b) = (Lanes(c[k]), Lanes(c[k + 1]));
-            (c[k], c[k + 1]) = ((a - b).0, (a + b).0);
-        }
-    }
-
-    /// The passes of a real FFT, each from one buffer to the other, then the norm. The result ends in `c`.
-    fn run<'a>(
-        &self,
-        c: &mut [Row<T>],
-        other: &mut [Row<T>],
-        passes: impl Iterator<Item = &'a Pass<T>>,
-        pass: impl Fn(&Pass<T>, &mut [Row<T>], &mut [Row<T>]),
-    ) where
-        T: 'a,
-    {
-        let mut in_other = false;
-        for one in passes {
-            if in_other {
-                pass(one, other, c);
-            } else {
-                pass(one, c, other);
-            }
-            in_other = !in_other;
-        }
-        if in_other {
-            c.copy_from_slice(other);
-        }
-        for value in c {
-            *value = (Lanes(*value) * self.norm).0;
-        }
     }
 }
 

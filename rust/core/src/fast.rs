@@ -129,7 +129,7 @@ impl FastCodec {
         let scale = self.config.scale;
         values.clear();
         let near = coefficients(plan, chunk, dim, room, scale, values)?;
-        let coefficients = &room.values;
+        let coefficients = &room.coefficients[..chunk.len()];
         let mut clipped = 0;
         let on_clip = |position: usize| {
             clipped += 1;
@@ -187,14 +187,16 @@ impl FastCodec {
         scratch: &mut FastScratch,
         out: &mut [f64],
     ) -> Result<usize> {
-        let (got, unfinished) = self.tokens.decode(ids, out)?;
+        let room = dct::room::<f64>(&mut scratch.rooms);
         let expected = out.len();
+        let coefficients = dct::sized(&mut room.coefficients, expected);
+        let (got, unfinished) = self.tokens.decode(ids, coefficients)?;
         let too_many = got > expected || (got == expected && unfinished);
         if too_many || (partial == Partial::Error && got < expected) {
             return Err(Error::Incomplete { expected, got: got + usize::from(too_many && unfinished) });
         }
-        out[got..].fill(0.0);
-        plan.inverse(out, dim, &mut dct::room::<f64>(&mut scratch.rooms).scratch)?;
+        coefficients[got..].fill(0.0);
+        plan.inverse(coefficients, dim, &mut room.scratch, out)?;
         Ok(expected - got)
     }
 
@@ -256,7 +258,7 @@ impl FastCodec {
     }
 }
 
-/// Transforms a chunk into `room.values` and appends its scaled and rounded coefficients to `values`. Returns what
+/// Transforms a chunk into `room.coefficients` and appends its scaled and rounded coefficients to `values`. Returns what
 /// [`quantise`] does.
 pub(crate) fn coefficients<T: Float>(
     plan: &Dct,
@@ -266,10 +268,9 @@ pub(crate) fn coefficients<T: Float>(
     scale: f64,
     values: &mut Vec<i32>,
 ) -> Result<bool> {
-    room.values.clear();
-    room.values.extend_from_slice(chunk);
-    plan.forward(&mut room.values, dim, &mut room.scratch)?;
-    let near = quantise(&room.values, scale, values);
+    let coefficients = dct::sized(&mut room.coefficients, chunk.len());
+    plan.forward(chunk, dim, &mut room.scratch, coefficients)?;
+    let near = quantise(coefficients, scale, values);
     if !near && let Some(at) = chunk.iter().position(|&x| !Into::<f64>::into(x).is_finite()) {
         let why = format!("step {}, dimension {} is {}", at / dim, at % dim, chunk[at]);
         return Err(Error::Argument { what: "chunk", why });

@@ -5,17 +5,31 @@ use std::ops::{Add, Mul, Neg, Sub};
 
 use super::Float;
 
-/// Columns at a time.
-pub(super) const LANES: usize = 8;
+/// One value of each of `W` columns.
+pub(super) trait Lanes<T, const W: usize>:
+    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<T, Output = Self> + Neg<Output = Self>
+{
+    fn load(row: [T; W]) -> Self;
+    fn store(self) -> [T; W];
+}
 
-/// One value of each of [`LANES`] columns, as it lies in memory.
-pub(super) type Row<T> = [T; LANES];
-
-/// The same while it is computed with.
+/// Lanes for any machine, which the compiler puts into whatever registers it has.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Lanes<T>(pub(super) Row<T>);
+pub(super) struct Plain<T, const W: usize>([T; W]);
 
-impl<T: Float> Add for Lanes<T> {
+impl<T: Float, const W: usize> Lanes<T, W> for Plain<T, W> {
+    #[inline(always)]
+    fn load(row: [T; W]) -> Self {
+        Self(row)
+    }
+
+    #[inline(always)]
+    fn store(self) -> [T; W] {
+        self.0
+    }
+}
+
+impl<T: Float, const W: usize> Add for Plain<T, W> {
     type Output = Self;
     #[inline(always)]
     fn add(self, other: Self) -> Self {
@@ -23,7 +37,7 @@ impl<T: Float> Add for Lanes<T> {
     }
 }
 
-impl<T: Float> Sub for Lanes<T> {
+impl<T: Float, const W: usize> Sub for Plain<T, W> {
     type Output = Self;
     #[inline(always)]
     fn sub(self, other: Self) -> Self {
@@ -31,7 +45,7 @@ impl<T: Float> Sub for Lanes<T> {
     }
 }
 
-impl<T: Float> Mul<T> for Lanes<T> {
+impl<T: Float, const W: usize> Mul<T> for Plain<T, W> {
     type Output = Self;
     #[inline(always)]
     fn mul(self, factor: T) -> Self {
@@ -39,7 +53,7 @@ impl<T: Float> Mul<T> for Lanes<T> {
     }
 }
 
-impl<T: Float> Neg for Lanes<T> {
+impl<T: Float, const W: usize> Neg for Plain<T, W> {
     type Output = Self;
     #[inline(always)]
     fn neg(self) -> Self {

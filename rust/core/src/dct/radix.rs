@@ -1,7 +1,7 @@
 //! One pass of a real FFT for each factor of the length, both ways, in the half-complex order of FFTPACK.
 
 use super::Float;
-use super::lanes::{Lanes, Row};
+use super::lanes::Lanes;
 use super::roots::Roots;
 
 /// One factor's share of the transform.
@@ -76,24 +76,26 @@ fn factors(mut length: usize) -> Vec<usize> {
 
 impl<T: Float> Pass<T> {
     /// From half-complex to real. `src` may be used as working memory.
-    pub(super) fn synthesise(&self, src: &mut [Row<T>], dst: &mut [Row<T>]) {
+    #[inline(always)]
+    pub(super) fn synthesise<V: Lanes<T, W>, const W: usize>(&self, src: &mut [[T; W]], dst: &mut [[T; W]]) {
         match self.radix {
-            2 => self.synthesise_2(src, dst),
-            3 => self.synthesise_3(src, dst),
-            4 => self.synthesise_4(src, dst),
-            5 => self.synthesise_5(src, dst),
-            _ => self.synthesise_any(src, dst),
+            2 => self.synthesise_2::<V, W>(src, dst),
+            3 => self.synthesise_3::<V, W>(src, dst),
+            4 => self.synthesise_4::<V, W>(src, dst),
+            5 => self.synthesise_5::<V, W>(src, dst),
+            _ => self.synthesise_any::<V, W>(src, dst),
         }
     }
 
     /// From real to half-complex. `src` may be used as working memory.
-    pub(super) fn analyse(&self, src: &mut [Row<T>], dst: &mut [Row<T>]) {
+    #[inline(always)]
+    pub(super) fn analyse<V: Lanes<T, W>, const W: usize>(&self, src: &mut [[T; W]], dst: &mut [[T; W]]) {
         match self.radix {
-            2 => self.analyse_2(src, dst),
-            3 => self.analyse_3(src, dst),
-            4 => self.analyse_4(src, dst),
-            5 => self.analyse_5(src, dst),
-            _ => self.analyse_any(src, dst),
+            2 => self.analyse_2::<V, W>(src, dst),
+            3 => self.analyse_3::<V, W>(src, dst),
+            4 => self.analyse_4::<V, W>(src, dst),
+            5 => self.analyse_5::<V, W>(src, dst),
+            _ => self.analyse_any::<V, W>(src, dst),
         }
     }
 
@@ -115,10 +117,11 @@ impl<T: Float> Pass<T> {
         a + self.inner * (k + self.groups * b)
     }
 
-    fn synthesise_2(&self, src: &[Row<T>], dst: &mut [Row<T>]) {
+    #[inline(always)]
+    fn synthesise_2<V: Lanes<T, W>, const W: usize>(&self, src: &[[T; W]], dst: &mut [[T; W]]) {
         let n = self.inner;
-        let get = |a, b, k| Lanes(src[self.together(a, b, k)]);
-        let mut put = |a, k, b, v: Lanes<T>| dst[self.apart(a, k, b)] = v.0;
+        let get = |a, b, k| V::load(src[self.together(a, b, k)]);
+        let mut put = |a, k, b, v: V| dst[self.apart(a, k, b)] = v.store();
         let two = T::from_f64(2.0);
         for k in 0..self.groups {
             let (a, b) = (get(0, 0, k), get(n - 1, 1, k));
@@ -140,10 +143,11 @@ impl<T: Float> Pass<T> {
         }
     }
 
-    fn analyse_2(&self, src: &[Row<T>], dst: &mut [Row<T>]) {
+    #[inline(always)]
+    fn analyse_2<V: Lanes<T, W>, const W: usize>(&self, src: &[[T; W]], dst: &mut [[T; W]]) {
         let n = self.inner;
-        let get = |a, k, b| Lanes(src[self.apart(a, k, b)]);
-        let mut put = |a, b, k, v: Lanes<T>| dst[self.together(a, b, k)] = v.0;
+        let get = |a, k, b| V::load(src[self.apart(a, k, b)]);
+        let mut put = |a, b, k, v: V| dst[self.together(a, b, k)] = v.store();
         for k in 0..self.groups {
             let (a, b) = (get(0, k, 0), get(0, k, 1));
             put(0, 0, k, a + b);
@@ -163,10 +167,11 @@ impl<T: Float> Pass<T> {
         }
     }
 
-    fn synthesise_3(&self, src: &[Row<T>], dst: &mut [Row<T>]) {
+    #[inline(always)]
+    fn synthesise_3<V: Lanes<T, W>, const W: usize>(&self, src: &[[T; W]], dst: &mut [[T; W]]) {
         let n = self.inner;
-        let get = |a, b, k| Lanes(src[self.together(a, b, k)]);
-        let mut put = |a, k, b, v: Lanes<T>| dst[self.apart(a, k, b)] = v.0;
+        let get = |a, b, k| V::load(src[self.together(a, b, k)]);
+        let mut put = |a, k, b, v: V| dst[self.apart(a, k, b)] = v.store();
         let (cos, sin, two) = (T::from_f64(-0.5), T::from_f64(SIN_3), T::from_f64(2.0));
         for k in 0..self.groups {
             let (a, b) = (get(0, 0, k), get(n - 1, 1, k) * two);
@@ -193,10 +198,11 @@ impl<T: Float> Pass<T> {
         }
     }
 
-    fn analyse_3(&self, src: &[Row<T>], dst: &mut [Row<T>]) {
+    #[inline(always)]
+    fn analyse_3<V: Lanes<T, W>, const W: usize>(&self, src: &[[T; W]], dst: &mut [[T; W]]) {
         let n = self.inner;
-        let get = |a, k, b| Lanes(src[self.apart(a, k, b)]);
-        let mut put = |a, b, k, v: Lanes<T>| dst[self.together(a, b, k)] = v.0;
+        let get = |a, k, b| V::load(src[self.apart(a, k, b)]);
+        let mut put = |a, b, k, v: V| dst[self.together(a, b, k)] = v.store();
         let (cos, sin) = (T::from_f64(-0.5), T::from_f64(SIN_3));
         for k in 0..self.groups {
             let (a, b, c) = (get(0, k, 0), get(0, k, 1), get(0, k, 2));
@@ -221,10 +227,11 @@ impl<T: Float> Pass<T> {
         }
     }
 
-    fn synthesise_4(&self, src: &[Row<T>], dst: &mut [Row<T>]) {
+    #[inline(always)]
+    fn synthesise_4<V: Lanes<T, W>, const W: usize>(&self, src: &[[T; W]], dst: &mut [[T; W]]) {
         let n = self.inner;
-        let get = |a, b, k| Lanes(src[self.together(a, b, k)]);
-        let mut put = |a, k, b, v: Lanes<T>| dst[self.apart(a, k, b)] = v.0;
+        let get = |a, b, k| V::load(src[self.together(a, b, k)]);
+        let mut put = |a, k, b, v: V| dst[self.apart(a, k, b)] = v.store();
         let (two, root) = (T::from_f64(2.0), T::from_f64(SQRT_2));
         for k in 0..self.groups {
             let (a, d) = (get(0, 0, k), get(n - 1, 3, k));
@@ -267,10 +274,11 @@ impl<T: Float> Pass<T> {
         }
     }
 
-    fn analyse_4(&self, src: &[Row<T>], dst: &mut [Row<T>]) {
+    #[inline(always)]
+    fn analyse_4<V: Lanes<T, W>, const W: usize>(&self, src: &[[T; W]], dst: &mut [[T; W]]) {
         let n = self.inner;
-        let get = |a, k, b| Lanes(src[self.apart(a, k, b)]);
-        let mut put = |a, b, k, v: Lanes<T>| dst[self.together(a, b, k)] = v.0;
+        let get = |a, k, b| V::load(src[self.apart(a, k, b)]);
+        let mut put = |a, b, k, v: V| dst[self.together(a, b, k)] = v.store();
         let half_root = T::from_f64(FRAC_1_SQRT_2);
         for k in 0..self.groups {
             let (a, b, c, d) = (get(0, k, 0), get(0, k, 1), get(0, k, 2), get(0, k, 3));
@@ -309,10 +317,11 @@ impl<T: Float> Pass<T> {
         }
     }
 
-    fn synthesise_5(&self, src: &[Row<T>], dst: &mut [Row<T>]) {
+    #[inline(always)]
+    fn synthesise_5<V: Lanes<T, W>, const W: usize>(&self, src: &[[T; W]], dst: &mut [[T; W]]) {
         let n = self.inner;
-        let get = |a, b, k| Lanes(src[self.together(a, b, k)]);
-        let mut put = |a, k, b, v: Lanes<T>| dst[self.apart(a, k, b)] = v.0;
+        let get = |a, b, k| V::load(src[self.together(a, b, k)]);
+        let mut put = |a, k, b, v: V| dst[self.apart(a, k, b)] = v.store();
         let (cos1, sin1) = (T::from_f64(COS_5), T::from_f64(SIN_5));
         let (cos2, sin2) = (T::from_f64(COS_5_2), T::from_f64(SIN_5_2));
         let two = T::from_f64(2.0);
@@ -362,10 +371,11 @@ impl<T: Float> Pass<T> {
         }
     }
 
-    fn analyse_5(&self, src: &[Row<T>], dst: &mut [Row<T>]) {
+    #[inline(always)]
+    fn analyse_5<V: Lanes<T, W>, const W: usize>(&self, src: &[[T; W]], dst: &mut [[T; W]]) {
         let n = self.inner;
-        let get = |a, k, b| Lanes(src[self.apart(a, k, b)]);
-        let mut put = |a, b, k, v: Lanes<T>| dst[self.together(a, b, k)] = v.0;
+        let get = |a, k, b| V::load(src[self.apart(a, k, b)]);
+        let mut put = |a, b, k, v: V| dst[self.together(a, b, k)] = v.store();
         let (cos1, sin1) = (T::from_f64(COS_5), T::from_f64(SIN_5));
         let (cos2, sin2) = (T::from_f64(COS_5_2), T::from_f64(SIN_5_2));
         for k in 0..self.groups {
@@ -421,12 +431,12 @@ const SIN_5_2: f64 = 0.587_785_252_292_473_1;
 
 /// `(re + i im)` times `w`.
 #[inline(always)]
-fn turn<T: Float>(w: (T, T), re: Lanes<T>, im: Lanes<T>) -> (Lanes<T>, Lanes<T>) {
+fn turn<T: Float, V: Lanes<T, W>, const W: usize>(w: (T, T), re: V, im: V) -> (V, V) {
     (re * w.0 - im * w.1, im * w.0 + re * w.1)
 }
 
 /// `(re + i im)` times the conjugate of `w`.
 #[inline(always)]
-fn turn_back<T: Float>(w: (T, T), re: Lanes<T>, im: Lanes<T>) -> (Lanes<T>, Lanes<T>) {
+fn turn_back<T: Float, V: Lanes<T, W>, const W: usize>(w: (T, T), re: V, im: V) -> (V, V) {
     (re * w.0 + im * w.1, im * w.0 - re * w.1)
 }

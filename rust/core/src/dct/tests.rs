@@ -39,11 +39,16 @@ fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |digest, byte| (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
+fn run<T: Float>(dct: &Dct, direction: Direction, from: &[T], dim: usize) -> Vec<T> {
+    let mut to = vec![T::default(); from.len()];
+    dct.transform(direction, from, dim, &mut Vec::new(), &mut to).unwrap();
+    to
+}
+
 #[test]
 fn bits_equal_scipys_on_two_hundred_horizons() {
     const DIM: usize = 9;
     let recorded = include_str!("../../../../tests/golden/dct/hashes.txt");
-    let mut scratch = (Vec::new(), Vec::new());
     let mut horizons = 0;
     for line in recorded.lines().filter(|line| !line.starts_with('#')) {
         let fields: Vec<&str> = line.split(' ').collect();
@@ -52,25 +57,11 @@ fn bits_equal_scipys_on_two_hundred_horizons() {
         let double = draw(horizon, DIM);
         let single: Vec<f32> = double.iter().map(|&x| x as f32).collect();
         let mut digests = Vec::new();
-        for inverse in [false, true] {
-            let mut x = single.clone();
-            if inverse {
-                dct.inverse(&mut x, DIM, &mut scratch.0)
-            } else {
-                dct.forward(&mut x, DIM, &mut scratch.0)
-            }
-            .unwrap();
-            digests.push(fnv1a(x.iter().flat_map(|x| x.to_le_bytes())));
+        for direction in [Direction::Forward, Direction::Inverse] {
+            digests.push(fnv1a(run(&dct, direction, &single, DIM).iter().flat_map(|x| x.to_le_bytes())));
         }
-        for inverse in [false, true] {
-            let mut x = double.clone();
-            if inverse {
-                dct.inverse(&mut x, DIM, &mut scratch.1)
-            } else {
-                dct.forward(&mut x, DIM, &mut scratch.1)
-            }
-            .unwrap();
-            digests.push(fnv1a(x.iter().flat_map(|x| x.to_le_bytes())));
+        for direction in [Direction::Forward, Direction::Inverse] {
+            digests.push(fnv1a(run(&dct, direction, &double, DIM).iter().flat_map(|x| x.to_le_bytes())));
         }
         let digests: Vec<String> = digests.iter().map(|digest| format!("{digest:016x}")).collect();
         assert_eq!(digests, fields[1..], "horizon {horizon}");
@@ -81,12 +72,10 @@ fn bits_equal_scipys_on_two_hundred_horizons() {
 
 #[test]
 fn a_constant_has_one_coefficient_and_one_step_is_its_own() {
-    let mut chunk = vec![3.0_f64; 50];
-    Dct::new(50).unwrap().forward(&mut chunk, 1, &mut Vec::new()).unwrap();
+    let chunk = run(&Dct::new(50).unwrap(), Direction::Forward, &[3.0_f64; 50], 1);
     assert!((chunk[0] - 3.0 * 50.0_f64.sqrt()).abs() < 1e-12);
     assert!(chunk[1..].iter().all(|x| x.abs() < 1e-12));
-    let mut chunk = vec![0.25_f32, -7.0];
-    Dct::new(1).unwrap().forward(&mut chunk, 2, &mut Vec::new()).unwrap();
+    let chunk = run(&Dct::new(1).unwrap(), Direction::Forward, &[0.25_f32, -7.0], 2);
     assert!((chunk[0] - 0.25).abs() < 1e-7 && (chunk[1] + 7.0).abs() < 1e-5);
 }
 
@@ -95,9 +84,11 @@ fn shapes_that_do_not_fit_are_errors() {
     assert!(matches!(Dct::new(0), Err(Error::Argument { what: "horizon", .. })));
     assert!(Dct::new(Dct::MAX_HORIZON + 1).is_err());
     let dct = Dct::new(4).unwrap();
-    let error = dct.forward(&mut [0.0_f32; 7], 2, &mut Vec::new()).unwrap_err();
+    let error = dct.forward(&[0.0_f32; 7], 2, &mut Vec::new(), &mut [0.0; 8]).unwrap_err();
     assert_eq!(error, Error::Shape { what: "chunk", expected: 8, got: 7 });
-    assert!(dct.inverse(&mut [0.0_f32; 0], 0, &mut Vec::new()).is_err());
+    let error = dct.inverse(&[0.0; 8], 2, &mut Vec::new(), &mut [0.0; 7]).unwrap_err();
+    assert_eq!(error, Error::Shape { what: "out", expected: 8, got: 7 });
+    assert!(dct.inverse(&[0.0_f32; 0], 0, &mut Vec::new(), &mut []).is_err());
 }
 
 proptest! {
@@ -111,16 +102,28 @@ proptest! {
     ) {
         let values: Vec<f64> = draw(horizon, dim).iter().map(|x| x * f64::from(seed % 1000)).collect();
         let dct = Dct::new(horizon).unwrap();
-        let mut scratch = Vec::new();
-        let mut chunk = values.clone();
-        dct.forward(&mut chunk, dim, &mut scratch).unwrap();
+        let chunk = run(&dct, Direction::Forward, &values, dim);
         let column: Vec<f64> = values.iter().skip(dim - 1).step_by(dim).copied().collect();
         for (k, expected) in naive(&column).into_iter().enumerate() {
             prop_assert!((chunk[k * dim + dim - 1] - expected).abs() < 1e-8);
         }
-        dct.inverse(&mut chunk, dim, &mut scratch).unwrap();
-        for (back, x) in chunk.iter().zip(&values) {
+        for (back, x) in run(&dct, Direction::Inverse, &chunk, dim).iter().zip(&values) {
             prop_assert!((back - x).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn the_portable_code_gives_the_same_bits(horizon in 1..200_usize, dim in 1..40_usize) {
+        let dct = Dct::new(horizon).unwrap();
+        let double = draw(horizon, dim);
+        let single: Vec<f32> = double.iter().map(|&x| x as f32).collect();
+        for direction in [Direction::Forward, Direction::Inverse] {
+            let mut portable = (vec![0.0; single.len()], vec![0.0; double.len()]);
+            wide::portable_single(&dct.single, direction, &single, dim, &mut Vec::new(), &mut portable.0);
+            wide::portable_double(&dct.double, direction, &double, dim, &mut Vec::new(), &mut portable.1);
+            let (single, double) = (run(&dct, direction, &single, dim), run(&dct, direction, &double, dim));
+            prop_assert!(single.iter().zip(&portable.0).all(|(x, y)| x.to_bits() == y.to_bits()));
+            prop_assert!(double.iter().zip(&portable.1).all(|(x, y)| x.to_bits() == y.to_bits()));
         }
     }
 }
