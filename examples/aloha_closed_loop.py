@@ -20,21 +20,35 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import tyro
-from aloha_seams import RecordedQueue, Run, measure, plot
+from aloha_seams import ARM_JOINTS, GRIPPERS, RecordedQueue, Run, measure, plot
 from numpy.typing import NDArray
+from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pioxide import demo
 from pioxide.errors import InputError
-from pioxide.policy import Chunk, DelayEstimate, Limits, Request, Runner, SafetyFilter, ThreadWorker, run_loop
+from pioxide.policy import (
+    Bite,
+    Chunk,
+    DelayEstimate,
+    Limits,
+    Request,
+    Runner,
+    SafetyFilter,
+    ThreadWorker,
+    run_loop,
+)
 from pioxide.policy.runner import Answer, Clock, Worker
 
 PROMPT = "Transfer the red cube from the right arm to the left arm."
@@ -65,8 +79,8 @@ class Options:
     horizon: int = 50
     replan: int | None = None
     seed: int = 0
-    model: Literal["tiny", "laptop"] = "tiny"
-    smooth: float = 20.0
+    model: Literal["tiny", "laptop"] = "laptop"
+    smooth: float = 30.0
     clock: Literal["real", "simulated"] = "real"
     latency_ticks: int = 4
     hz: float = 50.0
@@ -84,9 +98,7 @@ class Options:
         if self.horizon < 2:
             raise InputError(f"expected a horizon of at least 2 actions, got {self.horizon}")
         if not 1 <= self.latency_ticks < self.horizon:
-            raise InputError(
-                f"latency-ticks: expected 1 to {self.horizon - 1} (less than a chunk), got {self.latency_ticks}"
-            )
+            raise InputError(f"latency-ticks: expected 1 to {self.horizon - 1}, got {self.latency_ticks}")
         if self.replan is not None and not 0 <= self.replan <= self.horizon:
             raise InputError(f"replan: expected 0 to {self.horizon} actions, got {self.replan}")
         if self.smooth < 0:
@@ -176,7 +188,9 @@ class Noise:
 def play(name: str, robot: Robot, answer: Callable[[Request], Chunk], options: Options) -> Run:
     """One run of the loop, recorded."""
     queue = RecordedQueue(DIM)
-    safety = SafetyFilter(Limits(low=robot.low, high=robot.high, velocity=SPEED), DIM, options.hz)
+    bites: list[Bite] = []
+    limits = Limits(low=robot.low, high=robot.high, velocity=SPEED)
+    safety = SafetyFilter(limits, DIM, options.hz, on_bite=bites.append)
     safety.reset(robot.joints())
     clock: Clock
     worker: Worker
@@ -202,13 +216,14 @@ def play(name: str, robot: Robot, answer: Callable[[Request], Chunk], options: O
         np.concatenate([silent, np.array(sent).reshape(-1, DIM)]),
         queue.takeovers,
         report,
-        dict(safety.counts),
+        bites,
         queue.dry_ticks,
     )
 
 
 def make_policy(options: Options):
     """A π0 with random weights that knows ALOHA's joints by the demo dataset's statistics."""
+    import jax
     import jax.numpy as jnp
     from flax import nnx
 
@@ -236,8 +251,6 @@ def make_policy(options: Options):
         scale = (leaf.shape[-2] if leaf.ndim > 1 else 25) ** -0.5
         return jnp.asarray(random.standard_normal(leaf.shape, np.float32) * np.float32(scale), leaf.dtype)
 
-    import jax
-
     model = nnx.merge(graph, jax.tree.map(draw, shapes))
     stats = compute_stats(LeRobotDataset.open(demo.dataset_path()), horizon=options.horizon)
     # The dataset and gym-aloha share their joints' signs and grippers, so there is nothing to adapt.
@@ -258,9 +271,9 @@ def answerer(policy, options: Options) -> Callable[[Request], Chunk]:
     return answer
 
 
-def table(runs: list[Run], hz: float) -> Table:
+def table(runs: list[Run]) -> Table:
     """What happened, in figures."""
-    made = Table(title="Two runs of the same policy", title_justify="left")
+    made = Table(title="Two runs of the same policy", title_justify="left", box=SIMPLE)
     made.add_column("")
     for run in runs:
         made.add_column(run.name, justify="right")
@@ -268,53 +281,67 @@ def table(runs: list[Run], hz: float) -> Table:
     delays = [[takeover.delay for takeover in run.takeovers[1:]] or [float("nan")] for run in runs]
 
     def row(name: str, values: list[str]) -> None:
-        made.add_row(name, *values)
+        made.add_row(escape(name), *values)
 
     row("ticks", [str(run.report.ticks) for run in runs])
-    row("late ticks", [f"{run.report.missed} (worst {run.report.worst * 1e3:.1f} ms)" for run in runs])
+    row("late ticks (worst, ms)", [f"{run.report.missed} ({run.report.worst * 1e3:.1f})" for run in runs])
     row("ticks without a fresh action", [str(run.dry) for run in runs])
     row("chunks", [str(len(run.takeovers)) for run in runs])
-    row("delay, in actions (mean, most)", [f"{np.mean(d):.1f}, {np.max(d):.0f}" for d in delays])
-    row("ordinary step, mean [rad]", [_mean(s.ordinary) for s in seams])
-    row("jump at a seam, mean [rad]", [_mean(s.jumps) for s in seams])
-    row("jump at a seam, largest [rad]", [f"{s.jumps.max():.3f}" if len(s.jumps) else "-" for s in seams])
-    for kind in ("position", "velocity"):
-        row(f"actions that the {kind} limit changed", [str(run.bites[kind]) for run in runs])
+    row("delay in actions, mean (most)", [f"{np.mean(d):.1f} ({np.max(d):.0f})" for d in delays])
+    row("ordinary step [rad], mean (most)", [_mean(s.ordinary) for s in seams])
+    row("jump at a seam [rad], mean (most)", [_mean(s.jumps) for s in seams])
+    for kind, what, joints in (
+        ("velocity", "arm", ARM_JOINTS),
+        ("position", "arm", ARM_JOINTS),
+        ("position", "gripper", GRIPPERS),
+    ):
+        held = [sum(b.kind == kind and not {*joints}.isdisjoint(b.joints) for b in run.bites) for run in runs]
+        row(f"actions held by the {kind} limit, {what}", [str(number) for number in held])
     return made
 
 
 def _mean(values: NDArray[np.float64]) -> str:
-    return f"{values.mean():.3f}" if len(values) else "-"
+    return f"{values.mean():.3f} ({values.max():.3f})" if len(values) else "-"
 
 
 def choose_opengl() -> None:
-    """Picks a way for MuJoCo to draw without a screen: EGL, else OSMesa. To be called before MuJoCo is imported.
+    """Picks a way for MuJoCo to draw without a screen: EGL, else OSMesa. Comes before MuJoCo's import.
 
     Raises:
         InputError: Neither works.
     """
     if "MUJOCO_GL" in os.environ or sys.platform != "linux":
         return
-    # Tried in a process of its own: a library that is there may still find no device, and MuJoCo decides once.
+    # Tried in a process of its own: a library may be there and find no device, and MuJoCo decides only once.
     code = "import mujoco; mujoco.GLContext(64, 64).make_current()"
     for name in ("egl", "osmesa"):
-        trial = subprocess.run([sys.executable, "-c", code], env={**os.environ, "MUJOCO_GL": name}, capture_output=True)
+        trial = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "MUJOCO_GL": name}, capture_output=True
+        )
         if trial.returncode == 0:
             os.environ["MUJOCO_GL"] = name
             return
-    raise InputError("MuJoCo can draw neither by EGL nor by OSMesa; install libegl1 and a driver, or libosmesa6")
+    raise InputError(
+        "MuJoCo can draw neither by EGL nor by OSMesa; install libegl1 and a driver, or libosmesa6"
+    )
 
 
 def main(options: Options) -> list[Run]:
-    """Both runs, film, picture and table."""
+    """Both runs, film, picture and table.
+
+    Raises:
+        InputError: The simulator is not installed, or can't draw.
+    """
     console = Console()
+    if find_spec("gym_aloha") is None:
+        raise InputError('gym-aloha is not here; pip install "pioxide[sim]" on Python 3.11 or 3.12')
     choose_opengl()
     from aloha_scene import Aloha, film
 
     options.out.mkdir(parents=True, exist_ok=True)
     policy = make_policy(options)
     runs, scenes = [], []
-    for name in ("without real-time chunking", "with real-time chunking"):
+    for name in ("without RTC", "with RTC"):
         robot = Aloha(
             hz=options.hz,
             seed=options.seed,
@@ -327,14 +354,18 @@ def main(options: Options) -> list[Run]:
         finally:
             robot.close()
         scenes.append(robot.scenes)
-    console.print(table(runs, options.hz))
+    console.print(table(runs))
     picture = options.out / "seams.png"
     plot(picture, runs, hz=options.hz, speed=SPEED, subtitle=_subtitle(options))
     console.print(f"seams: {picture}")
     if options.video:
         path = options.out / "runs.mp4"
+        # JAX warns of any fork; this one becomes ffmpeg at once.
+        warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
         cuts = [[takeover.tick for takeover in run.takeovers[1:]] for run in runs]
-        film(path, robot.model, list(zip([run.name for run in runs], scenes, cuts, strict=True)), hz=options.hz)
+        film(
+            path, robot.model, list(zip([run.name for run in runs], scenes, cuts, strict=True)), hz=options.hz
+        )
         console.print(f"film:  {path}")
     return runs
 
@@ -343,8 +374,8 @@ def _subtitle(options: Options) -> str:
     noise = "white noise" if options.smooth == 0 else f"noise correlated over {options.smooth:g} actions"
     clock = "wall clock" if options.clock == "real" else f"inference takes {options.latency_ticks} ticks"
     return (
-        f"π0 with random weights ({options.model}), {noise}, chunks of {options.horizon} at {options.hz:g} Hz, "
-        f"{clock}, seed {options.seed}"
+        f"π0 with random weights ({options.model}), {noise}, chunks of {options.horizon} "
+        f"at {options.hz:g} Hz, {clock}, seed {options.seed}"
     )
 
 

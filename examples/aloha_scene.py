@@ -35,7 +35,7 @@ class CubeTask(TransferCubeTask):
 
 
 class Eye:
-    """Draws the scene for given joint positions. To be made, used and closed in one thread: OpenGL wants that."""
+    """Draws the scene for given joint positions. OpenGL wants it made, used and closed in one thread."""
 
     def __init__(self, model: mujoco.MjModel, camera: str, size: tuple[int, int], *, fine: bool) -> None:
         """`fine` is for people: shadows and smooth edges, which cost most of a picture without a GPU."""
@@ -96,6 +96,7 @@ class Aloha:
         self._pictured = threading.Event()
         self._picture = np.zeros((*CAMERA_SIZE, 3), np.uint8)
         self._newest = physics.data.qpos.copy()
+        self._failure: Exception | None = None
         self._thread: threading.Thread | None = None
         if in_thread:
             self._thread = threading.Thread(target=self._watch, args=(1 / camera_hz,), name="camera")
@@ -109,7 +110,13 @@ class Aloha:
         return self._joints.copy()
 
     def observe(self) -> dict:
-        """What the policy is given: joints, the camera's newest picture, the instruction."""
+        """What the policy is given: joints, the camera's newest picture, the instruction.
+
+        Raises:
+            Exception: What ended the camera.
+        """
+        if self._failure is not None:
+            raise self._failure
         self._newest = self._physics.data.qpos.copy()
         self.scenes.append(self._newest)
         if self._thread is None and (len(self.scenes) - 1) % self._every == 0:
@@ -137,8 +144,9 @@ class Aloha:
                 self._pictured.set()
                 self._closed.wait(max(0.0, begun + period - time.perf_counter()))
             eye.close()
-        finally:
-            self._pictured.set()  # a camera that fails must not leave anybody waiting
+        except Exception as error:  # for the loop's thread, which must not wait for it either
+            self._failure = error
+            self._pictured.set()
 
 
 def film(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pioxide.policy import ActionQueue, LoopReport, OnEmpty
+from pioxide.policy import ActionQueue, Bite, LoopReport, OnEmpty
 
-ARM_JOINTS = np.r_[0:6, 7:13]  # of 14; the others are grippers, which are no angles
+ARM_JOINTS, GRIPPERS = np.r_[0:6, 7:13], np.array([6, 13])
 SHOWN = {0: "left waist", 1: "left shoulder", 2: "left elbow"}
 COLORS = ("#d1495b", "#1f7a8c")
 GREY = "#9aa5b1"
@@ -42,9 +43,9 @@ class RecordedQueue(ActionQueue):
         self.played: list[NDArray[np.float64]] = []
         self._nothing = np.full(dim, np.nan)
 
-    def put(self, actions, since, model_actions=None):
+    def put(self, actions, *rest):
         """See `ActionQueue.put`."""
-        delay = super().put(actions, since, model_actions)
+        delay = super().put(actions, *rest)
         if delay is not None:
             self.takeovers.append(Takeover(len(self.played), delay, np.array(actions, np.float64)))
         return delay
@@ -66,7 +67,7 @@ class Run:
         sent: [T, D] what the safety filter let through.
         takeovers: The chunks.
         report: Ticks and late ticks.
-        bites: How often each limit changed an action.
+        bites: Each time that a limit changed an action.
         dry: Ticks without a fresh action.
     """
 
@@ -75,7 +76,7 @@ class Run:
     sent: NDArray[np.float64]
     takeovers: Sequence[Takeover]
     report: LoopReport
-    bites: dict[str, int]
+    bites: Sequence[Bite]
     dry: int
 
 
@@ -112,7 +113,7 @@ def plot(path: Path, runs: Sequence[Run], *, hz: float, speed: float, subtitle: 
 
     Args:
         path: The PNG.
-        runs: Two runs.
+        runs: One or two.
         hz: Ticks a second.
         speed: The safety filter's limit, radians a second.
         subtitle: What was run.
@@ -135,7 +136,7 @@ def plot(path: Path, runs: Sequence[Run], *, hz: float, speed: float, subtitle: 
         height_ratios=[1] * len(SHOWN) + [1.25],
     )
     ticks = max(len(run.actions) for run in runs)
-    for column, (run, color) in enumerate(zip(runs, COLORS, strict=True)):
+    for column, (run, color) in enumerate(zip(runs, COLORS, strict=False)):
         seams, time = measure(run), np.arange(len(run.actions)) / hz
         for row, (joint, name) in enumerate(SHOWN.items()):
             ax = axes[row][column]
@@ -151,7 +152,7 @@ def plot(path: Path, runs: Sequence[Run], *, hz: float, speed: float, subtitle: 
                 pair = slice(tick - 1, tick + 1)
                 ax.plot(time[pair], run.actions[pair, joint], color=color, lw=0.9, zorder=2)
                 ax.plot(time[tick], run.actions[tick, joint], "o", color=color, ms=3.2, zorder=4)
-            ax.plot(time, run.sent[:, joint], color="black", lw=0.8, zorder=3)
+            ax.plot(time, run.sent[:, joint], color="black", lw=0.9, zorder=2)
             if column == 0:
                 ax.set_ylabel(f"{name}\n[rad]")
         axes[0][column].set_title(run.name, color=color, fontweight="bold", fontsize=12, pad=8)
@@ -164,23 +165,25 @@ def plot(path: Path, runs: Sequence[Run], *, hz: float, speed: float, subtitle: 
         ax.set_xlabel("time [s]")
         ax.set_xlim(0, ticks / hz)
         if len(seams.jumps):
-            ratio = np.mean(seams.jumps) / np.mean(seams.ordinary)
-            ax.set_title(
-                f"mean jump {np.mean(seams.jumps):.3f} rad = {ratio:.1f} ordinary steps", fontsize=10, loc="left"
-            )
+            jump, ordinary = seams.jumps.mean(), seams.ordinary.mean()
+            times = f" = {jump / ordinary:.1f} ordinary steps" if ordinary else ""
+            ax.set_title(f"mean jump {jump:.3f} rad{times}", fontsize=10, loc="left")
     axes[-1][0].set_ylabel("largest step of\nan arm joint [rad]")
     key = [
-        *(Line2D([], [], color=c, lw=2, marker="o", ms=4, label=f"played, {r.name}") for r, c in zip(runs, COLORS, strict=True)),
+        *(
+            Line2D([], [], color=c, lw=2, marker="o", ms=4, label=f"the chunks' actions, {r.name}")
+            for r, c in zip(runs, COLORS, strict=False)
+        ),
         Line2D([], [], color="black", lw=0.8, label="sent, after the safety filter"),
         Line2D([], [], color=GREY, lw=0.9, ls=(0, (3, 2)), label="the rest of a chunk, not played"),
         Line2D([], [], color=GREY, marker=".", ls="", label="ordinary step"),
         Line2D([], [], color="black", lw=0.8, ls=":", label=f"speed limit, {speed:g} rad/s"),
     ]
     figure.suptitle("Where one action chunk takes over from another", fontsize=14, fontweight="bold", y=0.985)
-    figure.text(0.5, 0.945, subtitle, ha="center", fontsize=9.5, color="#52606d")
-    figure.legend(handles=key, loc="lower center", ncols=len(key), frameon=False, fontsize=9)
+    figure.text(0.5, 0.942, subtitle, ha="center", fontsize=9.5, color="#52606d")
+    figure.legend(handles=key, loc="lower center", ncols=3, frameon=False, fontsize=9)
     figure.align_ylabels()
-    figure.tight_layout(rect=(0, 0.035, 1, 0.945))
+    figure.tight_layout(rect=(0, 0.06, 1, 0.955))
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
@@ -188,4 +191,4 @@ def plot(path: Path, runs: Sequence[Run], *, hz: float, speed: float, subtitle: 
 def _pieces(run: Run) -> list[tuple[int, int]]:
     """From each takeover to the next."""
     edges = [takeover.tick for takeover in run.takeovers] + [len(run.actions)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
