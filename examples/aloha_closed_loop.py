@@ -40,7 +40,6 @@ from pioxide import demo
 from pioxide.errors import InputError
 from pioxide.policy import (
     Bite,
-    Chunk,
     DelayEstimate,
     Limits,
     Request,
@@ -147,7 +146,7 @@ class SimulatedClock:
 class TickWorker:
     """A worker whose answers come a fixed number of ticks after the question, however fast the machine is."""
 
-    def __init__(self, policy: Callable[[Request], Chunk], ticks: int) -> None:
+    def __init__(self, policy: Callable[[Request], NDArray[np.float64]], ticks: int) -> None:
         self._policy, self._ticks = policy, ticks
         self._answer: Answer | None = None
         self._left = 0
@@ -185,7 +184,7 @@ class Noise:
         return (self._mix @ self._random.standard_normal(self._shape)).astype(np.float32)
 
 
-def play(name: str, robot: Robot, answer: Callable[[Request], Chunk], options: Options) -> Run:
+def play(name: str, robot: Robot, answer: Callable[[Request], NDArray[np.float64]], options: Options) -> Run:
     """One run of the loop, recorded."""
     queue = RecordedQueue(DIM)
     bites: list[Bite] = []
@@ -221,8 +220,11 @@ def play(name: str, robot: Robot, answer: Callable[[Request], Chunk], options: O
     )
 
 
-def make_policy(options: Options):
-    """A π0 with random weights that knows ALOHA's joints by the demo dataset's statistics."""
+def make_policies(options: Options) -> dict[str, Any]:
+    """One π0 with random weights, as a policy without and one with real-time chunking.
+
+    It knows ALOHA's joints by the demo dataset's statistics.
+    """
     import jax
     import jax.numpy as jnp
     from flax import nnx
@@ -230,7 +232,7 @@ def make_policy(options: Options):
     from pioxide.codec import TextTokenizer
     from pioxide.data import LeRobotDataset, compute_stats
     from pioxide.models import Pi0, Pi0Config
-    from pioxide.policy import Policy, PolicyOptions
+    from pioxide.policy import Guidance, Policy, PolicyOptions
     from pioxide.robots import aloha
 
     tokenizer = TextTokenizer.load(demo.text_model_path())
@@ -255,18 +257,24 @@ def make_policy(options: Options):
     stats = compute_stats(LeRobotDataset.open(demo.dataset_path()), horizon=options.horizon)
     # The dataset and gym-aloha share their joints' signs and grippers, so there is nothing to adapt.
     robot = aloha(sim=True, adapt_to_pi=False)
-    policy = Policy(model, robot, stats, tokenizer, options=PolicyOptions(seed=options.seed))
-    policy.warm_up([PROMPT], cameras=[("base_0_rgb",)])
-    return policy
+    policies = {}
+    for name, realtime in (("without RTC", None), ("with RTC", Guidance())):
+        policy = Policy(model, robot, stats, tokenizer, options=PolicyOptions(realtime=realtime))
+        policy.warm_up([PROMPT], cameras=[("base_0_rgb",)])
+        policies[name] = policy
+    return policies
 
 
-def answerer(policy, options: Options) -> Callable[[Request], Chunk]:
-    """The policy with smooth noise, which begins anew for each run: both get the same."""
+def answerer(policy, options: Options) -> Callable[[Request], NDArray[np.float64]]:
+    """What `policy.chunk` does, with smooth noise that begins anew: both runs get the same."""
     noise = Noise(options.horizon, DIM, smooth=options.smooth, seed=options.seed)
 
-    def answer(request: Request) -> Chunk:
-        given = policy(request.observation, noise=noise())
-        return Chunk(given.actions, given.model_actions)
+    def answer(request: Request) -> NDArray[np.float64]:
+        if policy.options.realtime is None:
+            return policy(request.observation, noise=noise()).actions
+        return policy(
+            request.observation, noise=noise(), leftover=request.leftover, delay=request.delay
+        ).actions
 
     return answer
 
@@ -339,9 +347,8 @@ def main(options: Options) -> list[Run]:
     from aloha_scene import Aloha, film
 
     options.out.mkdir(parents=True, exist_ok=True)
-    policy = make_policy(options)
     runs, scenes = [], []
-    for name in ("without RTC", "with RTC"):
+    for name, policy in make_policies(options).items():
         robot = Aloha(
             hz=options.hz,
             seed=options.seed,

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from pioxide.errors import InputError
-from pioxide.policy import Chunk
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 HORIZON = 10
@@ -48,7 +47,7 @@ class StillRobot:
 def fickle():
     """Chunks that stand still, each somewhere else: 0, 1, 0, 1 ..."""
     calls = iter(range(1000))
-    return lambda request: Chunk(np.full((HORIZON, 14), float(next(calls) % 2)))
+    return lambda request: np.full((HORIZON, 14), float(next(calls) % 2))
 
 
 def options(loop, **changed):
