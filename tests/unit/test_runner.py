@@ -70,10 +70,15 @@ def track(horizon=50):
     return policy
 
 
-def simulate(latency, *, seconds=60.0, on_empty=OnEmpty.HOLD, policy=None, replan_below=30, **queue):
+def simulate(
+    latency, *, seconds=60.0, on_empty=OnEmpty.HOLD, policy=None, replan_below=30, first_guess=0, **queue
+):
     clock = SimulatedClock()
     runner = Runner(
-        SimulatedWorker(policy or track(), clock, latency), ActionQueue(on_empty, **queue), replan_below
+        SimulatedWorker(policy or track(), clock, latency),
+        ActionQueue(on_empty, **queue),
+        replan_below,
+        delay=DelayEstimate(first_guess),
     )
     played = []
     # A robot whose measured step is the last one it was sent.
@@ -141,6 +146,18 @@ def test_the_request_carries_what_is_left_and_the_delay_to_expect():
         assert request.delay == 5
         step = request.observation["step"]
         np.testing.assert_allclose(request.leftover[:, 0], step + np.arange(len(request.leftover)))
+
+
+def test_a_first_chunk_is_no_measurement_of_the_delay():
+    """Nothing is played while it is waited for, so it comes 0 actions late, however long it took."""
+    asked = []
+
+    def policy(request):
+        asked.append(request.delay)
+        return track()(request)
+
+    simulate(lambda: 0.1, seconds=3, policy=policy, first_guess=7)
+    assert asked[:3] == [0, 7, 5]
 
 
 def test_late_and_outdated_chunks_are_dropped_and_counted():

@@ -230,6 +230,7 @@ class Runner:
         try:
             if answer.chunk is None:
                 raise answer.error or PioxideError("the worker answered nothing")
+            replaced = self.queue.replaced
             delay = self.queue.put(answer.chunk, answer.since)
         except Exception as error:
             self.errors += 1
@@ -240,7 +241,8 @@ class Runner:
             return
         self.inferences += 1
         self._errors_in_a_row = 0
-        if delay is not None:
+        # Nothing is consumed while a first chunk is waited for: its 0 says nothing about the next delay.
+        if delay is not None and self.queue.replaced > replaced:
             self.delay.add(delay)
 
     def reset(self) -> None:
