@@ -16,6 +16,7 @@ smooth, and no two agreed.
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -184,8 +185,10 @@ class Noise:
         return (self._mix @ self._random.standard_normal(self._shape)).astype(np.float32)
 
 
-def play(name: str, robot: Robot, answer: Callable[[Request], NDArray[np.float64]], options: Options) -> Run:
-    """One run of the loop, recorded."""
+def play(
+    name: str, robot: Robot, answer: Callable[[Request], NDArray[np.float64]], options: Options, delay: int
+) -> Run:
+    """One run of the loop, recorded. `delay` is expected of an answer, in actions, until one was measured."""
     queue = RecordedQueue(DIM)
     bites: list[Bite] = []
     limits = Limits(low=robot.low, high=robot.high, velocity=SPEED)
@@ -194,17 +197,16 @@ def play(name: str, robot: Robot, answer: Callable[[Request], NDArray[np.float64
     clock: Clock
     worker: Worker
     if options.clock == "real":
-        clock, worker, guess = WallClock(), ThreadWorker(answer), 1
+        clock, worker = WallClock(), ThreadWorker(answer)
     else:
-        clock, guess = SimulatedClock(), options.latency_ticks
-        worker = TickWorker(answer, options.latency_ticks)
+        clock, worker = SimulatedClock(), TickWorker(answer, options.latency_ticks)
     sent: list[NDArray[np.float64]] = []
 
     def act(action: NDArray[np.float64]) -> None:
         sent.append(action)
         robot.act(action)
 
-    with Runner(worker, queue, options.replan_below, safety, DelayEstimate(first_guess=guess)) as runner:
+    with Runner(worker, queue, options.replan_below, safety, DelayEstimate(first_guess=delay)) as runner:
         report = run_loop(runner, robot.observe, act, hz=options.hz, seconds=options.seconds, clock=clock)
     if runner.last_error is not None:
         raise runner.last_error
@@ -357,7 +359,12 @@ def main(options: Options) -> list[Run]:
             in_thread=options.clock == "real",
         )
         try:
-            runs.append(play(name, robot, answerer(policy, options), options))
+            delay = options.latency_ticks
+            if options.clock == "real":
+                took = policy(robot.observe()).timing.total
+                robot.scenes.clear()
+                delay = math.ceil(took * options.hz)
+            runs.append(play(name, robot, answerer(policy, options), options, delay))
         finally:
             robot.close()
         scenes.append(robot.scenes)

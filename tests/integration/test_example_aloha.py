@@ -80,7 +80,7 @@ def test_a_film_is_made(loop, tmp_path):
     import imageio.v2 as imageio
 
     with imageio.get_reader(tmp_path / "runs.mp4") as reader:
-        frames = list(reader)
+        frames = list(reader.iter_data())
     assert len(frames) == 10
     assert frames[0].shape == (480, 640, 3)
     assert frames[0].std() > 10

@@ -96,7 +96,7 @@ def test_the_queue_remembers_chunks_that_were_played_only(seams):
 
 def test_the_simulated_clock_delays_every_chunk_alike(loop):
     robot = StillRobot()
-    run = loop.play("fickle", robot, fickle(), options(loop))
+    run = loop.play("fickle", robot, fickle(), options(loop), 3)
     assert run.report == (50, 0, 0.0)
     assert run.dry == 3  # for the first chunk
     # The next is asked for half a chunk after the last one's observation, and takes three ticks.
@@ -107,7 +107,7 @@ def test_the_simulated_clock_delays_every_chunk_alike(loop):
 
 
 def test_chunks_that_disagree_jump_and_the_filter_bounds_them(loop, seams):
-    run = loop.play("fickle", StillRobot(), fickle(), options(loop))
+    run = loop.play("fickle", StillRobot(), fickle(), options(loop), 3)
     found = seams.measure(run)
     np.testing.assert_array_equal(found.jumps, 1.0)
     np.testing.assert_array_equal(found.ordinary, 0.0)
@@ -117,7 +117,7 @@ def test_chunks_that_disagree_jump_and_the_filter_bounds_them(loop, seams):
 
 def test_the_real_clock_plays_the_same_actions(loop):
     """How many ticks a thread takes is the machine's business; that every chunk is played is not."""
-    run = loop.play("fickle", StillRobot(), fickle(), options(loop, clock="real", seconds=0.4))
+    run = loop.play("fickle", StillRobot(), fickle(), options(loop, clock="real", seconds=0.4), 3)
     assert len(run.actions) == 20
     assert len(run.takeovers) >= 1
     assert set(np.unique(run.actions[np.isfinite(run.actions)])) <= {0.0, 1.0}
@@ -128,7 +128,7 @@ def test_a_policy_that_fails_ends_the_run(loop):
         raise ValueError("no chunk today")
 
     with pytest.raises(ValueError, match="no chunk today"):
-        loop.play("broken", StillRobot(), broken, options(loop))
+        loop.play("broken", StillRobot(), broken, options(loop), 3)
 
 
 def test_noise_is_normal_smooth_and_the_seeds(loop):
@@ -183,7 +183,7 @@ def test_the_command_line_knows_them(loop):
 
 def test_the_picture_is_drawn(loop, seams, tmp_path):
     pytest.importorskip("matplotlib")
-    runs = [loop.play(name, StillRobot(), fickle(), options(loop)) for name in ("one", "other")]
+    runs = [loop.play(name, StillRobot(), fickle(), options(loop), 3) for name in ("one", "other")]
     seams.plot(tmp_path / "seams.png", runs, hz=50, speed=3.0, subtitle="fickle")
     assert (tmp_path / "seams.png").read_bytes()[:4] == b"\x89PNG"
     loop.table(runs)
