@@ -1,6 +1,7 @@
 """The closed-loop example without its simulator: what it calls a seam, its noise, its loop, its options."""
 
 import importlib
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +188,35 @@ def test_the_picture_is_drawn(loop, seams, tmp_path):
     seams.plot(tmp_path / "seams.png", runs, hz=50, speed=3.0, subtitle="fickle")
     assert (tmp_path / "seams.png").read_bytes()[:4] == b"\x89PNG"
     loop.table(runs)
+
+
+@pytest.mark.parametrize(
+    ("works", "chosen"), [({"egl", "osmesa"}, "egl"), ({"osmesa"}, "osmesa"), (set(), None)]
+)
+def test_egl_comes_before_osmesa_and_neither_is_an_error(loop, monkeypatch, works, chosen):
+    def trial(command, *, env, **_):
+        return subprocess.CompletedProcess(command, 0 if env["MUJOCO_GL"] in works else 1)
+
+    monkeypatch.setattr(loop.sys, "platform", "linux")
+    monkeypatch.setattr(loop.subprocess, "run", trial)
+    monkeypatch.setattr(loop.os, "environ", {"PATH": "/bin"})
+    if chosen is None:
+        with pytest.raises(InputError, match="neither by EGL nor by OSMesa"):
+            loop.choose_opengl()
+    else:
+        loop.choose_opengl()
+    assert loop.os.environ.get("MUJOCO_GL") == chosen
+
+
+def test_the_users_own_choice_of_opengl_stays(loop, monkeypatch):
+    monkeypatch.setattr(loop.subprocess, "run", lambda *_, **__: pytest.fail("nothing is to be tried"))
+    monkeypatch.setattr(loop.os, "environ", {"MUJOCO_GL": "glfw"})
+    loop.choose_opengl()
+    assert loop.os.environ == {"MUJOCO_GL": "glfw"}
+
+
+def test_without_gym_aloha_it_says_what_to_install(loop, monkeypatch, tmp_path):
+    monkeypatch.setattr(loop, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install \"pioxide\[sim\]\""):
+        loop.main(options(loop, out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
