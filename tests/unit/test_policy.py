@@ -252,6 +252,14 @@ class FakePrograms:
         return self.answer
 
 
+class Recording(FakePrograms):
+    """Programs that remember their last inputs."""
+
+    def __call__(self, shape, inputs):
+        self.inputs = inputs
+        return self.real(shape, inputs)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nan_never_leaves(policies, monkeypatch, bad):
     policy = policies["make"]("pi0")
@@ -341,6 +349,57 @@ def test_pi0_fast_of_random_weights_answers_whole_chunks(policies, temperature):
         assert actions.shape == (6, 7)
         assert np.isfinite(actions).all()
     assert len(policy.programs.shapes) == 1
+
+
+@pytest.mark.parametrize("constrained", [True, False])
+def test_speculating_changes_no_action(policies, constrained):
+    how = {"max_tokens": 48, "constrained": constrained, "partial": "pad"}
+    plain, policy = policies["make"]("pi0_fast", **how), policies["make"]("pi0_fast", speculative=4, **how)
+    seen = [libero_observation(seed) for seed in (0, 0, 1, 0)]
+    before = 0
+    for number, observation in enumerate(seen):
+        if not constrained:
+            # A random model writes no actions; what is compared is what it wrote.
+            plain._decoded = policy._decoded = lambda raw: (np.resize(raw[:42] * 1e-6, (6, 7)), 0)
+        answer = policy(observation)
+        np.testing.assert_array_equal(answer.actions, plain(observation).actions)
+        worth = answer.speculated
+        # The end of a chunk takes no pass.
+        written = worth.tokens - constrained
+        assert worth.drafted == before
+        assert worth.passes + worth.accepted == written - 1
+        if number in (0, 1):
+            assert worth.passes == (written - 1 if number == 0 else -(-(written - 1) // 4))
+        before = worth.tokens
+    assert len(policy.programs.shapes) == 1
+
+
+def test_what_is_left_to_play_is_a_draft(policies, codec, tokenizer, monkeypatch):
+    plain, policy = (policies["make"]("pi0_fast", max_tokens=160, speculative=n) for n in (0, 4))
+    first = policy(libero_observation())
+    left = first.actions[2:]
+    request = Request(libero_observation(seed=1), left, 2)
+    np.testing.assert_array_equal(policy.chunk(request), plain.chunk(request))
+    monkeypatch.setattr(policy, "programs", Recording(policy.programs, None))
+    policy(libero_observation(seed=1), leftover=left, delay=2)
+    # The rows that are left, and the last one until the chunk is full.
+    draft = policy.programs.inputs.draft
+    ids = tokenizer.vocab_size - 129 - np.asarray(draft.tokens)[0, : int(draft.length[0])]
+    expected = first.model_actions[np.minimum(np.arange(2, 8), 5)]
+    expected = codec.encode(expected, on_overflow="clip").ids
+    both = (codec.decode(one, horizon=6, dim=7).actions for one in (ids, expected))
+    # To the robot's units and back a tie may be rounded the other way.
+    np.testing.assert_allclose(*both, atol=1.0 / codec.scale)
+    assert policy.chunk(Request(libero_observation(), np.zeros((0, 0)), 0)).shape == (6, 7)
+
+
+def test_speculation_that_can_not_be_is_refused(policies):
+    with pytest.raises(InputError, match="only π0-FAST"):
+        policies["make"]("pi05", speculative=4)
+    with pytest.raises(InputError, match=r"temperature 0\.5"):
+        policies["make"]("pi0_fast", speculative=4, temperature=0.5)
+    with pytest.raises(InputError, match="2 or more tokens"):
+        policies["make"]("pi0_fast", speculative=1)
 
 
 def test_a_chunk_that_never_fits_is_refused_before_anything_is_compiled(policies):

@@ -8,7 +8,7 @@ The last thing before the robot:
     SafetyFilter, Limits, Bite
 
 The policy itself, which imports JAX when it is first asked for:
-    Policy, PolicyOptions, Prediction, Timing, Guidance, Schedule, keep_programs
+    Policy, PolicyOptions, Prediction, Timing, Speculated, Guidance, Schedule, keep_programs
 """
 
 from importlib import import_module
@@ -28,12 +28,14 @@ from pioxide.policy.safety import Bite, Limits, SafetyFilter
 
 if TYPE_CHECKING:
     from pioxide.policy.compile import keep_programs
-    from pioxide.policy.policy import Policy, PolicyOptions, Prediction, Timing
+    from pioxide.policy.policy import Policy, PolicyOptions, Prediction, Speculated, Timing
     from pioxide.sampling import Guidance, Schedule
 
 _WITH_JAX = {
     "keep_programs": "pioxide.policy.compile",
-    **dict.fromkeys(("Policy", "PolicyOptions", "Prediction", "Timing"), "pioxide.policy.policy"),
+    **dict.fromkeys(
+        ("Policy", "PolicyOptions", "Prediction", "Speculated", "Timing"), "pioxide.policy.policy"
+    ),
     **dict.fromkeys(("Guidance", "Schedule"), "pioxide.sampling"),
 }
 
@@ -60,6 +62,7 @@ __all__ = [
     "SafetyFilter",
     "Schedule",
     "Snapshot",
+    "Speculated",
     "Step",
     "ThreadWorker",
     "Timing",

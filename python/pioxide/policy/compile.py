@@ -23,19 +23,27 @@ from numpy.typing import NDArray
 from pioxide.models import Observation, Pi0, Pi0Fast
 from pioxide.policy.prepare import prepare
 from pioxide.sampling import (
+    Draft,
     Grammar,
     Guidance,
     Leftover,
+    Speculation,
     sample_action_tokens,
     sample_actions,
     sample_continued,
     sample_guided,
     sample_tokens,
+    speculate_action_tokens,
+    speculate_tokens,
     step_times,
 )
 
 # Text is padded to the next of these and not to the longest prompt a model takes.
 BUCKETS = (16, 32, 48, 64, 96, 128, 200)
+
+
+# Actions, token ids, or token ids with what a draft was worth.
+Answer = jax.Array | Speculation
 
 
 class Inputs(NamedTuple):
@@ -49,6 +57,7 @@ class Inputs(NamedTuple):
         noise: [1, H, W] float32, of π0 and π0.5.
         key: [2] uint32 random bits, of π0-FAST.
         leftover: What is left of the chunk before, where chunks are continued.
+        draft: A guess at the answer, where π0-FAST speculates.
     """
 
     images: dict[str, NDArray[np.uint8]]
@@ -58,6 +67,7 @@ class Inputs(NamedTuple):
     noise: NDArray[np.float32] | None = None
     key: NDArray[np.uint32] | None = None
     leftover: Leftover | None = None
+    draft: Draft | None = None
 
 
 class Shape(NamedTuple):
@@ -92,6 +102,7 @@ class Tokens:
         max_tokens: The most tokens.
         temperature: 0 for the best token each time.
         grammar: What keeps an answer to whole chunks; None for nothing.
+        speculative: Tokens that a pass reads of a draft; 0 for none. The answer is then a `Speculation`.
     """
 
     stop: tuple[int, ...]
@@ -99,6 +110,7 @@ class Tokens:
     max_tokens: int = 256
     temperature: float = 0.0
     grammar: Grammar | None = None
+    speculative: int = 0
 
 
 def buckets(longest: int) -> tuple[int, ...]:
@@ -140,12 +152,12 @@ class Programs:
         leaves, structure = jax.tree.flatten((state, prepared.conditions))
         self._weights = tuple(leaves)
 
-        def answer(weights: tuple[jax.Array, ...], inputs: Inputs) -> jax.Array:
+        def answer(weights: tuple[jax.Array, ...], inputs: Inputs) -> Answer:
             state, conditions = jax.tree.unflatten(structure, weights)
             return _answer(nnx.merge(graph, state), conditions, inputs, how)
 
         self._function = jax.jit(answer)
-        self._programs: dict[Shape, Callable[..., jax.Array]] = {}
+        self._programs: dict[Shape, Callable[..., Answer]] = {}
         self._compiling = threading.Lock()
         self._how = how
 
@@ -172,7 +184,7 @@ class Programs:
         longer = [s for s in self._programs if s.cameras == cameras and s.text > shape.text]
         return min(longer, key=lambda s: s.text, default=shape)
 
-    def __call__(self, shape: Shape, inputs: Any) -> jax.Array:
+    def __call__(self, shape: Shape, inputs: Any) -> Answer:
         """Runs the program of a shape on uploaded inputs; compiles it where that was not done before."""
         program = self._programs.get(shape)
         if program is None:
@@ -187,6 +199,7 @@ class Programs:
         continues = isinstance(self._how, Flow) and self._how.realtime is not None
         chunk, count = _like((1, c.action_horizon, c.action_dim), np.float32), _like((1,), np.int32)
         reads_state = flow and not getattr(c, "pi05", True)
+        most = self._how.max_tokens if isinstance(self._how, Tokens) and self._how.speculative else None
         return Inputs(
             {name: _like((1, size, size, 3), np.uint8) for name in shape.cameras},
             _like((1, shape.text), np.int32),
@@ -195,10 +208,11 @@ class Programs:
             chunk if flow else None,
             None if flow else _like((2,), np.uint32),
             Leftover(chunk, count, count) if continues else None,
+            None if most is None else Draft(_like((1, most), np.int32), count),
         )
 
 
-def _answer(model: Any, conditions: Any, inputs: Any, how: Flow | Tokens) -> jax.Array:
+def _answer(model: Any, conditions: Any, inputs: Any, how: Flow | Tokens) -> Answer:
     slots = jnp.arange(inputs.tokens.shape[1])[None]
     valid = slots < inputs.lengths[:, None]
     observation = Observation(inputs.images, {}, inputs.tokens, valid, inputs.state)
@@ -213,17 +227,17 @@ def _answer(model: Any, conditions: Any, inputs: Any, how: Flow | Tokens) -> jax
         )
     starts = (slots >= (inputs.lengths - how.causal)[:, None]) & valid
     observation = observation._replace(token_starts=starts.astype(jnp.int32))
-    given = {
-        "max_tokens": how.max_tokens,
-        "temperature": how.temperature,
-        "key": jax.random.wrap_key_data(inputs.key),
-    }
+    given: dict[str, Any] = {"max_tokens": how.max_tokens, "temperature": how.temperature}
+    size = {"horizon": model.config.action_horizon, "dim": model.config.action_dim}
+    if how.speculative:
+        given["block"] = how.speculative
+        if how.grammar is None:
+            return speculate_tokens(model, observation, inputs.draft, stop=how.stop, **given)
+        return speculate_action_tokens(model, observation, how.grammar, inputs.draft, **size, **given)
+    given["key"] = jax.random.wrap_key_data(inputs.key)
     if how.grammar is None:
         return sample_tokens(model, observation, stop=how.stop, **given)
-    c = model.config
-    return sample_action_tokens(
-        model, observation, how.grammar, horizon=c.action_horizon, dim=c.action_dim, **given
-    )
+    return sample_action_tokens(model, observation, how.grammar, **size, **given)
 
 
 def _like(shape: tuple[int, ...], dtype: Any) -> Any:

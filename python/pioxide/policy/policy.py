@@ -26,7 +26,8 @@ from pioxide.policy.images import fit
 from pioxide.policy.runner import Request
 from pioxide.robots import ROBOTS, RobotInput, RobotSpec, droid
 from pioxide.robots.spec import FAST_CAMERAS, MODEL_CAMERAS
-from pioxide.sampling import Grammar, Guidance, Leftover, pad_leftover
+from pioxide.sampling import Draft, Grammar, Guidance, Leftover, Speculation, pad_leftover
+from pioxide.sampling.constrained import FIRST_FROM_END
 from pioxide.transforms import ActionChain, Pad, Quantile, Stats, ZScore
 
 Normalization = Literal["zscore", "quantile"]
@@ -50,6 +51,9 @@ class PolicyOptions:
         max_tokens: π0-FAST: the most tokens in an answer.
         constrained: π0-FAST: whether only tokens may be written that lead to a whole chunk. Where the best
             tokens do so by themselves, it changes nothing.
+        speculative: π0-FAST at temperature 0: how many tokens a pass reads of a draft, which is what is left
+            of the chunk before, or the answer before; 8 is a good number, 0 is no draft. The answer stays the
+            same.
         partial: π0-FAST without `constrained`: what an answer too short for a chunk is: an error, or
             completed with zeros.
         seed: Where noise begins; two policies with one seed give the same answers to the same calls.
@@ -63,6 +67,7 @@ class PolicyOptions:
     temperature: float = 0.0
     max_tokens: int = 256
     constrained: bool = True
+    speculative: int = 0
     partial: Literal["error", "pad"] = "error"
     seed: int = 0
 
@@ -99,6 +104,22 @@ class Timing(NamedTuple):
         return {"infer_ms": self.total * 1e3, **named}
 
 
+class Speculated(NamedTuple):
+    """What a draft was worth.
+
+    Attributes:
+        drafted: Tokens in the draft.
+        tokens: Tokens in the answer, the end included.
+        accepted: Tokens that took no pass of their own.
+        passes: Passes through the model behind the prompt's.
+    """
+
+    drafted: int
+    tokens: int
+    accepted: int
+    passes: int
+
+
 class Prediction(NamedTuple):
     """An answer.
 
@@ -108,6 +129,7 @@ class Prediction(NamedTuple):
         timing: By stage.
         truncated: Whether the prompt was too long, so that its end was cut.
         missing: π0-FAST with `partial="pad"`: coefficients that the answer lacked.
+        speculated: π0-FAST with `speculative`: what the draft was worth.
     """
 
     actions: NDArray[np.float64]
@@ -115,6 +137,7 @@ class Prediction(NamedTuple):
     timing: Timing
     truncated: bool
     missing: int = 0
+    speculated: Speculated | None = None
 
 
 class Text(NamedTuple):
@@ -174,9 +197,11 @@ class Policy:
         self._back = ActionChain(robot.delta, None, actions_norm, None, Pad(robot.action_dim, width))
         self._state_pad = Pad(robot.state_dim, width) if self._kind == "pi0" else None
         self._begin = np.zeros(0, np.int32)
+        self._codec = codec
         realtime = self.options.realtime
         if not (realtime in (None, "trained") or isinstance(realtime, Guidance)):
             raise InputError(f'realtime: expected None, a Guidance or "trained", got {realtime!r}')
+        _check_speculative(self.options, fast=self._fast)
         how: Flow | Tokens = Flow(self.options.num_steps, realtime)
         if self._fast:
             if codec is None:
@@ -191,7 +216,8 @@ class Policy:
                 grammar = Grammar.of(codec, text_vocab=tokenizer.vocab_size, end=bar)
                 grammar.shortest(config.action_horizon * width, most)
             stop = (bar, 1 if tokenizer.eos_id is None else tokenizer.eos_id)
-            how = Tokens(stop, len(self._begin), most, self.options.temperature, grammar)
+            temperature, block = self.options.temperature, self.options.speculative
+            how = Tokens(stop, len(self._begin), most, temperature, grammar, block)
         elif self._kind == "pi05" and self.options.state_in_text:
             self._prompts = Pi05Prompts(tokenizer, config.text_len)
         else:
@@ -199,6 +225,7 @@ class Policy:
         self._lengths = buckets(config.text_len + len(self._begin))
         self._black = np.zeros((config.vision.image_size, config.vision.image_size, 3), np.uint8)
         self._random = np.random.default_rng(self.options.seed)
+        self._before = np.zeros(0, np.int32)  # the last answer's ids, for the next draft
         self._turn = threading.Lock()
         self.programs = Programs(model, how)
 
@@ -298,12 +325,13 @@ class Policy:
                 instruction.
             noise: [H, W] that π0 and π0.5 begin with; drawn where it is not given.
             leftover: [n, D] what is left of the chunk before in the robot's units, the action that is due at
-                the observation first. Needs `PolicyOptions.realtime`.
+                the observation first. Needs `PolicyOptions.realtime`, or `speculative`, which it is only a
+                guess for.
             delay: How many of these will have been played before the answer is there: they are kept.
 
         Raises:
             InputError: A key is missing or unknown, a value of another shape, dtype or range, or NaN; or
-                there is no instruction; or a leftover and no `realtime`.
+                there is no instruction; or a leftover that nothing can use.
             PolicyError: The network's answer is no action chunk.
         """
         with self._turn:
@@ -312,9 +340,9 @@ class Policy:
     def chunk(self, request: Request) -> NDArray[np.float64]:
         """A runner's question answered: `ThreadWorker(policy.chunk)`.
 
-        Without `PolicyOptions.realtime` what is left to play is not used.
+        Without `PolicyOptions.realtime` or `speculative` what is left to play is not used.
         """
-        if self.options.realtime is None:
+        if self.options.realtime is None and not self.options.speculative:
             return self(request.observation).actions
         return self(request.observation, leftover=request.leftover, delay=request.delay).actions
 
@@ -334,20 +362,26 @@ class Policy:
         text = self._text(seen.prompt, state)
         shape = self.programs.ready(tuple(images), len(text.ids), self._lengths)
         inputs = self._inputs(images, text.ids, shape, state, noise)
-        inputs = inputs._replace(leftover=self._leftover(leftover, delay, seen.state))
+        inputs = inputs._replace(**self._from_before(leftover, delay, seen.state))
         clock.lap()
         uploaded = jax.block_until_ready(jax.device_put(inputs))
         clock.lap()
-        answer = jax.block_until_ready(self.programs(shape, uploaded))
+        computed = jax.block_until_ready(self.programs(shape, uploaded))
         clock.lap()
-        raw = jax.device_get(answer)[0]
+        answer: Any = jax.device_get(computed)
+        raw = np.asarray(answer.tokens if isinstance(answer, Speculation) else answer)[0]
         clock.lap()
         model_actions, missing = self._decoded(raw)
         actions = self._to_robot(model_actions, seen.state)
         clock.lap()
         self.calls += 1
         self.truncated += text.truncated
-        return Prediction(actions, model_actions, Timing(*clock.laps), text.truncated, missing)
+        speculated = None
+        if isinstance(answer, Speculation):
+            self._before = raw[: np.count_nonzero(raw)]
+            drafted = 0 if inputs.draft is None else int(inputs.draft.length[0])
+            speculated = Speculated(drafted, len(self._before), int(answer.accepted[0]), int(answer.passes))
+        return Prediction(actions, model_actions, Timing(*clock.laps), text.truncated, missing, speculated)
 
     def _cameras(self, present: Iterable[str]) -> tuple[str, ...]:
         """Those that are encoded, in the model's order."""
@@ -404,19 +438,40 @@ class Policy:
             raise InputError(f"noise: expected {expected} finite numbers, got shape {noise.shape}")
         return noise.reshape(1, *expected)
 
-    def _leftover(self, given: ArrayLike | None, delay: int, state: NDArray[np.float64]) -> Leftover | None:
-        """Actions in the robot's units as the model would have given them at this state.
+    def _from_before(
+        self, given: ArrayLike | None, delay: int, state: NDArray[np.float64]
+    ) -> dict[str, Leftover | Draft]:
+        """What the chunk before gives to this one: what is to be continued, or a draft.
 
-        Relative actions were relative to an earlier state; what the robot will do is what has to agree.
+        Actions in the robot's units become what the model would have given for them at this state: relative
+        ones were relative to an earlier state, and what the robot will do is what has to agree.
         """
-        if self.options.realtime is None:
+        speculative = self.options.speculative
+        if self.options.realtime is None and not speculative:
             if given is not None:
-                raise InputError("leftover: this policy was made without PolicyOptions.realtime")
-            return None
+                raise InputError(
+                    "leftover: this policy was made without PolicyOptions.realtime or speculative"
+                )
+            return {}
         left = None
         if given is not None and np.size(given):
             left = self._back.apply(state, self.robot.apply_actions(given)).actions
-        return pad_leftover(left, delay, horizon=self.horizon, dim=self._config.action_dim)
+        padded = pad_leftover(left, delay, horizon=self.horizon, dim=self._config.action_dim)
+        if not speculative:
+            return {"leftover": padded}
+        return {"draft": self._draft(None if left is None else np.asarray(padded.actions[0]))}
+
+    def _draft(self, expected: NDArray[np.floating] | None) -> Draft:
+        """The tokens of a chunk [H, W] that the answer may be like, or those of the answer before."""
+        ids = self._before
+        if expected is not None:
+            assert self._codec is not None
+            fast = self._codec.encode(expected, on_overflow="clip").ids
+            ids = self._prompts.tokenizer.vocab_size - FIRST_FROM_END - fast
+        tokens = np.zeros((1, self.options.max_tokens), np.int32)
+        ids = ids[: tokens.shape[1]]
+        tokens[0, : len(ids)] = ids
+        return Draft(tokens, np.array([len(ids)], np.int32))  # type: ignore[arg-type]
 
     def _decoded(self, raw: NDArray[Any]) -> tuple[NDArray[np.floating], int]:
         """The network's answer as normalised actions [H, W]."""
@@ -478,6 +533,21 @@ def _kind(config: Pi0Config | Pi0FastConfig) -> Literal["pi0", "pi05", "pi0_fast
     if isinstance(config, Pi0FastConfig):
         return "pi0_fast"
     return "pi05" if config.pi05 else "pi0"
+
+
+def _check_speculative(options: PolicyOptions, *, fast: bool) -> None:
+    block = options.speculative
+    if block == 0:
+        return
+    if not fast:
+        raise InputError("speculative: only π0-FAST writes tokens that can be drafted")
+    if block < 2:
+        raise InputError(f"speculative: expected 0, or 2 or more tokens a pass, got {block}")
+    if options.temperature != 0:
+        raise InputError(
+            f"speculative: drafts are verified against the best tokens, so temperature {options.temperature} "
+            "must be 0"
+        )
 
 
 def _robot(robot: RobotSpec | str, kind: str) -> RobotSpec:
