@@ -338,16 +338,19 @@ def way_back(bench: Bench) -> Row:
     checked = same_actions(
         theirs, np.stack([fast.ids_to_actions(i, horizon=16, dim=dim).actions for i in ids])
     )
+    same_actions(theirs, fast.ids_to_actions_batch(ids, horizon=16, dim=dim)[0])
     parts = bench.per_round(ids)
     took = bench.time(
         {
             "reference": lambda r: [reference.extract_actions(i, 16, dim) for i in parts[r]],
             "published": lambda r: [published.extract_actions(i, 16, dim) for i in parts[r]],
             "pioxide": lambda r: [fast.ids_to_actions(i, horizon=16, dim=dim) for i in parts[r]],
+            "pioxide batch": lambda r: fast.ids_to_actions_batch(parts[r], horizon=16, dim=dim),
         }
     )
     work = f"π0-FAST ids to actions, 16 x {dim}"
-    return Row(work, took["reference"], took["pioxide"], took["published"], None, None, 40.0, checked)
+    times = (took["reference"], took["pioxide"], took["published"], took["pioxide batch"])
+    return Row(work, *times, None, 40.0, checked)
 
 
 def fit(bench: Bench, count: int, horizon: int, dim: int, size: int) -> Row:

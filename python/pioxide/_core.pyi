@@ -1,5 +1,6 @@
 """What the compiled half offers; `pioxide.codec` is what people use. Held to the module by stubtest."""
 
+from collections.abc import Iterable
 from typing import Any, Final, final
 
 import numpy as np
@@ -57,7 +58,12 @@ class FastCodec:
         self, ids: ArrayLike, horizon: int, dim: int, partial: str
     ) -> tuple[NDArray[np.float64], int]: ...
     def decode_batch(
-        self, flat_ids: ArrayLike, offsets: NDArray[np.int64], horizon: int, dim: int, partial: str
+        self,
+        tokens: ArrayLike | Iterable[ArrayLike],
+        offsets: NDArray[np.int64] | None,
+        horizon: int,
+        dim: int,
+        partial: str,
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]: ...
     def files(self, horizon: int | None, dim: int | None) -> dict[str, str]: ...
     @property
@@ -113,6 +119,18 @@ class Pi0FastPrompts:
         self, prompts: Any, states: ArrayLike, flat_ids: ArrayLike | None, offsets: NDArray[np.int64] | None
     ) -> tuple[_Tokens, _Mask, _Tokens, _Mask, NDArray[np.int32], _Mask]: ...
     def fast_ids(self, tokens: ArrayLike, continued: bool) -> NDArray[np.int32]: ...
+    def ids_to_actions(
+        self, codec: FastCodec, tokens: ArrayLike, horizon: int, dim: int, partial: str, continued: bool
+    ) -> tuple[NDArray[np.float64], int]: ...
+    def ids_to_actions_batch(
+        self,
+        codec: FastCodec,
+        tokens: ArrayLike | Iterable[ArrayLike],
+        horizon: int,
+        dim: int,
+        partial: str,
+        continued: bool,
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]: ...
     @property
     def max_len(self) -> int: ...
     @property

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, TextTokenizer
 from pioxide.demo import text_model_path
-from pioxide.errors import InputError
+from pioxide.errors import IncompleteChunkError, InputError
 from support.reference_stack import HuggingFaceBpe, ReferenceFast, ReferencePrompts
 
 
@@ -196,6 +196,75 @@ def test_ids_to_actions_equals_the_text_route_where_that_gives_a_real_answer(sha
             np.testing.assert_array_equal(ours.actions, theirs)
             real += 1
     assert real > 70
+
+
+@pytest.fixture(scope="module")
+def generated(both):
+    """Prompts with a codec, and sequences of unequal length as a model gives them."""
+    chunks = np.cumsum(np.random.default_rng(2).normal(0, 0.1, (30, 16, 7)), axis=1)
+    prompts = Pi0FastPrompts(both[0], FastCodec.fit(chunks, vocab_size=600), 400)
+    prefix = prompts.encode("pick up", np.zeros(7)).length
+    made = [prompts.encode("pick up", np.zeros(7), chunk) for chunk in chunks]
+    return prompts, [one.tokens[prefix : one.length] for one in made]
+
+
+def test_ids_to_actions_of_a_batch_equal_one_by_one(generated):
+    prompts, sequences = generated
+    expected = np.stack([prompts.ids_to_actions(ids, horizon=16, dim=7).actions for ids in sequences])
+    longest = max(map(len, sequences))
+    rows = np.stack([np.pad(ids, (0, longest - len(ids))) for ids in sequences])
+    ragged = np.empty(len(sequences), object)
+    ragged[:] = sequences
+    for ids in (
+        sequences,
+        tuple(ids.tolist() for ids in sequences),
+        iter(sequences),
+        ragged,
+        rows,
+        np.asfortranarray(rows),
+        rows.astype(np.int64),
+    ):
+        actions, missing = prompts.ids_to_actions_batch(ids, horizon=16, dim=7)
+        np.testing.assert_array_equal(actions, expected)
+        assert missing.tolist() == [0] * len(sequences)
+    marker = 2
+    assert prompts.tokenizer.decode(sequences[0][:marker]) == "Action:"
+    cut = [ids[marker:-9] for ids in sequences]
+    actions, missing = prompts.ids_to_actions_batch(cut, horizon=16, dim=7, partial="pad", continued=True)
+    for n, ids in enumerate(cut):
+        one = prompts.ids_to_actions(ids, horizon=16, dim=7, partial="pad", continued=True)
+        np.testing.assert_array_equal(actions[n], one.actions)
+        assert missing[n] == one.missing > 0
+    actions, missing = prompts.ids_to_actions_batch([], horizon=16, dim=7)
+    assert (actions.shape, missing.shape) == ((0, 16, 7), (0,))
+
+
+def test_a_batch_of_ids_names_the_sequence_at_fault(generated):
+    prompts, sequences = generated
+    for at, value, kind, message in (
+        (3, sequences[3][:-9], IncompleteChunkError, r"^sequence 3: the ids hold \d+ coefficients"),
+        (5, sequences[5][4:], InputError, r"^sequence 5: none of the \d+ tokens begins the actions"),
+        (7, np.insert(sequences[7], 6, 9000), InputError, r"^sequence 7: token 6 \(id 9000\)"),
+        (8, np.insert(sequences[8], 2, -4), InputError, r"^tokens\[8\]\[2\]: -4 is not a token id"),
+        (9, sequences[9].astype(float), InputError, r"^tokens\[9\]: expected integers, got dtype float64"),
+    ):
+        broken = list(sequences)
+        broken[at] = value
+        with pytest.raises(kind, match=message):
+            prompts.ids_to_actions_batch(broken, horizon=16, dim=7)
+    rows = np.zeros((4, 9), np.int32)
+    rows[2, 5] = -1
+    for ids, message in (
+        (rows, r"^tokens\[2, 5\]: -1 is not a token id"),
+        (rows.astype(np.int64), r"^tokens\[2, 5\]: -1 is not a token id"),
+        (rows[0], r"^tokens: expected 2 dimensions, got shape \[9\]"),
+        (rows.astype(float), r"^tokens: expected integers, got dtype float64"),
+        (7, r"^tokens: expected sequences of ids"),
+    ):
+        with pytest.raises(InputError, match=message):
+            prompts.ids_to_actions_batch(ids, horizon=16, dim=7)
+    with pytest.raises(InputError, match="without a codec"):
+        Pi0FastPrompts(prompts.tokenizer, None).ids_to_actions_batch([], horizon=16, dim=7)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -203,13 +203,13 @@ class FastCodec:
 
         Returns:
             Actions [N, horizon, dim], and [N] how many coefficients were missing.
+
+        Raises:
+            IncompleteChunkError, InputError: As `decode`; the message names the chunk too.
         """
-        if not isinstance(tokens, TokenBatch):
-            rows = [np.asarray(ids) for ids in tokens]
-            offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-            flat = np.concatenate(rows) if rows else np.zeros(0, np.int32)
-            return self._core.decode_batch(flat, offsets, horizon, dim, partial)
-        return self._core.decode_batch(tokens.ids, tokens.offsets, horizon, dim, partial)
+        if isinstance(tokens, TokenBatch):
+            return self._core.decode_batch(tokens.ids, tokens.offsets, horizon, dim, partial)
+        return self._core.decode_batch(tokens, None, horizon, dim, partial)
 
     @property
     def vocab_size(self) -> int:

@@ -238,8 +238,36 @@ class Pi0FastPrompts:
             InputError: As `ids_to_fast`.
             IncompleteChunkError: As `FastCodec.decode`.
         """
-        found = self.ids_to_fast(ids, continued=continued)
-        return self._codec().decode(found, horizon=horizon, dim=dim, partial=partial)
+        codec = self._codec()._core
+        return Decoded._make(self._core.ids_to_actions(codec, ids, horizon, dim, partial, continued))
+
+    def ids_to_actions_batch(
+        self,
+        ids: Sequence[ArrayLike] | NDArray[np.integer],
+        *,
+        horizon: int,
+        dim: int,
+        partial: Partial = "error",
+        continued: bool = False,
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """N generated sequences to normalised actions, without the GIL.
+
+        Args:
+            ids: N sequences of text ids as `ids_to_actions` takes them, or [N, L] of them, where what follows
+                a sequence's end is not read.
+            horizon: H of the chunks.
+            dim: D of the chunks.
+            partial: See `FastCodec.decode`.
+            continued: See `ids_to_fast`.
+
+        Returns:
+            Actions [N, horizon, dim], and [N] how many coefficients were missing.
+
+        Raises:
+            InputError, IncompleteChunkError: As `ids_to_actions`; the message names the sequence too.
+        """
+        codec = self._codec()._core
+        return self._core.ids_to_actions_batch(codec, ids, horizon, dim, partial, continued)
 
     def _codec(self) -> FastCodec:
         if self.codec is None:

@@ -2,11 +2,12 @@
 //! a sentence that names the argument.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use numpy::ndarray::{ArrayView, Dimension};
 use numpy::{
-    Element, PyArray, PyArrayDescrMethods, PyArrayMethods, PyReadonlyArray, PyReadonlyArray1, PyUntypedArray,
-    PyUntypedArrayMethods,
+    Element, PyArray, PyArray1, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyReadonlyArray,
+    PyReadonlyArray1, PyUntypedArray, PyUntypedArrayMethods,
 };
 use pyo3::prelude::*;
 
@@ -64,7 +65,7 @@ fn borrow<'py, D: Dimension>(value: &Bound<'py, PyAny>) -> PyResult<Option<Float
     Ok(None)
 }
 
-fn asarray<'py>(value: &Bound<'py, PyAny>, name: &'static str) -> PyResult<Bound<'py, PyUntypedArray>> {
+fn asarray<'py>(value: &Bound<'py, PyAny>, name: &str) -> PyResult<Bound<'py, PyUntypedArray>> {
     let array = value.py().import("numpy")?.call_method1("asarray", (value,)).map_err(|error| {
         input_error(format!("{name}: NumPy can't make an array of it ({})", error.value(value.py())))
     })?;
@@ -72,34 +73,92 @@ fn asarray<'py>(value: &Bound<'py, PyAny>, name: &'static str) -> PyResult<Bound
 }
 
 /// Ids as unsigned 32-bit integers, from any integer array or list; a negative or fractional id is an error.
-pub(crate) fn ids(value: &Bound<'_, PyAny>, name: &'static str) -> PyResult<Vec<u32>> {
-    if let Ok(array) = value.cast::<PyArray<i32, numpy::Ix1>>() {
-        return checked_ids(array.try_readonly()?.as_array(), name);
+pub(crate) fn ids(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Vec<u32>> {
+    let mut flat = Vec::new();
+    let position = |at| format!("{name}[{at}]");
+    if !extend_ids(&mut flat, value, position)? {
+        let array = asarray(value, name)?;
+        if array.ndim() != 1 {
+            let shape = array.shape();
+            return Err(input_error(format!("{name}: expected 1 dimension, got shape {shape:?}")));
+        }
+        let array = integers(&array, name)?;
+        flat = checked_ids(array.try_readonly()?.as_array(), position)?;
     }
-    let array = asarray(value, name)?;
-    let kind = array.dtype().kind();
-    if array.ndim() != 1 {
-        return Err(input_error(format!("{name}: expected 1 dimension, got shape {:?}", array.shape())));
-    }
-    // An empty list becomes a float array: no ids, whatever its dtype.
-    if array.len() == 0 {
-        return Ok(Vec::new());
-    }
-    if !matches!(kind, b'i' | b'u') {
-        return Err(input_error(format!("{name}: expected integers, got dtype {}", array.dtype())));
-    }
-    let wide = array.call_method1("astype", ("int64",))?.cast_into::<PyArray<i64, numpy::Ix1>>()?;
-    checked_ids(wide.try_readonly()?.as_array(), name)
+    Ok(flat)
 }
 
-fn checked_ids<T: Copy + TryInto<u32> + std::fmt::Display>(
-    view: ArrayView<'_, T, numpy::Ix1>,
-    name: &'static str,
+/// Appends the ids of the array that most callers have: int32 without gaps. Returns whether `value` is one.
+fn extend_ids(
+    flat: &mut Vec<u32>,
+    value: &Bound<'_, PyAny>,
+    position: impl Fn(usize) -> String,
+) -> PyResult<bool> {
+    let Ok(array) = value.cast::<PyArray1<i32>>() else { return Ok(false) };
+    let array = array.try_readonly()?;
+    let Ok(values) = array.as_slice() else { return Ok(false) };
+    if values.iter().fold(0, |all, id| all | id) < 0 {
+        checked_ids(array.as_array(), position)?;
+    }
+    flat.extend(values.iter().map(|&id| id as u32));
+    Ok(true)
+}
+
+/// Many sequences of ids, one after another, and where each lies.
+pub(crate) struct IdRows {
+    pub(crate) flat: Vec<u32>,
+    pub(crate) spans: Vec<Range<usize>>,
+}
+
+impl IdRows {
+    /// From an array of two dimensions, or from anything to be iterated over that holds what [`ids`] takes.
+    pub(crate) fn extract(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Self> {
+        let array = if value.hasattr("ndim")? { Some(asarray(value, name)?) } else { None };
+        // An array of objects holds sequences, of whatever lengths.
+        if let Some(array) = array.filter(|array| array.dtype().kind() != b'O') {
+            let [rows, len] = *array.shape() else {
+                let shape = array.shape();
+                return Err(input_error(format!("{name}: expected 2 dimensions, got shape {shape:?}")));
+            };
+            let position = |at| format!("{name}[{}, {}]", at / len, at % len);
+            let mut flat = Vec::new();
+            if !extend_ids(&mut flat, &array.call_method1("ravel", ())?, position)? {
+                let array = integers(&array, name)?;
+                flat = checked_ids(array.try_readonly()?.as_array(), position)?;
+            }
+            return Ok(Self { flat, spans: (0..rows).map(|n| n * len..(n + 1) * len).collect() });
+        }
+        let rows = value.try_iter().map_err(|_| {
+            input_error(format!("{name}: expected sequences of ids, or an array of two dimensions"))
+        })?;
+        let mut this = Self { flat: Vec::new(), spans: Vec::new() };
+        for (n, row) in rows.enumerate() {
+            let (row, start) = (row?, this.flat.len());
+            if !extend_ids(&mut this.flat, &row, |at| format!("{name}[{n}][{at}]"))? {
+                this.flat.extend(ids(&row, &format!("{name}[{n}]"))?);
+            }
+            this.spans.push(start..this.flat.len());
+        }
+        Ok(this)
+    }
+}
+
+/// An integer array as int64. Without elements it may have any dtype, as an empty list becomes a float array.
+fn integers<'py>(array: &Bound<'py, PyUntypedArray>, name: &str) -> PyResult<Bound<'py, PyArrayDyn<i64>>> {
+    if array.len() != 0 && !matches!(array.dtype().kind(), b'i' | b'u') {
+        return Err(input_error(format!("{name}: expected integers, got dtype {}", array.dtype())));
+    }
+    Ok(array.call_method1("astype", ("int64",))?.cast_into::<PyArrayDyn<i64>>()?)
+}
+
+fn checked_ids<T: Copy + TryInto<u32> + std::fmt::Display, D: Dimension>(
+    view: ArrayView<'_, T, D>,
+    position: impl Fn(usize) -> String,
 ) -> PyResult<Vec<u32>> {
     view.iter()
         .enumerate()
         .map(|(at, &id)| {
-            id.try_into().map_err(|_| input_error(format!("{name}[{at}]: {id} is not a token id")))
+            id.try_into().map_err(|_| input_error(format!("{}: {id} is not a token id", position(at))))
         })
         .collect()
 }
@@ -118,10 +177,7 @@ pub(crate) fn signed(ids: Vec<u32>) -> Vec<i32> {
 }
 
 /// Where each run of ids lies among `total` of them.
-pub(crate) fn spans(
-    offsets: &PyReadonlyArray1<'_, i64>,
-    total: usize,
-) -> PyResult<Vec<std::ops::Range<usize>>> {
+pub(crate) fn spans(offsets: &PyReadonlyArray1<'_, i64>, total: usize) -> PyResult<Vec<Range<usize>>> {
     let offsets = offsets.as_array();
     let ends: Option<Vec<usize>> = offsets.iter().map(|&o| usize::try_from(o).ok()).collect();
     ends.filter(|ends| ends.first() == Some(&0) && ends.last() == Some(&total) && ends.is_sorted())

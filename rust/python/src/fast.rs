@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, RwLock};
 
 use numpy::ndarray::{ArrayView2, Ix2, Ix3};
@@ -11,11 +12,25 @@ use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::arrays::{Floats, floats, ids, row_major, signed, spans, with_floats};
+use crate::arrays::{Floats, IdRows, floats, ids, row_major, signed, spans, with_floats};
 use crate::error::{input_error, to_py};
 
 thread_local! {
     static SCRATCH: RefCell<FastScratch> = RefCell::default();
+}
+
+/// Actions float64 [H, D], missing.
+pub(crate) type Decoded<'py> = (Bound<'py, PyArray2<f64>>, usize);
+/// Actions float64 [N, H, D], missing int64 [N].
+pub(crate) type DecodedBatch<'py> = (Bound<'py, PyArray3<f64>>, Bound<'py, PyArray1<i64>>);
+
+/// What chunks to decode to.
+pub(crate) struct Shape {
+    plan: Arc<Dct>,
+    dim: usize,
+    /// Values in a chunk.
+    len: usize,
+    partial: Partial,
 }
 
 /// A FAST tokenizer; see `pioxide.codec.FastCodec`, which is what people use.
@@ -49,6 +64,69 @@ impl FastCodec {
         SCRATCH.with_borrow_mut(|scratch| {
             self.codec.encode_into(plan, &row_major(&chunk), dim, on_overflow, scratch, out)
         })
+    }
+
+    /// Checks what decoding is asked for.
+    pub(crate) fn shape(&self, horizon: usize, dim: usize, partial: &str) -> PyResult<Shape> {
+        let partial = parse_partial(partial)?;
+        let len = chunk_len(horizon, dim)?;
+        Ok(Shape { plan: self.plan(horizon)?, dim, len, partial })
+    }
+
+    /// Decodes one chunk's ids.
+    pub(crate) fn decode_one<'py>(
+        &self,
+        py: Python<'py>,
+        shape: &Shape,
+        ids: &[u32],
+    ) -> PyResult<Decoded<'py>> {
+        let (actions, missing) = py
+            .detach(|| {
+                let mut actions = vec![0.0; shape.len];
+                let missing = SCRATCH.with_borrow_mut(|scratch| {
+                    self.codec.decode_into(&shape.plan, ids, shape.dim, shape.partial, scratch, &mut actions)
+                })?;
+                Ok((actions, missing))
+            })
+            .map_err(to_py)?;
+        Ok((actions.into_pyarray(py).reshape([shape.plan.horizon(), shape.dim])?, missing))
+    }
+
+    /// Decodes the ids that `find` appends for each of `spans`; an error names which `item` it is in.
+    pub(crate) fn decode_rows<'py>(
+        &self,
+        py: Python<'py>,
+        shape: &Shape,
+        item: &'static str,
+        spans: &[Range<usize>],
+        find: impl Fn(Range<usize>, &mut Vec<u32>) -> pioxide_core::Result<()> + Send + Sync,
+    ) -> PyResult<DecodedBatch<'py>> {
+        let total = shape.len.checked_mul(spans.len()).ok_or_else(|| {
+            input_error(format!("{} chunks of {} values are too many", spans.len(), shape.len))
+        })?;
+        let (actions, missing) = py
+            .detach(|| {
+                let (mut actions, mut found) = (vec![0.0; total], Vec::new());
+                let mut missing = Vec::with_capacity(spans.len());
+                SCRATCH.with_borrow_mut(|scratch| {
+                    for (n, (span, out)) in spans.iter().zip(actions.chunks_exact_mut(shape.len)).enumerate()
+                    {
+                        found.clear();
+                        let count = find(span.clone(), &mut found)
+                            .and_then(|()| {
+                                let (plan, dim) = (&shape.plan, shape.dim);
+                                self.codec.decode_into(plan, &found, dim, shape.partial, scratch, out)
+                            })
+                            .map_err(|error| error.at(item, n))?;
+                        missing.push(count as i64);
+                    }
+                    Ok(())
+                })?;
+                Ok((actions, missing))
+            })
+            .map_err(to_py)?;
+        let actions = actions.into_pyarray(py).reshape([spans.len(), shape.plan.horizon(), shape.dim])?;
+        Ok((actions, missing.into_pyarray(py)))
     }
 }
 
@@ -121,61 +199,36 @@ impl FastCodec {
         horizon: usize,
         dim: usize,
         partial: &str,
-    ) -> PyResult<(Bound<'py, PyArray2<f64>>, usize)> {
-        let partial = parse_partial(partial)?;
+    ) -> PyResult<Decoded<'py>> {
         let ids = crate::arrays::ids(ids, "ids")?;
-        let len = chunk_len(horizon, dim)?;
-        let plan = self.plan(horizon)?;
-        let (actions, missing) = py
-            .detach(|| {
-                let mut actions = vec![0.0; len];
-                let missing = SCRATCH.with_borrow_mut(|scratch| {
-                    self.codec.decode_into(&plan, &ids, dim, partial, scratch, &mut actions)
-                })?;
-                Ok((actions, missing))
-            })
-            .map_err(to_py)?;
-        Ok((actions.into_pyarray(py).reshape([horizon, dim])?, missing))
+        let shape = self.shape(horizon, dim, partial)?;
+        self.decode_one(py, &shape, &ids)
     }
 
-    /// Returns (actions float64 [N, horizon, dim], missing int64 [N]).
-    #[expect(clippy::type_complexity)]
+    /// `tokens` are sequences of ids, or with `offsets` the ids of all. Returns (actions float64 [N, horizon, dim],
+    /// missing int64 [N]).
+    #[pyo3(signature = (tokens, offsets, horizon, dim, partial))]
     fn decode_batch<'py>(
         &self,
         py: Python<'py>,
-        flat_ids: &Bound<'py, PyAny>,
-        offsets: PyReadonlyArray1<'py, i64>,
+        tokens: &Bound<'py, PyAny>,
+        offsets: Option<PyReadonlyArray1<'py, i64>>,
         horizon: usize,
         dim: usize,
         partial: &str,
-    ) -> PyResult<(Bound<'py, PyArray3<f64>>, Bound<'py, PyArray1<i64>>)> {
-        let partial = parse_partial(partial)?;
-        let flat = ids(flat_ids, "ids")?;
-        let spans = spans(&offsets, flat.len())?;
-        let len = chunk_len(horizon, dim)?;
-        let total = len
-            .checked_mul(spans.len())
-            .ok_or_else(|| input_error(format!("{} chunks of {len} values are too many", spans.len())))?;
-        let plan = self.plan(horizon)?;
-        let (actions, missing) = py
-            .detach(|| {
-                let mut actions = vec![0.0; total];
-                let mut missing = Vec::with_capacity(spans.len());
-                SCRATCH.with_borrow_mut(|scratch| {
-                    for (n, (span, out)) in spans.iter().zip(actions.chunks_exact_mut(len)).enumerate() {
-                        let count = self
-                            .codec
-                            .decode_into(&plan, &flat[span.clone()], dim, partial, scratch, out)
-                            .map_err(|error| error.at("chunk", n))?;
-                        missing.push(count as i64);
-                    }
-                    Ok(())
-                })?;
-                Ok((actions, missing))
-            })
-            .map_err(to_py)?;
-        let actions = actions.into_pyarray(py).reshape([spans.len(), horizon, dim])?;
-        Ok((actions, missing.into_pyarray(py)))
+    ) -> PyResult<DecodedBatch<'py>> {
+        let rows = match offsets {
+            Some(offsets) => {
+                let flat = ids(tokens, "ids")?;
+                IdRows { spans: spans(&offsets, flat.len())?, flat }
+            }
+            None => IdRows::extract(tokens, "tokens")?,
+        };
+        let shape = self.shape(horizon, dim, partial)?;
+        self.decode_rows(py, &shape, "chunk", &rows.spans, |span, found| {
+            found.extend_from_slice(&rows.flat[span]);
+            Ok(())
+        })
     }
 
     /// The files of the published layout, name to content.

@@ -10,8 +10,9 @@ use pioxide_core::{Error, FastRow, Float, Task, Written};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
-use crate::arrays::{floats, ids, row_major, with_floats};
+use crate::arrays::{IdRows, floats, ids, row_major, with_floats};
 use crate::error::{input_error, to_py};
+use crate::fast::{Decoded, DecodedBatch, FastCodec};
 use crate::text::TextTokenizer;
 
 type Tokens<'py> = Bound<'py, PyArray1<i32>>;
@@ -403,13 +404,46 @@ impl Pi0FastPrompts {
     ) -> PyResult<Bound<'py, PyArray1<i32>>> {
         let tokens = crate::arrays::signed(ids(tokens, "tokens")?);
         let mut found = Vec::new();
-        if continued {
-            self.format.continued_fast_ids(&tokens, &mut found)
-        } else {
-            self.format.fast_ids(&tokens, &mut found)
-        }
-        .map_err(to_py)?;
+        self.find(&tokens, continued, &mut found).map_err(to_py)?;
         Ok(crate::arrays::signed(found).into_pyarray(py))
+    }
+
+    /// A generated sequence to (actions float64 [horizon, dim], missing); `continued` as in `fast_ids`.
+    #[expect(clippy::too_many_arguments)]
+    fn ids_to_actions<'py>(
+        &self,
+        py: Python<'py>,
+        codec: &FastCodec,
+        tokens: &Bound<'py, PyAny>,
+        horizon: usize,
+        dim: usize,
+        partial: &str,
+        continued: bool,
+    ) -> PyResult<Decoded<'py>> {
+        let tokens = crate::arrays::signed(ids(tokens, "tokens")?);
+        let mut found = Vec::new();
+        self.find(&tokens, continued, &mut found).map_err(to_py)?;
+        codec.decode_one(py, &codec.shape(horizon, dim, partial)?, &found)
+    }
+
+    /// Generated sequences to (actions float64 [N, horizon, dim], missing int64 [N]).
+    #[expect(clippy::too_many_arguments)]
+    fn ids_to_actions_batch<'py>(
+        &self,
+        py: Python<'py>,
+        codec: &FastCodec,
+        tokens: &Bound<'py, PyAny>,
+        horizon: usize,
+        dim: usize,
+        partial: &str,
+        continued: bool,
+    ) -> PyResult<DecodedBatch<'py>> {
+        let IdRows { flat, spans } = IdRows::extract(tokens, "tokens")?;
+        let tokens = crate::arrays::signed(flat);
+        let shape = codec.shape(horizon, dim, partial)?;
+        codec.decode_rows(py, &shape, "sequence", &spans, |span, found| {
+            self.find(&tokens[span], continued, found)
+        })
     }
 
     #[getter]
@@ -425,6 +459,14 @@ impl Pi0FastPrompts {
 }
 
 impl Pi0FastPrompts {
+    fn find(&self, tokens: &[i32], continued: bool, found: &mut Vec<u32>) -> Result<(), Error> {
+        if continued {
+            self.format.continued_fast_ids(tokens, found)
+        } else {
+            self.format.fast_ids(tokens, found)
+        }
+    }
+
     fn write<T: Float>(
         &self,
         task: &Task,
