@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-rust test-python lint format bench bench-policy bench-rust wheel-check lock clean build
+.PHONY: help demo test test-newest test-rust test-python lint format bench bench-policy bench-rust wheel-check lock clean build
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,11 @@ demo: $(VENV)/.demo build ## Fit, tokenize and inspect the robot episodes that s
 	$(BIN)/pioxide demo
 
 test: test-rust test-python ## Run every test
+
+NEWEST ?= $(firstword $(foreach python,python3.14 python3.13 python3.12,$(shell command -v $(python))))
+test-newest: ## Run the Python tests with the newest JAX and Flax, which need Python 3.12 or later (NEWEST=python3.13)
+	@test -n "$(NEWEST)" || { echo "no Python 3.12 or later found: give one as NEWEST=..."; exit 1; }
+	$(MAKE) --no-print-directory test-python PYTHON=$(NEWEST) VENV=.venv-newest
 
 test-rust: ## Run the Rust tests (no Python needed)
 	cargo test --locked --quiet
