@@ -110,6 +110,17 @@ def test_preparing_leaves_the_model_as_it_was():
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), nnx.state(model)) == before
 
 
+def test_a_consumed_model_gives_the_same_answers_and_its_layers_are_freed(model, plain):
+    graph, state = nnx.split(model)
+    mine = nnx.merge(graph, jax.tree.map(jnp.copy, state))
+    prepared = prepare(mine, step_times(4), consume=True)
+    layers = jax.tree.leaves(nnx.state((mine.language.blocks, mine.vision.blocks)))
+    assert all(leaf.is_deleted() for leaf in layers)
+    whole = observe(model.config.cameras, 40, masked=model.config.cameras[1:2])
+    ours = sampled(prepared.model, whole, unroll=True, conditions=prepared.conditions)
+    np.testing.assert_allclose(ours, plain, **CLOSE)
+
+
 def test_prepared_bfloat16_rounds_as_the_model_does():
     """Matrices kept in float32 are rounded where they are used: doing it once gives the same numbers."""
     model = random_model(replace(config(True), dtype=jnp.bfloat16))

@@ -75,7 +75,6 @@ class Linear(nnx.Module):
 
     def __call__(self, x: jax.Array, dtype: DTypeLike | None = None) -> jax.Array:
         """[..., inputs] to [..., outputs] in `dtype`, else in the wider of x's and the parameters'."""
-        kernel, bias = weight(self.kernel), weight(self.bias)
         if dtype is None:
-            dtype = max(x.dtype, kernel.dtype, key=lambda either: either.itemsize)
-        return x.astype(dtype) @ kernel.astype(dtype) + bias.astype(dtype)
+            dtype = max(x.dtype, weight(self.bias).dtype, key=lambda either: either.itemsize)
+        return contract("...i,io->...o", x.astype(dtype), self.kernel) + weight(self.bias, dtype)

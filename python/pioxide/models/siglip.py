@@ -13,7 +13,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from pioxide.models.param import Linear, normal, ones, weight, zeros
+from pioxide.models.param import Linear, contract, normal, ones, weight, zeros
 from pioxide.models.stack import layer, scan
 
 EPSILON = 1e-6
@@ -84,7 +84,7 @@ class Heads(nnx.Module):
 
     def __call__(self, x: Float[Array, "b p w"]) -> Float[Array, "b p n h"]:
         """In the dtype of x."""
-        return jnp.einsum("bpw,wnh->bpnh", x, weight(self.kernel, x.dtype)) + weight(self.bias, x.dtype)
+        return contract("bpw,wnh->bpnh", x, self.kernel) + weight(self.bias, x.dtype)
 
 
 class Merge(nnx.Module):
@@ -100,7 +100,7 @@ class Merge(nnx.Module):
 
     def __call__(self, x: Float[Array, "b p n h"]) -> Float[Array, "b p w"]:
         """In the dtype of x."""
-        return jnp.einsum("bpnh,nhw->bpw", x, weight(self.kernel, x.dtype)) + weight(self.bias, x.dtype)
+        return contract("bpnh,nhw->bpw", x, self.kernel) + weight(self.bias, x.dtype)
 
 
 class Attention(nnx.Module):

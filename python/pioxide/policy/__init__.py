@@ -9,6 +9,7 @@ The last thing before the robot:
 
 The policy itself, which imports JAX when it is first asked for:
     Policy, PolicyOptions, Prediction, Timing, Speculated, Guidance, Schedule, keep_programs
+    deviation, Deviation: how far an inexact option moves the actions
 """
 
 from importlib import import_module
@@ -29,6 +30,7 @@ from pioxide.policy.safety import Bite, Limits, SafetyFilter
 if TYPE_CHECKING:
     from pioxide.policy.compile import keep_programs
     from pioxide.policy.policy import Policy, PolicyOptions, Prediction, Speculated, Timing
+    from pioxide.policy.quantize import Deviation, deviation
     from pioxide.sampling import Guidance, Schedule
 
 _WITH_JAX = {
@@ -36,6 +38,7 @@ _WITH_JAX = {
     **dict.fromkeys(
         ("Policy", "PolicyOptions", "Prediction", "Speculated", "Timing"), "pioxide.policy.policy"
     ),
+    **dict.fromkeys(("Deviation", "deviation"), "pioxide.policy.quantize"),
     **dict.fromkeys(("Guidance", "Schedule"), "pioxide.sampling"),
 }
 
@@ -50,6 +53,7 @@ __all__ = [
     "ActionQueue",
     "Bite",
     "DelayEstimate",
+    "Deviation",
     "Guidance",
     "Limits",
     "LoopReport",
@@ -66,6 +70,7 @@ __all__ = [
     "Step",
     "ThreadWorker",
     "Timing",
+    "deviation",
     "keep_programs",
     "run_loop",
 ]

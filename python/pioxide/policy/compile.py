@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from pioxide.models import Observation, Pi0, Pi0Fast
 from pioxide.policy.prepare import prepare
+from pioxide.policy.quantize import Quantization
 from pioxide.sampling import (
     Draft,
     Grammar,
@@ -140,17 +141,26 @@ class Programs:
     """A model's compiled functions, by `Shape`. Any thread may call it.
 
     Attributes:
-        model: The model as it was given; only its config is used after the weights were laid out.
+        config: The model's.
+        weights: All that is kept on the device.
     """
 
-    def __init__(self, model: Pi0 | Pi0Fast, how: Flow | Tokens) -> None:
-        """Lays out the weights. Nothing is compiled yet but small pieces that do so."""
+    def __init__(
+        self,
+        model: Pi0 | Pi0Fast,
+        how: Flow | Tokens,
+        *,
+        quantize: Quantization | None = None,
+        consume: bool = False,
+    ) -> None:
+        """Lays out the weights, see `prepare`. Nothing is compiled yet but small pieces that do so."""
         self.config = model.config
-        prepared = prepare(model, how.times if isinstance(how, Flow) else None)
+        times = how.times if isinstance(how, Flow) else None
+        prepared = prepare(model, times, quantize=quantize, consume=consume)
         graph, state = nnx.split(prepared.model)
         # Plain leaves: a module's own tree would be walked in Python in every call.
         leaves, structure = jax.tree.flatten((state, prepared.conditions))
-        self._weights = tuple(leaves)
+        self.weights = tuple(leaves)
 
         def answer(weights: tuple[jax.Array, ...], inputs: Inputs) -> Answer:
             state, conditions = jax.tree.unflatten(structure, weights)
@@ -172,7 +182,7 @@ class Programs:
             if shape in self._programs:
                 return 0.0
             begin = time.perf_counter()
-            lowered = self._function.lower(self._weights, self._placeholder(shape))
+            lowered = self._function.lower(self.weights, self._placeholder(shape))
             self._programs[shape] = lowered.compile()
             return time.perf_counter() - begin
 
@@ -190,7 +200,7 @@ class Programs:
         if program is None:
             self.compile(shape)
             program = self._programs[shape]
-        return program(self._weights, inputs)
+        return program(self.weights, inputs)
 
     def _placeholder(self, shape: Shape) -> Inputs:
         """The shapes and dtypes of the inputs."""

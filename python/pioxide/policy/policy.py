@@ -23,6 +23,7 @@ from pioxide.errors import IncompleteChunkError, InputError, PolicyError
 from pioxide.models import Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
 from pioxide.policy.compile import Flow, Inputs, Programs, Shape, Tokens, buckets
 from pioxide.policy.images import fit
+from pioxide.policy.quantize import Quantization, check_quantization
 from pioxide.policy.runner import Request
 from pioxide.robots import ROBOTS, RobotInput, RobotSpec, droid
 from pioxide.robots.spec import FAST_CAMERAS, MODEL_CAMERAS
@@ -56,6 +57,8 @@ class PolicyOptions:
             same.
         partial: π0-FAST without `constrained`: what an answer too short for a chunk is: an error, or
             completed with zeros.
+        quantize: "int8" keeps the matrices of all layers in 8 bits with a scale an output: half of bfloat16's
+            memory, and other actions. `deviation` says by how much. None changes nothing.
         seed: Where noise begins; two policies with one seed give the same answers to the same calls.
     """
 
@@ -69,6 +72,7 @@ class PolicyOptions:
     constrained: bool = True
     speculative: int = 0
     partial: Literal["error", "pad"] = "error"
+    quantize: Quantization | None = None
     seed: int = 0
 
 
@@ -167,16 +171,19 @@ class Policy:
         *,
         codec: FastCodec | None = None,
         options: PolicyOptions | None = None,
+        consume: bool = False,
     ) -> None:
         """Lays out the weights for inference; `warm_up` compiles.
 
         Args:
-            model: Its weights are copied, so it may be let go of.
+            model: The weights of its layers are copied, so it may be let go of.
             robot: Its cameras must have names that the model knows.
             norm_stats: "state" and "actions"; None where the model was trained on the robot's own numbers.
             tokenizer: The text vocabulary of the weights.
             codec: π0-FAST's tokenizer of actions.
             options: See `PolicyOptions`.
+            consume: Whether they are freed while they are copied, which leaves the model unusable and never
+                takes the memory of two.
 
         Raises:
             InputError: The parts don't fit each other; says which.
@@ -202,6 +209,7 @@ class Policy:
         if not (realtime in (None, "trained") or isinstance(realtime, Guidance)):
             raise InputError(f'realtime: expected None, a Guidance or "trained", got {realtime!r}')
         _check_speculative(self.options, fast=self._fast)
+        check_quantization(self.options.quantize)
         how: Flow | Tokens = Flow(self.options.num_steps, realtime)
         if self._fast:
             if codec is None:
@@ -227,7 +235,7 @@ class Policy:
         self._random = np.random.default_rng(self.options.seed)
         self._before = np.zeros(0, np.int32)  # the last answer's ids, for the next draft
         self._turn = threading.Lock()
-        self.programs = Programs(model, how)
+        self.programs = Programs(model, how, quantize=self.options.quantize, consume=consume)
 
     @classmethod
     def load(
@@ -276,12 +284,17 @@ class Policy:
             else:
                 codec = None
             model = opened.merged().model(param_dtype=dtype, **fields)
-        return cls(model, robot, stats, tokenizer, codec=codec, options=options)
+        return cls(model, robot, stats, tokenizer, codec=codec, options=options, consume=True)
 
     @property
     def horizon(self) -> int:
         """Actions in a chunk, H."""
         return self._config.action_horizon
+
+    @property
+    def noise_shape(self) -> tuple[int, int] | None:
+        """[H, W] of the noise that an answer begins with; None for π0-FAST."""
+        return None if self._fast else (self.horizon, self._config.action_dim)
 
     def warm_up(
         self, prompts: Iterable[str] = (), cameras: Iterable[Sequence[str]] = ()
@@ -430,7 +443,8 @@ class Policy:
         return Inputs(images, tokens, lengths, padded, self._noise(noise))
 
     def _noise(self, given: ArrayLike | None) -> NDArray[np.float32]:
-        expected = (self.horizon, self._config.action_dim)
+        expected = self.noise_shape
+        assert expected is not None
         if given is None:
             return self._random.standard_normal((1, *expected), np.float32)
         noise = np.asarray(given, np.float32)
