@@ -1,5 +1,6 @@
 """A checkpoint that lacks something, has too much or lies is refused with one error that says everything."""
 
+import contextlib
 import io
 import json
 import pickle
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from pioxide.errors import CheckpointError, FormatError, InputError
 from pioxide.weights import load, stream
+from pioxide.weights.paligemma import NpzTree
 from pioxide.weights.safetensors import SafetensorsFile
 from support.checkpoints import (
     HEADS,
@@ -52,7 +55,10 @@ def test_orbax_flaws_are_listed_together(tmp_path):
     check_flaws(error, 2)
     assert "PaliGemma/llm/final_norm/scale [64]" in error.missing
     assert "PaliGemma/llm/layers/mlp/linear is [4, 95, 64], expected [4, 96, 64]" in error.shapes
-    assert "PaliGemma/llm/layers/attn/q_einsum/w is int32, expected floating point" in error.shapes
+    assert (
+        "PaliGemma/llm/layers/attn/q_einsum/w is int32, expected float32, bfloat16, float16, float64"
+        in error.shapes
+    )
 
 
 def test_npz_flaws_are_listed_together(tmp_path):
@@ -158,6 +164,18 @@ HOSTILE = {
     "a list": (struct.pack("<Q", 2) + b"[]", "no JSON object"),
     "nested too deep": (struct.pack("<Q", 200_000) + b"[" * 200_000, "no JSON object"),
     "an entry that is no object": (header({"a": 3}), "a: its entry"),
+    "a dtype that is no text": (
+        header({"a": {"dtype": ["F32"], "shape": [1], "data_offsets": [0, 4]}}, b"1234"),
+        "a: dtype",
+    ),
+    "more axes than an array has": (
+        header({"a": {"dtype": "F32", "shape": [1] * 100, "data_offsets": [0, 4]}}, b"1234"),
+        "a: shape",
+    ),
+    "nothing, of impossible length": (
+        header({"a": {"dtype": "F32", "shape": [0, 1 << 47, 1 << 47], "data_offsets": [0, 0]}}),
+        "a: shape",
+    ),
     "an unknown dtype": (
         header({"a": {"dtype": "PICKLE", "shape": [1], "data_offsets": [0, 4]}}, b"1234"),
         "a: dtype",
@@ -222,6 +240,35 @@ def test_an_index_may_not_point_elsewhere(tmp_path):
             load(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["a\0.safetensors", "\ud800.safetensors", "x" * 300 + ".safetensors"])
+def test_an_index_may_name_what_can_be_no_file(tmp_path, name):
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(CheckpointError):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("heads", [(0, 1), (4, 0), (-4, 1), (1e999, 1), ("4", "1")])
+def test_stored_heads_that_make_no_sense_are_not_taken(tmp_path, heads):
+    tensors = torch_tensors(random_arrays(SMALL["pi0"].shapes()), "lerobot")
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    stored = json.dumps({"vision_heads": heads[0], "kv_heads": heads[1]})
+    save_file(tensors, tmp_path / "model.safetensors", {"pioxide": stored})
+    with load(tmp_path) as checkpoint:
+        assert checkpoint.architecture.vision.heads == 16
+    with pytest.raises(InputError, match="heads: expected two numbers above 0"):
+        load(tmp_path, heads=(4, 0))
+
+
+def test_an_output_matrix_of_another_shape_is_a_flaw(tmp_path):
+    tensors = torch_tensors(random_arrays(SMALL["pi0"].shapes()), "lerobot", tied="both")
+    head = next(name for name in tensors if name.endswith("paligemma.lm_head.weight"))
+    tensors[head] = tensors[head][:-1]
+    write_safetensors(tensors, tmp_path)
+    with load(tmp_path, heads=HEADS) as checkpoint:
+        (shape,) = checkpoint.problems().shapes
+    assert "lm_head.weight float32[299, 64] does not fit" in shape
+
+
 def test_archive_whose_member_lies_about_its_shape(tmp_path):
     buffer = io.BytesIO()
     np.save(buffer, np.zeros(64, np.float32))
@@ -247,6 +294,50 @@ def test_archive_that_is_cut_off_or_changed(tmp_path):
     (tmp_path / "bent.npz").write_bytes(content.replace(values, bytes(64), 1))
     with load(tmp_path / "bent.npz") as checkpoint, pytest.raises(CheckpointError, match="Bad CRC-32"):
         checkpoint.tree.read("PaliGemma/llm/layers/mlp/linear")
+
+
+HEADERS = {
+    "brackets left open": b"{'descr':'<f4','fortran_order':False,'shape':(3,",
+    "signs without end": b"-" * 9000 + b"1",
+    "keys of two kinds": b"{1: 2, 'descr': '<f4'}",
+    "negative lengths": b"{'descr':'<f4','fortran_order':False,'shape':(-1,-1)}",
+    "more axes than an array has": b"{'descr':'<f4','fortran_order':False,'shape':(" + b"1," * 100 + b")}",
+    "a header longer than any": b" " * (1 << 20),
+}
+
+
+@pytest.mark.parametrize("attack", HEADERS)
+def test_archive_with_a_hostile_array_header(tmp_path, attack):
+    arrays = random_arrays(SMALL["pi0_fast"].shapes())
+    del arrays["PaliGemma/img/head/bias"]
+    write_npz(arrays, tmp_path / "x.npz")
+    head = b"\x93NUMPY\x02\x00" + struct.pack("<I", len(HEADERS[attack])) + HEADERS[attack]
+    with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
+        archive.writestr("params/img/head/bias.npy", head + b"1234")
+    with pytest.raises(CheckpointError, match="head/bias"), load(tmp_path / "x.npz") as checkpoint:
+        raise checkpoint.problems().error("x")
+
+
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_damage_anywhere_in_an_archive_is_one_kind_of_error(tmp_path, method):
+    buffer = io.BytesIO()
+    np.save(buffer, np.arange(20, dtype=np.float32))
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", method) as archive:
+        archive.writestr("params/é.npy", buffer.getvalue())
+    file = tmp_path / "x.npz"
+    for place in range(len(whole.getvalue())):
+        content = bytearray(whole.getvalue())
+        content[place] ^= 0xFF
+        file.write_bytes(content)
+        try:
+            with contextlib.closing(NpzTree(file)) as tree:
+                for path in tree.specs:
+                    tree.read(path)
+        except CheckpointError:
+            pass
 
 
 def test_archive_with_something_else_in_it(tmp_path):
@@ -291,6 +382,42 @@ def test_orbax_metadata_that_lists_more_than_is_there(tmp_path):
     (tmp_path / "params" / "_METADATA").write_text("{")
     with pytest.raises(CheckpointError, match="no JSON"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("described", [None, [], {}])
+def test_orbax_metadata_that_does_not_describe_its_values(tmp_path, described):
+    write_orbax(random_arrays(SMALL["pi0_fast"].shapes()), tmp_path / "params")
+    entry = {"key_metadata": [{"key": "params"}, {"key": "more"}], "value_metadata": described}
+    (tmp_path / "params" / "_METADATA").write_text(json.dumps({"tree_metadata": {"a": entry}}))
+    with load(tmp_path) as checkpoint:
+        assert checkpoint.problems().missing == ["params.more (listed in _METADATA, its data is not there)"]
+
+
+def test_a_directory_with_checkpoints_of_two_formats_is_ambiguous(tmp_path):
+    arrays = random_arrays(SMALL["pi0"].shapes())
+    write_orbax(arrays, tmp_path / "params")
+    write_safetensors(torch_tensors(arrays, "lerobot"), tmp_path)
+    with pytest.raises(
+        CheckpointError, match=r"several checkpoints \(params, model\.safetensors\): name one"
+    ):
+        load(tmp_path)
+    for name, form in (("params", "openpi"), ("model.safetensors", "lerobot")):
+        with load(tmp_path / name, heads=HEADS) as checkpoint:
+            assert checkpoint.format == form
+
+
+@pytest.mark.parametrize("path", ["/" + "x" * 5000, "~nobody.of.this.name/checkpoint"])
+def test_paths_that_cannot_be_are_no_fault_of_ours(path):
+    with pytest.raises(CheckpointError, match="can't be looked at|is not there"):
+        load(path)
+
+
+@pytest.mark.parametrize("steps", ["5", '"abc"', "[[]]", '[{"registry_name": ["x"]}]'])
+def test_processors_that_make_no_sense_hold_no_statistics(tmp_path, steps):
+    write_orbax(random_arrays(SMALL["pi0_fast"].shapes()), tmp_path / "params")
+    (tmp_path / "policy_preprocessor.json").write_text(f'{{"steps": {steps}}}')
+    with load(tmp_path) as checkpoint:
+        assert checkpoint.companions.norm_stats == {}
 
 
 def test_companions_that_are_damaged_are_named(tmp_path):

@@ -121,6 +121,27 @@ def test_paligemma_npz(tmp_path, compressed, dtype):
         assert_same(checkpoint.tree, {path: np.ascontiguousarray(a) for path, a in arrays.items()})
 
 
+@pytest.mark.parametrize("dtype", [">f4", "<f8", np.longdouble])
+def test_numbers_of_other_machines_are_read_or_refused(tmp_path, dtype):
+    arrays = random_arrays(SMALL["pi0_fast"].shapes())
+    write_npz({path: array.astype(dtype) for path, array in arrays.items()}, tmp_path / "x.npz")
+    with load(tmp_path / "x.npz") as checkpoint:
+        if dtype is np.longdouble:
+            assert len(checkpoint.problems().shapes) == len(arrays)
+            return
+        native = np.dtype(dtype).newbyteorder("=")
+        assert_same(checkpoint.tree, {path: array.astype(native) for path, array in arrays.items()})
+
+
+@pytest.mark.parametrize("choice", ["lm_head", "embed_tokens"])
+@pytest.mark.parametrize("tied", ["lm_head", "embed_tokens"])
+def test_a_choice_of_embedding_is_for_files_with_both(tmp_path, tied, choice):
+    arrays = random_arrays(SMALL["pi0_fast"].shapes())
+    write_safetensors(torch_tensors(arrays, "lerobot", tied=tied), tmp_path)
+    with load(tmp_path, heads=HEADS, embedding=choice) as checkpoint:
+        assert_same(checkpoint.tree, arrays)
+
+
 @pytest.mark.parametrize("tied", ["lm_head", "embed_tokens", "both"])
 def test_tied_embedding_may_be_stored_once_or_twice(tmp_path, tied):
     arrays = random_arrays(SMALL["pi0_fast"].shapes())

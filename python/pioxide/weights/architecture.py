@@ -32,6 +32,7 @@ TITLES: dict[Kind, str] = {"pi0": "π0", "pi05": "π0.5", "pi0_fast": "π0-FAST"
 
 # A longer axis than any of the family's; more is a damaged or hostile file.
 LONGEST = 1 << 22
+FLOATS = ("float32", "bfloat16", "float16", "float64")
 
 
 @dataclass(frozen=True)
@@ -159,8 +160,8 @@ def compare(shapes: Mapping[str, tuple[int, ...]], specs: Mapping[str, Spec]) ->
         spec = specs.get(path)
         if spec is not None and spec.shape != shape:
             problems.shapes.append(f"{path} is {list(spec.shape)}, expected {list(shape)}")
-        elif spec is not None and spec.dtype.kind != "f" and spec.dtype.name != "bfloat16":
-            problems.shapes.append(f"{path} is {spec.dtype.name}, expected floating point")
+        elif spec is not None and spec.dtype.name not in FLOATS:
+            problems.shapes.append(f"{path} is {spec.dtype.name}, expected {', '.join(FLOATS)}")
     return problems
 
 

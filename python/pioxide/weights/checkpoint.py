@@ -131,8 +131,10 @@ def load(
         from pioxide.weights.remote import bring
 
         path = bring(str(path), on_file=on_file)
-    given = Path(str(path).removeprefix("file://")).expanduser()
-    root, weights = _locate(given)
+    try:
+        root, weights = _locate(Path(str(path).removeprefix("file://")).expanduser())
+    except (OSError, RuntimeError) as error:  # RuntimeError: "~" of nobody
+        raise CheckpointError(f"{path} can't be looked at: {error}") from error
     tree, kind = _open(weights, heads, embedding)
     try:
         architecture = recognise(tree)
@@ -191,15 +193,21 @@ def _locate(path: Path) -> tuple[Path, Path]:
         raise CheckpointError(f"{path} is not there")
     if is_orbax(path):
         return (path.parent if path.name == "params" else path), path
+    found: list[tuple[Path, Path]] = []
     if is_orbax(path / "params"):
-        return path, path / "params"
+        found.append((path, path / "params"))
     for directory in (path, path / "pretrained_model"):
-        if any((directory / f"model.safetensors{end}").is_file() for end in ("", ".index.json")):
-            return directory, directory
-    archives = sorted(path.glob("*.npz"))
-    if len(archives) == 1:
-        return path, archives[0]
-    raise CheckpointError(_nothing_here(path))
+        for name in ("model.safetensors", "model.safetensors.index.json"):
+            if (directory / name).is_file():
+                found.append((directory, directory / name))
+                break
+    found = found or [(path, archive) for archive in sorted(path.glob("*.npz"))]
+    if not found:
+        raise CheckpointError(_nothing_here(path))
+    if len(found) > 1:
+        names = ", ".join(str(weights.relative_to(path)) for _, weights in found)
+        raise CheckpointError(f"{path} holds several checkpoints ({names}): name one, as {found[0][1]}")
+    return found[0]
 
 
 def _nothing_here(path: Path) -> str:

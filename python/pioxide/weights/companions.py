@@ -98,7 +98,8 @@ def choose_stats(
 def _lerobot_stats(root: Path) -> dict[str, Stats]:
     """From LeRobot's processors: `<feature>.<statistic>` vectors in the normaliser's state file."""
     for name in ("policy_preprocessor.json", "policy_postprocessor.json"):
-        for step in _json(root / name).get("steps") or []:
+        steps = _json(root / name).get("steps")
+        for step in steps if isinstance(steps, list) else []:
             if not isinstance(step, dict) or step.get("registry_name") not in NORMALIZERS:
                 continue
             state = step.get("state_file")

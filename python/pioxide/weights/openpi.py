@@ -139,8 +139,10 @@ class OrbaxTree(Tree):
             try:
                 key = ".".join(str(part["key"]) for part in value["key_metadata"])
             except (KeyError, TypeError) as error:
-                raise CheckpointError(f"{self.where}/_METADATA makes no sense: no {error}") from error
-            if key not in keys and value.get("value_metadata", {}).get("value_type") not in ("None", "Dict"):
+                raise CheckpointError(f"{self.where}/_METADATA makes no sense: {error}") from error
+            described = value.get("value_metadata")
+            kind = described.get("value_type") if isinstance(described, dict) else None
+            if key not in keys and kind not in ("None", "Dict"):
                 self.problems.missing.append(f"{key} (listed in _METADATA, its data is not there)")
 
 
@@ -283,7 +285,7 @@ def _header(header: Any, zarr3: bool) -> tuple[Spec, tuple[int, ...]]:
         raise ValueError(f"chunks {chunks}")
     if not isinstance(name, str):
         raise ValueError(f"dtype {name}")
-    dtype = BFLOAT16 if name == "bfloat16" else np.dtype(name)
+    dtype = BFLOAT16 if name == "bfloat16" else np.dtype(name).newbyteorder("=")
     if dtype.kind not in "fiub" and dtype != BFLOAT16:
         raise ValueError(f"dtype {name}")
     return Spec(shape, dtype), tuple(chunks)

@@ -5,11 +5,11 @@ Under `params/` its names are openpi's own under `PaliGemma/`. Hugging Face's Pa
 
 from __future__ import annotations
 
+import io
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
@@ -19,6 +19,15 @@ from pioxide.weights.tree import BFLOAT16, BLOCK_BYTES, Array, Spec, Tree
 
 LONGEST_HEADER = 10_000
 MOST_MEMBERS = 10_000
+
+
+class _Member(NamedTuple):
+    """Where an array's numbers are, and how they lie there."""
+
+    info: zipfile.ZipInfo
+    offset: int
+    dtype: np.dtype[Any]
+    fortran: bool
 
 
 class NpzTree(Tree):
@@ -35,9 +44,9 @@ class NpzTree(Tree):
         super().__init__(str(path), {})
         try:
             self.zip = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
             raise CheckpointError(f"{path} is no .npz file: {error}") from error
-        self.members: dict[str, tuple[zipfile.ZipInfo, int, bool]] = {}
+        self.members: dict[str, _Member] = {}
         self.stream: tuple[str, int, IO[bytes]] | None = None
         try:
             infos = self.zip.infolist()
@@ -52,27 +61,27 @@ class NpzTree(Tree):
     def fill(self, path: str, out: Array, start: int = 0) -> None:
         """Read rows; going on where the last call stopped costs nothing."""
         spec = self.specs[path]
-        info, offset, fortran = self.members[path]
-        if fortran:
-            whole = np.empty(spec.shape[::-1], spec.dtype)
-            self._read(path, info, offset, whole)
+        member = self.members[path]
+        if member.fortran:
+            whole = np.empty(spec.shape[::-1], member.dtype)
+            self._read(path, member.offset, whole)
             out[...] = whole.T[start : start + len(out)]
             return
         row = spec.nbytes // max(spec.shape[0], 1) if spec.shape else spec.nbytes
-        if out.dtype == spec.dtype:
-            self._read(path, info, offset + start * row, out)
+        if out.dtype == member.dtype:
+            self._read(path, member.offset + start * row, out)
             return
         step = max(1, BLOCK_BYTES // max(row, 1))
         for at in range(0, len(out) if out.ndim else 1, step):
             part = out[at : at + step] if out.ndim else out
-            block = np.empty(part.shape, spec.dtype)
-            self._read(path, info, offset + (start + at) * row, block)
+            block = np.empty(part.shape, member.dtype)
+            self._read(path, member.offset + (start + at) * row, block)
             part[...] = block
 
     def blocks(self, path: str) -> Iterator[tuple[int, int]]:
         """All rows of a column-major array, which is read as a whole."""
         shape = self.specs[path].shape
-        if self.members[path][2] and shape:
+        if self.members[path].fortran:
             yield 0, shape[0]
         else:
             yield from super().blocks(path)
@@ -94,19 +103,23 @@ class NpzTree(Tree):
             raise CheckpointError(f"{where} is encrypted")
         try:
             with self.zip.open(info) as member:
-                version = npy.read_magic(member)
-                read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
-                if read is None:
-                    raise ValueError(f"version {version}")
-                shape, fortran, dtype = read(member, max_header_size=LONGEST_HEADER)
-                offset = member.tell()
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+                # A bounded piece: NumPy takes in as much as the header says it is, and only then looks.
+                head = io.BytesIO(member.read(LONGEST_HEADER))
+            version = npy.read_magic(head)
+            read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+            if read is None:
+                raise ValueError(f"version {version}")
+            shape, fortran, dtype = read(head, max_header_size=LONGEST_HEADER)
+        except Exception as error:  # zip, its four ways to compress and NumPy's parser each fail in their own
             raise CheckpointError(f"{where} is no array that can be read: {error}") from error
+        offset = head.tell()
         if dtype.hasobject:
             raise CheckpointError(f"{where} holds pickled Python objects, which are never loaded")
         # NumPy writes a bfloat16 array as two bytes of no type.
         dtype = BFLOAT16 if dtype == np.dtype("V2") else dtype
-        spec = Spec(tuple(int(n) for n in shape), dtype)
+        spec = Spec(tuple(int(n) for n in shape), dtype.newbyteorder("="))
+        if min(spec.shape, default=0) < 0:
+            raise CheckpointError(f"{where}: shape {list(spec.shape)} makes no sense")
         if offset + spec.nbytes != info.file_size:
             raise CheckpointError(
                 f"{where}: {spec} takes {spec.nbytes:,} bytes, the file has {info.file_size - offset:,}"
@@ -116,31 +129,31 @@ class NpzTree(Tree):
         if path in self.specs:
             raise CheckpointError(f"{where} stands in it twice")
         self.specs[path] = spec
-        self.members[path] = (info, offset, bool(fortran) and len(shape) > 1)
+        self.members[path] = _Member(info, offset, dtype, bool(fortran) and len(shape) > 1)
 
-    def _read(self, path: str, info: zipfile.ZipInfo, position: int, out: Array) -> None:
+    def _read(self, path: str, position: int, out: Array) -> None:
         view = out.reshape(-1).view(np.uint8).data
         try:
-            stream = self._at(path, info, position)
+            stream = self._at(path, position)
             done = 0
             while done < len(view):
                 count = stream.readinto(view[done : done + BLOCK_BYTES])  # type: ignore[attr-defined]
                 if not count:
                     raise EOFError(f"ends {len(view) - done:,} bytes too early")
                 done += count
-        except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        except Exception as error:  # as in `_add`
             raise CheckpointError(f"{self.where}: {path} can't be read: {error}") from error
         self.stream = (path, position + len(view), stream)
 
-    def _at(self, path: str, info: zipfile.ZipInfo, position: int) -> IO[Any]:
+    def _at(self, path: str, position: int) -> IO[Any]:
         if self.stream is not None:
             name, at, stream = self.stream
             if (name, at) == (path, position):
                 return stream
             stream.close()
             self.stream = None
-        stream = self.zip.open(info)
-        if position == self.members[path][1]:
+        stream = self.zip.open(self.members[path].info)
+        if position == self.members[path].offset:
             # Read and not skipped: from Python 3.12 on a skip ends the checking of the member's CRC.
             stream.read(position)
         else:

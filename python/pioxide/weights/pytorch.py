@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pioxide.errors import CheckpointError
+from pioxide.errors import CheckpointError, InputError
 from pioxide.weights.pytorch_names import (
     EMBED_TOKENS,
     EMBEDDING,
@@ -79,6 +79,8 @@ class PytorchTree(Tree):
                     self.sources[core] = (file, name)
         self.layout: Layout = self._layout()
         self.vision_heads, self.kv_heads = heads or self._stored_heads()
+        if min(self.vision_heads, self.kv_heads) < 1:
+            raise InputError(f"heads: expected two numbers above 0, got {heads}")
         self._rename_old_projections()
         self._set_aside_unused()
         self.parts: dict[str, list[list[tuple[Row, str]]]] = {}
@@ -167,9 +169,11 @@ class PytorchTree(Tree):
         for file in self.files:
             try:
                 stored = json.loads(file.metadata.get("pioxide", "{}"))
-                return int(stored["vision_heads"]), int(stored["kv_heads"])
-            except (ValueError, KeyError, TypeError):
+                heads = stored["vision_heads"], stored["kv_heads"]
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
+            if all(type(n) is int and n > 0 for n in heads):
+                return heads
         return SIGLIP_HEADS, GEMMA_KV_HEADS
 
     def _rename_old_projections(self) -> None:
@@ -217,13 +221,18 @@ class PytorchTree(Tree):
                 self.problems.missing += absent
             self._measure(path, layers, known)
         left.difference_update({LM_HEAD, EMBED_TOKENS})
+        if self._stored_twice and self.embedding is None and EMBEDDING in self.specs:
+            one, other = (self._entry(core).spec for core in (EMBED_TOKENS, LM_HEAD))
+            words = self.specs[EMBEDDING].shape[0]
+            if len(other.shape) != 2 or other.shape[0] < words or other.shape[1:] != one.shape[1:]:
+                self.problems.shapes.append(f"{LM_HEAD} {other} does not fit {EMBED_TOKENS} {one}")
         self.problems.extra += sorted(f"{self.sources[core][1]} {self._entry(core).spec}" for core in left)
 
     def _embedding(self, layers: list[list[tuple[Row, str]]]) -> list[list[tuple[Row, str]]]:
-        row, core = layers[0][0]
-        choice = {"embed_tokens": EMBED_TOKENS, "lm_head": LM_HEAD, None: core}[self.embedding]
-        if choice not in self.sources and LM_HEAD in self.sources:
-            choice = LM_HEAD
+        row, _ = layers[0][0]
+        choice = LM_HEAD if self.embedding == "lm_head" else EMBED_TOKENS
+        if choice not in self.sources:
+            choice = LM_HEAD if choice == EMBED_TOKENS else EMBED_TOKENS
         return [[(row, choice)]]
 
     def _measure(self, path: str, layers: list[list[tuple[Row, str]]], known: Mapping[str, int]) -> None:

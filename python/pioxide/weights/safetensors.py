@@ -10,6 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeGuard
 
@@ -38,6 +39,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 LONGEST_HEADER = 100_000_000
+MOST_AXES = 32
 READ_BYTES = 1 << 30
 
 
@@ -67,6 +69,8 @@ class SafetensorsFile:
             size = os.fstat(self.file.fileno()).st_size
         except OSError as error:
             raise CheckpointError(f"{self.path}: {error.strerror or error}") from error
+        except ValueError as error:  # a name that no file can have
+            raise CheckpointError(f"{str(self.path)!r}: {error}") from error
         try:
             header, start = self._header(size)
             self.metadata = self._metadata(header.pop("__metadata__", None) or {})
@@ -135,9 +139,9 @@ class SafetensorsFile:
         if not isinstance(value, dict):
             raise CheckpointError(f"{self.path}: {name}: its entry is no object")
         code, shape, offsets = (value.get(key) for key in ("dtype", "shape", "data_offsets"))
-        if code not in DTYPES:
+        if not isinstance(code, str) or code not in DTYPES:
             raise CheckpointError(f"{self.path}: {name}: dtype {code!r} is not known")
-        if not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:
+        if not _possible(shape) or not _naturals(offsets) or len(offsets) != 2:
             raise CheckpointError(
                 f"{self.path}: {name}: shape {shape} or data_offsets {offsets} make no sense"
             )
@@ -224,6 +228,11 @@ class SafetensorsWriter:
 
 def _naturals(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 48 for n in value)
+
+
+def _possible(shape: Any) -> TypeGuard[list[int]]:
+    """Whether an array can have this shape; one of no numbers must not be too long either."""
+    return _naturals(shape) and len(shape) <= MOST_AXES and prod(n or 1 for n in shape) < 1 << 48
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
