@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from pioxide.errors import CheckpointError, OutputError
+from pioxide.errors import CheckpointError, InputError, OutputError
 from pioxide.transforms import Stats, save_norm_stats
 from pioxide.weights import convert, load
 from support.checkpoints import (
@@ -116,6 +116,55 @@ def test_lora_survives_in_openpis_format_and_must_be_merged_for_others(tmp_path)
             assert not back.problems()
             for path in back.tree.specs:
                 assert np.array_equal(back.tree.read(path), checkpoint.merged().tree.read(path))
+
+
+def test_an_update_without_one_of_its_factors_is_not_left_out_in_silence(tmp_path):
+    arrays = random_arrays(lora(SMALL["pi0"]).shapes())
+    del arrays["PaliGemma/llm/layers/mlp/linear_lora_b"]
+    write_orbax(arrays, tmp_path / "params")
+    with load(tmp_path) as checkpoint, pytest.raises(CheckpointError, match="1 missing") as caught:
+        checkpoint.merged()
+    assert caught.value.missing[0].startswith("PaliGemma/llm/layers/mlp/linear_lora_b ")
+
+
+def test_what_is_known_of_a_released_checkpoint_goes_along(tmp_path):
+    arrays = random_arrays(SMALL["pi05"].shapes())
+    write_orbax(arrays, tmp_path / "pi05_droid" / "params")
+    converted(tmp_path / "pi05_droid", tmp_path / "a", "lerobot")
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    assert (config["chunk_size"], config["n_action_steps"], config["tokenizer_max_length"]) == (15, 15, 200)
+    converted(tmp_path / "a", tmp_path / "b", "lerobot")
+    assert json.loads((tmp_path / "b" / "config.json").read_text()) == config
+    with load(tmp_path / "a") as checkpoint:
+        written = convert(checkpoint, tmp_path / "c", "openpi")
+    assert any("a chunk has 15 actions" in what for what in written.left_out)
+
+
+@pytest.mark.parametrize("asset_id", ["../../away", "/away", "", ".", "a/../.."])
+def test_an_asset_id_does_not_lead_out_of_the_checkpoint(tmp_path, asset_id):
+    write_orbax(random_arrays(SMALL["pi0_fast"].shapes()), tmp_path / "in" / "params")
+    with load(tmp_path / "in") as checkpoint, pytest.raises(InputError, match="no name of a directory"):
+        convert(checkpoint, tmp_path / "out", "openpi", asset_id=asset_id)
+    assert [file.name for file in tmp_path.iterdir()] == ["in"]
+
+
+def test_statistics_of_one_name_do_not_hide_each_other(tmp_path):
+    write_orbax(random_arrays(SMALL["pi0_fast"].shapes()), tmp_path / "in" / "params")
+    for directory in (tmp_path / "in", tmp_path / "in" / "assets" / "own"):
+        save_norm_stats(directory, {"state": STATS, "actions": STATS})
+    with load(tmp_path / "in") as checkpoint:
+        with pytest.raises(InputError, match="statistics named 'own' already"):
+            convert(checkpoint, tmp_path / "out", "openpi")
+        convert(checkpoint, tmp_path / "out", "openpi", asset_id="other")
+    with load(tmp_path / "out") as checkpoint:
+        assert set(checkpoint.companions.norm_stats) == {"own", "other"}
+
+
+@pytest.mark.parametrize("horizon", [0, -5])
+def test_a_chunk_has_an_action(tmp_path, horizon):
+    write_orbax(random_arrays(SMALL["pi0"].shapes()), tmp_path / "in" / "params")
+    with load(tmp_path / "in") as checkpoint, pytest.raises(InputError, match="expected at least 1"):
+        convert(checkpoint, tmp_path / "out", "lerobot", action_horizon=horizon)
 
 
 def test_statistics_and_tokenizer_come_along(tmp_path, golden):

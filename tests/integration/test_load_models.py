@@ -16,7 +16,7 @@ from flax import nnx
 from pioxide.errors import CheckpointError, InputError
 from pioxide.models import ExpertConfig, GemmaConfig, Observation, Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
 from pioxide.models import SiglipConfig as Siglip
-from pioxide.models.lora import LoraConfig, add_lora
+from pioxide.models.lora import LoraConfig, add_lora, merge_lora
 from pioxide.transforms import Stats
 from pioxide.weights import Checkpoint, Companions, MemoryTree, load, load_into, recognise, save, tree_of
 from pioxide.weights.names import OPENPI
@@ -252,6 +252,30 @@ def test_lora_stays_apart_and_computes_as_if_merged(tmp_path, kind):
     save(apart, tmp_path / "again")
     with load(tmp_path / "again") as checkpoint:
         assert_same(checkpoint.tree, arrays)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LoraConfig(2, 2.0, weights=("query", "key_value", "out")),
+        LoraConfig(2, 4.0, weights=("gate_up", "down")),
+    ],
+)
+def test_updates_by_another_rule_than_openpis_are_not_saved_as_openpis(tmp_path, config):
+    model = made(random_arrays(SMALL["pi0"].shapes()))
+    add_lora(model.language, [config, config], nnx.Rngs(0))
+    with pytest.raises(CheckpointError, match="does not follow openpi's rule"):
+        save(model, tmp_path / "a")
+    assert not list(tmp_path.iterdir())
+    merge_lora(model.language)
+    save(model, tmp_path / "a")
+
+
+def test_a_saved_model_says_its_horizon_and_text_length(tmp_path):
+    save(made(random_arrays(SMALL["pi05"].shapes()), "pi05"), tmp_path / "a", "lerobot")
+    with load(tmp_path / "a") as checkpoint:
+        config = checkpoint.model().config
+    assert (config.action_horizon, config.text_len) == (6, 12)
 
 
 SHARDED = """

@@ -81,9 +81,15 @@ class Checkpoint:
 
         Args:
             scale: alpha / rank; 1 in all of openpi's configs.
+
+        Raises:
+            CheckpointError: a tensor is missing, extra or of another shape; a factor without the other would
+                be an update left out.
         """
         if not self.architecture.lora:
             return self
+        if problems := self.problems():
+            raise problems.error(str(self.path))
         tree = MergedTree(self.tree, scale)
         return Checkpoint(self.path, self.format, tree, self.architecture.merged, self.companions)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from pioxide.weights.checkpoint import Checkpoint
 from pioxide.weights.companions import OWN, Companions
 from pioxide.weights.openpi import write_openpi
 from pioxide.weights.pytorch_writer import write_pytorch
+from pioxide.weights.released import released
 from pioxide.weights.tree import Array, Problems, Tree, count_not_finite
 
 Target = Literal["openpi", "lerobot", "openpi-pytorch"]
@@ -58,25 +60,31 @@ def convert(
         target: directory to make. It appears when everything is in it.
         to: the format.
         dtype: to store; each tensor's own by default.
-        action_horizon: for LeRobot's and openpi-PyTorch's `config.json`; by default what the source says.
+        action_horizon: for LeRobot's and openpi-PyTorch's `config.json`; by default what the source says or
+            is known for, else 50.
         asset_id: the name for statistics that have none in the source.
         on_bytes: told what was written, by path.
 
     Raises:
         CheckpointError: a tensor is missing, extra, of another shape or not finite (lists all such); or the
             format can't hold this model.
+        InputError: no such format, no action in a chunk, or an asset id that leads out of the target.
         OutputError: the target exists or can't be written.
     """
     if problems := checkpoint.problems():
         raise problems.error(str(checkpoint.path))
+    known, companions = released(checkpoint.path), checkpoint.companions
+    if action_horizon is None:
+        action_horizon = companions.action_horizon or (known and known.action_horizon)
     return write_checkpoint(
         checkpoint.tree,
         checkpoint.architecture,
-        checkpoint.companions,
+        companions,
         target,
         to,
         dtype=dtype,
         action_horizon=action_horizon,
+        text_len=companions.max_token_len or (known and known.text_len),
         asset_id=asset_id,
         on_bytes=on_bytes,
     )
@@ -91,19 +99,34 @@ def write_checkpoint(
     *,
     dtype: np.dtype[Any] | None = None,
     action_horizon: int | None = None,
+    text_len: int | None = None,
     asset_id: str = "own",
     on_bytes: Callable[[str, int], None] = lambda path, count: None,
 ) -> Written:
     """`convert` for tensors that need not lie in a checkpoint."""
     if to not in ("openpi", "lerobot", "openpi-pytorch"):
         raise InputError(f"can't write {to!r}; openpi, lerobot and openpi-pytorch can be written")
-    if target.exists():
+    if action_horizon is not None and action_horizon < 1:
+        raise InputError(f"a chunk of {action_horizon} actions: expected at least 1")
+    parts = PurePath(asset_id).parts
+    if not parts or ".." in parts or PurePath(asset_id).is_absolute():
+        raise InputError(f"the asset id {asset_id!r} is no name of a directory in the checkpoint")
+    if OWN in companions.norm_stats and asset_id in companions.norm_stats:
+        raise InputError(
+            f"there are statistics named {asset_id!r} already: pass another asset_id for the others"
+        )
+    if os.path.lexists(target):
         raise OutputError(f"{target} is there already; name a new directory")
     checked = CheckedTree(tree)
     left_out: list[str] = []
     with _appearing(target) as partial:
         if to == "openpi":
             write_openpi(checked, partial / "params", dtype, on_bytes=on_bytes)
+            if companions.action_horizon:
+                left_out.append(
+                    f"that a chunk has {companions.action_horizon} actions, for which openpi's format has no "
+                    "place: pass action_horizon when loading"
+                )
         else:
             write_pytorch(
                 checked,
@@ -111,7 +134,8 @@ def write_checkpoint(
                 partial,
                 to,
                 dtype=dtype,
-                action_horizon=action_horizon or companions.action_horizon,
+                action_horizon=action_horizon,
+                text_len=text_len,
                 on_bytes=on_bytes,
             )
             if to == "lerobot":

@@ -22,7 +22,7 @@ from pioxide.weights.companions import OWN, Companions
 from pioxide.weights.convert import Target, Written, write_checkpoint
 from pioxide.weights.names import OPENPI
 from pioxide.weights.place import DeviceTree, Shardings, put
-from pioxide.weights.released import RELEASED, Released
+from pioxide.weights.released import released
 from pioxide.weights.tree import Problems, Spec, Tree, parse_dtype
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def configure(
             f"{checkpoint.path} is PaliGemma, which has no actions: make a model and fill its language and "
             "vision with `load_into(model, checkpoint)`"
         )
-    known = _known(checkpoint)
+    known = released(checkpoint.path)
     horizon = action_horizon or checkpoint.companions.action_horizon or (known and known.action_horizon)
     if not horizon:
         raise InputError(
@@ -225,14 +225,16 @@ def save(
         on_bytes: told what was written.
 
     Raises:
-        CheckpointError: a parameter is not finite; or the format has no such model.
+        CheckpointError: a parameter is not finite; or the format has no such model. Low-rank updates can be
+            saved only where they follow openpi's rule.
         OutputError: the target exists or can't be written.
     """
+    _check_lora(model)
     tree = tree_of(model)
     architecture = recognise(tree)
     if problems := architecture.compare(tree):
         raise problems.error(tree.where)
-    horizon = getattr(getattr(model, "config", None), "action_horizon", None)
+    config = getattr(model, "config", None)
     return write_checkpoint(
         tree,
         architecture,
@@ -240,7 +242,8 @@ def save(
         Path(target),
         to,
         dtype=None if dtype is None else parse_dtype(dtype),
-        action_horizon=horizon,
+        action_horizon=getattr(config, "action_horizon", None),
+        text_len=getattr(config, "text_len", None),
         asset_id=asset_id,
         on_bytes=on_bytes,
     )
@@ -272,11 +275,6 @@ def _path(own: tuple[Any, ...]) -> str:
     return OPENPI[name]
 
 
-def _known(checkpoint: Checkpoint) -> Released | None:
-    names = {checkpoint.path.name, checkpoint.path.parent.name}
-    return next((RELEASED[name] for name in names if name in RELEASED), None)
-
-
 def _vision(a: Architecture) -> Any:
     from pioxide.models import SiglipConfig
 
@@ -300,6 +298,21 @@ def _gemma(a: Architecture, i: int) -> Any:
         head_dim=e.head_dim,
         vocab=a.vocab,
     )
+
+
+def _check_lora(model: Any) -> None:
+    from pioxide.models.lora import ATTENTION, MLP, LowRank
+
+    for expert in getattr(model.language.blocks, "experts", ()):
+        for name in (*ATTENTION, *MLP):
+            module = getattr(expert, name)
+            if not isinstance(module, LowRank):
+                continue
+            if (name == "out" and not module.sum_heads) or (name in MLP and module.scale != 1.0):
+                raise CheckpointError(
+                    f"the low-rank update of {name!r} does not follow openpi's rule, which a checkpoint's "
+                    "readers would compute it by: merge it first (merge_lora)"
+                )
 
 
 def _add_lora(model: Any, a: Architecture, scale: float, rngs: Any) -> None:

@@ -28,6 +28,7 @@ def write_pytorch(
     *,
     dtype: np.dtype[Any] | None = None,
     action_horizon: int | None = None,
+    text_len: int | None = None,
     on_bytes: Callable[[str, int], None] = lambda path, count: None,
 ) -> None:
     """Write `model.safetensors` and `config.json` into a directory.
@@ -43,6 +44,7 @@ def write_pytorch(
         layout: whose names to use.
         dtype: to store; each tensor's own by default.
         action_horizon: for `config.json`; 50 by default, as in the released models.
+        text_len: ids in a prompt, for LeRobot's `config.json`; its own default unless given.
         on_bytes: told what was written.
 
     Raises:
@@ -79,6 +81,9 @@ def write_pytorch(
         raise
     make = lerobot_config if layout == "lerobot" else openpi_config
     config = make(architecture, dtype or tree.specs[EMBEDDING].dtype, action_horizon)
+    # LeRobot's π0-FAST counts a prompt without its action tokens, which is another number.
+    if layout == "lerobot" and text_len and architecture.kind != "pi0_fast":
+        config["tokenizer_max_length"] = text_len
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -30,3 +31,8 @@ RELEASED = {
     "pi05_droid_jointpos_polaris": Released(15, 200),
     "pi0_fast_droid_jointpos_polaris": Released(10, 180, 8),
 }
+
+
+def released(path: Path) -> Released | None:
+    """What is known of a checkpoint by its directory's name, or that of the directory it lies in."""
+    return RELEASED.get(path.name) or RELEASED.get(path.parent.name)
