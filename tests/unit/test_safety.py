@@ -12,6 +12,13 @@ HZ = 50.0
 number = st.one_of(st.floats(-10, 10), st.floats(allow_nan=True, allow_infinity=True))
 
 
+def run(safe, start, actions):
+    """Every position from the start on, and the speeds between them."""
+    safe.reset(start)
+    positions = np.array([start, *(safe(action) for action in actions)], np.float64)
+    return positions, np.diff(positions, axis=0) * safe.hz
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     start=st.floats(-1, 1),
@@ -72,9 +79,136 @@ def test_an_action_that_is_no_number_makes_every_joint_brake_and_hold():
     assert safe.counts["not finite"] == 5
 
 
-def test_the_first_action_needs_to_be_a_number():
-    with pytest.raises(InputError, match="joint 1"):
-        SafetyFilter(Limits(), dim=2, hz=HZ)([0, np.inf])
+@settings(max_examples=200, deadline=None)
+@given(
+    target=st.floats(-3, 3),
+    jump=st.floats(-3, 3),
+    velocity=st.one_of(st.none(), st.floats(0.1, 20)),
+    acceleration=st.floats(0.5, 500),
+)
+def test_a_joint_that_lags_behind_does_not_run_past_what_was_wanted(target, jump, velocity, acceleration):
+    safe = SafetyFilter(Limits(velocity=velocity, acceleration=acceleration), dim=1, hz=HZ)
+    positions, _ = run(safe, [target + jump], [[target]] * 100)
+    beyond = (target - positions[:, 0]) * np.sign(jump)
+    assert beyond.max() <= 1e-9
+
+
+def test_a_joint_that_lags_behind_arrives():
+    safe = SafetyFilter(Limits(low=-3, high=3, velocity=2.0, acceleration=5.0), dim=1, hz=HZ)
+    positions, _ = run(safe, [0.0], [[1.0]] * 100)
+    assert positions[-1, 0] == 1.0
+    # And catches up with what moves on meanwhile.
+    positions, _ = run(safe, [0.0], [[1.0 + 0.01 * tick] for tick in range(150)])
+    assert positions[-1, 0] == pytest.approx(1.0 + 0.01 * 149)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    start=st.floats(-4, 4),
+    actions=st.lists(number, min_size=1, max_size=60),
+    velocity=st.floats(0.1, 20),
+    acceleration=st.floats(0.5, 500),
+)
+def test_a_start_outside_the_range_is_led_back_within_the_other_limits(
+    start, actions, velocity, acceleration
+):
+    limits = Limits(low=-1.0, high=1.0, velocity=velocity, acceleration=acceleration)
+    safe = SafetyFilter(limits, dim=1, hz=HZ)
+    positions, speed = run(safe, [start], [[action] for action in actions])
+    assert (np.abs(speed) <= velocity + 1e-6).all()
+    assert (np.abs(np.diff(speed, axis=0, prepend=0.0)) * HZ <= acceleration + 1e-4).all()
+    outside = np.maximum(np.abs(positions) - 1, 0)
+    assert (np.diff(outside, axis=0) <= 1e-12).all()
+
+
+def test_a_start_outside_the_range_does_not_jump_into_it():
+    safe = SafetyFilter(Limits(low=-1, high=1, velocity=1.0), dim=1, hz=HZ)
+    positions, _ = run(safe, [3.0], [[0.0]] * 200)
+    np.testing.assert_allclose(positions[:4, 0], [3.0, 2.98, 2.96, 2.94])
+    assert positions[-1, 0] == 0.0
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        Limits(),
+        Limits(velocity=1.0),
+        Limits(acceleration=1.0),
+        Limits(low=-np.inf, high=np.inf, velocity=np.inf, acceleration=np.inf),
+        Limits(low=-1e308, high=1e308, velocity=1e308, acceleration=1e308),
+    ],
+)
+@pytest.mark.parametrize("huge", [1e308, 1e155, np.finfo(np.float32).max, -1e308])
+def test_numbers_so_large_that_they_overflow_never_become_infinity_or_nan(limits, huge):
+    safe = SafetyFilter(limits, dim=2, hz=HZ)
+    positions, _ = run(safe, [0.0, 1.0], [[huge, 1.0], [-huge, 1.0], [0.5, 0.5], [huge, -huge]] * 3)
+    assert np.isfinite(positions).all()
+
+
+def test_an_action_within_the_limits_passes_to_the_last_bit():
+    safe = SafetyFilter(Limits(low=-1, high=1, velocity=50.0), dim=3, hz=HZ)
+    safe.reset(np.zeros(3))
+    for action in np.random.default_rng(0).uniform(-0.3, 0.3, (100, 3)):
+        np.testing.assert_array_equal(safe(action), action)
+
+
+def test_a_tick_without_an_action_means_that_the_robot_stands():
+    safe = SafetyFilter(Limits(acceleration=10.0), dim=1, hz=HZ)
+    positions, speed = run(safe, [0.0], [[1.0]] * 5)
+    assert speed[-1, 0] == pytest.approx(1.0)
+    safe.hold()
+    again = safe([1.0])
+    assert (again[0] - positions[-1, 0]) * HZ == pytest.approx(10.0 / HZ)
+
+
+def test_the_filter_needs_to_know_where_the_robot_is():
+    safe = SafetyFilter(Limits(velocity=1.0), dim=2, hz=HZ)
+    with pytest.raises(InputError, match="reset"):
+        safe([0.0, 0.0])
+    for start in ([0.0], [0.0, np.nan], [0.0, 1e300], "home", None, [1j, 0]):
+        with pytest.raises(InputError, match="2 finite joint positions"):
+            safe.reset(start)
+    with pytest.raises(InputError, match="reset"):
+        safe([0.0, 0.0])
+
+
+@pytest.mark.parametrize("action", [[0.0], [[0.0, 0.0]], "go", None, [None, 0.0], [1j, 0.0], ["0", "1"]])
+def test_what_is_no_action_is_refused(action):
+    safe = SafetyFilter(Limits(), dim=2, hz=HZ)
+    safe.reset([0, 0])
+    with pytest.raises(InputError, match="expected an action of 2 numbers, got"):
+        safe(action)
+
+
+def test_a_bite_tells_what_the_robot_gets_and_which_limit_was_in_the_way():
+    bites = []
+    limits = Limits(low=-1, high=1, velocity=2.0, acceleration=10.0)
+    safe = SafetyFilter(limits, dim=2, hz=HZ, on_bite=bites.append)
+    safe.reset([0, 0])
+    given_ = safe([5.0, 0.0])
+    assert [bite.kind for bite in bites] == ["position", "velocity", "acceleration"]
+    for bite in bites:
+        np.testing.assert_array_equal(bite.given, given_)
+        assert bite.joints == (0,)
+    # Braking before the end of the range is the position limit's doing, not the velocity's.
+    bites.clear()
+    alone = SafetyFilter(Limits(low=-1, high=1, acceleration=10.0), dim=1, hz=HZ, on_bite=bites.append)
+    run(alone, [0.0], [[1.0 + 0.1 * tick] for tick in range(50)])
+    assert {bite.kind for bite in bites} == {"position", "acceleration"}
+
+
+def test_a_callback_that_raises_leaves_the_filter_where_the_robot_is():
+    def refuse(bite):
+        raise RuntimeError("bite")
+
+    safe = SafetyFilter(Limits(velocity=1.0, acceleration=10.0), dim=1, hz=HZ)
+    positions, _ = run(safe, [0.0], [[1.0]] * 4)
+    safe.on_bite = refuse
+    with pytest.raises(RuntimeError, match="bite"):
+        safe([1.0])
+    safe.on_bite = None
+    # It got no action, so it stands where it was, and goes on from rest.
+    assert (safe([1.0])[0] - positions[-1, 0]) * HZ == pytest.approx(10.0 / HZ)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +219,10 @@ def test_the_first_action_needs_to_be_a_number():
         Limits(acceleration=[1, -1]),
         Limits(low=[0, 0, 0]),
         Limits(high=np.nan),
+        Limits(low=np.inf, high=np.inf),
+        Limits(acceleration=1e-320),
+        Limits(velocity="fast"),
+        Limits(velocity=[None, 1]),
     ],
 )
 def test_limits_that_cannot_be_meant_are_refused(limits):

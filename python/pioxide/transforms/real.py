@@ -1,0 +1,32 @@
+"""Whatever a caller holds for numbers, as a float64 array or as an error that says what came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pioxide.errors import InputError
+
+
+def floats(value: Any, expected: str) -> NDArray[np.float64]:
+    """A new float64 array of `value`: real numbers or bools of any kind, or an array of another library.
+
+    Texts, dates, complex numbers and objects are refused, also where NumPy would find a float in them.
+
+    Args:
+        value: What came.
+        expected: How the error begins: "state: expected 14 numbers".
+
+    Raises:
+        InputError: These are no real numbers.
+    """
+    try:
+        array = np.asarray(value)
+    except Exception as error:  # a foreign array may raise anything: one on a GPU, one that wants a gradient
+        raise InputError(f"{expected}, got {type(value).__name__}: {error}") from error
+    if not np.can_cast(array.dtype, np.float64, "same_kind"):
+        raise InputError(f"{expected}, got {type(value).__name__} of dtype {array.dtype}")
+    with np.errstate(over="ignore"):  # a wider float's infinity is for the caller to find
+        return array.astype(np.float64)
