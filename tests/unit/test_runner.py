@@ -1,11 +1,15 @@
 """The loop never waits: no gap and no repeat under a simulated clock, nor with a real thread."""
 
+import itertools
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
 import pytest
 
-from pioxide.errors import InputError
+from pioxide.errors import InputError, PioxideError
 from pioxide.policy import (
     ActionQueue,
     DelayEstimate,
@@ -223,6 +227,7 @@ def test_a_real_thread_plays_every_action_in_order_and_the_loop_never_waits():
         return track(8)(request)
 
     safety = SafetyFilter(Limits(velocity=60.0), dim=1, hz=50)
+    safety.reset([0.0])
     with Runner(ThreadWorker(policy), ActionQueue(OnEmpty.HOLD), 4, safety) as runner:
         played = []
         while len(played) < 40:
@@ -235,3 +240,198 @@ def test_a_real_thread_plays_every_action_in_order_and_the_loop_never_waits():
                 played.append(float(action[0]))
         assert played == list(range(40))
         go.release()
+
+
+def wait_for_answer(worker):
+    while worker.busy and worker._answer is None:
+        threading.Event().wait(0.001)
+
+
+@pytest.mark.parametrize("end", [SystemExit(3), KeyboardInterrupt()])
+def test_a_policy_that_exits_has_failed_and_the_next_inference_runs(end):
+    def policy(request):
+        if request.observation["exit"]:
+            raise end
+        return np.zeros((5, 2))
+
+    with Runner(ThreadWorker(policy), ActionQueue(OnEmpty.HOLD), 4) as runner:
+        runner.step({"exit": True})
+        wait_for_answer(runner.worker)
+        runner.step({"exit": False})
+        assert isinstance(runner.last_error, PioxideError)
+        assert runner.last_error.__cause__ is end
+        wait_for_answer(runner.worker)
+        assert runner.step({"exit": False}).action is not None
+        wait_for_answer(runner.worker)
+
+
+def test_a_closed_worker_starts_nothing_more():
+    started, go = threading.Event(), threading.Event()
+    asked = []
+
+    def policy(request):
+        asked.append(request)
+        started.set()
+        assert go.wait(60)
+        return np.zeros((5, 2))
+
+    runner = Runner(ThreadWorker(policy), ActionQueue(OnEmpty.HOLD), 4)
+    runner.step({})
+    assert started.wait(60)
+    closing = threading.Thread(target=runner.close)
+    closing.start()
+    assert runner.step({}).action is None  # the loop goes on while the inference under way ends
+    go.set()
+    closing.join(60)
+    assert not runner.worker._thread.is_alive()
+    assert runner.step({}).action is not None  # what had been computed is there
+    with pytest.raises(PioxideError, match="closed"):
+        runner.worker.start(Request({}, np.zeros((0, 2)), 0), 0)
+    assert len(asked) == 1
+
+
+def test_an_interpreter_that_ends_lets_the_inference_under_way_end_first():
+    code = """
+import threading
+from pioxide.policy import ActionQueue, OnEmpty, Runner, ThreadWorker
+started = threading.Event()
+def policy(request):
+    started.set()
+    threading.Event().wait(0.2)
+    print("inference ended", flush=True)
+runner = Runner(ThreadWorker(policy), ActionQueue(OnEmpty.HOLD), 4)
+runner.step({})
+started.wait()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=dict(os.environ)
+    )
+    assert (done.returncode, done.stdout) == (0, "inference ended\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("chunk", "says"),
+    [
+        (np.zeros((5, 3)), "2"),
+        (np.zeros((0, 2)), "shape"),
+        (np.zeros(2), "shape"),
+        (np.float64(3), "shape"),
+        (None, "nothing"),
+        (np.full((5, 2), np.nan), "nan at step 0, dimension 0"),
+        (np.full((5, 2), 1j), "complex"),
+        ("go", "got s"),
+        ([["a", "b"]], "dtype"),
+        ([[0.0], [0.0, 1.0]], "shape"),
+    ],
+)
+@pytest.mark.parametrize("filtered", [True, False])
+def test_a_policy_that_answers_no_chunk_has_failed_and_the_last_chunk_plays_on(chunk, says, filtered):
+    safety = SafetyFilter(Limits(velocity=50.0), dim=2, hz=50)
+    safety.reset([0.0, 0.0])
+    answers = itertools.chain([np.arange(10.0).reshape(5, 2) / 100], itertools.repeat(chunk))
+    worker = SimulatedWorker(lambda request: next(answers), SimulatedClock(), lambda: 0.0)
+    runner = Runner(worker, ActionQueue(OnEmpty.HOLD), 50, safety if filtered else None)
+    assert runner.step({}).action is None
+    played = [runner.step({}).action for _ in range(7)]
+    np.testing.assert_allclose(played, (np.array([0, 1, 2, 3, 4, 4, 4])[:, None] * 2 + [[0, 1]]) / 100)
+    assert (runner.inferences, runner.errors) == (1, 6)
+    assert says in str(runner.last_error)
+
+
+def test_a_first_chunk_of_another_width_than_the_safety_filters_is_never_played():
+    safety = SafetyFilter(Limits(), dim=3, hz=50)
+    safety.reset(np.zeros(3))
+    clock = SimulatedClock()
+    worker = SimulatedWorker(lambda request: np.zeros((5, 2)), clock, lambda: 0.0)
+    runner = Runner(worker, ActionQueue(OnEmpty.HOLD), 4, safety)
+    for _ in range(3):
+        assert runner.step({}).action is None
+    assert runner.errors == 2
+    assert "expected a chunk [H, 3], got shape (5, 2)" in str(runner.last_error)
+
+
+def test_a_reset_starts_the_safety_filter_at_the_measured_joints():
+    safety = SafetyFilter(Limits(velocity=5.0), dim=1, hz=50)
+    safety.reset([0.0])
+    clock = SimulatedClock()
+    worker = SimulatedWorker(lambda request: np.zeros((5, 1)), clock, lambda: 0.0)
+    runner = Runner(worker, ActionQueue(OnEmpty.HOLD), 0, safety)
+    runner.step({}), runner.step({})
+    with pytest.raises(InputError, match="measured joints"):
+        runner.reset()
+    runner.reset([2.0])  # somebody moved the arm between two episodes
+    assert runner.step({}).action is None
+    np.testing.assert_allclose(runner.step({}).action, [1.9])
+
+
+def test_a_dry_queue_that_stops_tells_the_safety_filter_that_the_robot_stands():
+    safety = SafetyFilter(Limits(acceleration=10.0), dim=1, hz=50)
+    safety.reset([0.0])
+    clock = SimulatedClock()
+    late = [0.0]
+    worker = SimulatedWorker(lambda request: np.ones((3, 1)), clock, lambda: late[0])
+    runner = Runner(worker, ActionQueue(OnEmpty.STOP), 0, safety)
+    runner.step({})
+    late[0] = 1.0
+    played = [runner.step({}).action for _ in range(3)]
+    assert runner.step({}).action is None
+    clock.time = 5.0
+    fresh = runner.step({}).action
+    assert (fresh - played[-1]) * 50 == pytest.approx(10.0 / 50)
+
+
+def test_a_loop_that_was_held_up_leaves_ticks_out_and_sends_no_burst():
+    clock = SimulatedClock()
+    safety = SafetyFilter(Limits(velocity=1.0), dim=1, hz=50)
+    safety.reset([0.0])
+    worker = SimulatedWorker(lambda request: np.full((50, 1), 100.0), clock, lambda: 0.0)
+    sent = []
+
+    def observe():
+        if len(sent) == 10:
+            clock.time += 0.49  # a camera that hangs
+        return {}
+
+    def act(action):
+        sent.append((clock.time, action[0]))
+
+    runner = Runner(worker, ActionQueue(OnEmpty.HOLD), 20, safety)
+    report = run_loop(runner, observe, act, hz=50, seconds=2, clock=clock)
+    times, positions = np.array(sent).T
+    assert np.diff(times).min() >= 0.01 - 1e-9
+    assert np.diff(times).max() == pytest.approx(0.51)
+    assert (np.diff(positions) / np.diff(times)).max() <= 2.0
+    # Every tick but those that the hang ran over, all on their beat.
+    assert report.ticks + report.missed == 100
+    assert report.missed == 24
+    assert report.worst == pytest.approx(0.0)
+
+
+def test_a_held_action_that_the_caller_writes_to_is_held_unchanged():
+    queue = ActionQueue(OnEmpty.HOLD)
+    queue.put(np.ones((1, 2)), 0)
+    for _ in range(4):
+        action = queue.take().action
+        np.testing.assert_array_equal(action, [1, 1])
+        action *= 3
+
+
+def test_rows_far_apart_do_not_become_nan_between_them():
+    queue = ActionQueue(OnEmpty.SLOW, slow_below=2)
+    queue.put(np.array([[1e308], [-1e308]]), 0)
+    played = [queue.take().action[0] for _ in range(4)]
+    assert np.isfinite(played).all()
+    assert played[0] == 1e308
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ActionQueue("stop"),
+        lambda: ActionQueue(OnEmpty.SLOW),
+        lambda: Runner(None, ActionQueue(OnEmpty.HOLD), -1),
+    ],
+)
+def test_options_that_would_silently_do_nothing_are_refused(make):
+    with pytest.raises(InputError, match=r"expected|needs"):
+        make()

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pioxide.errors import InputError
+from pioxide.transforms.real import floats
 
 
 class OnEmpty(enum.Enum):
@@ -57,7 +58,8 @@ class ActionQueue:
 
     Attributes:
         on_empty: What to do when it runs dry.
-        slow_below: With `OnEmpty.SLOW`, play at half speed once fewer actions than this are left.
+        slow_below: With `OnEmpty.SLOW`, which needs it: play at half speed once at most so many actions are
+            left.
         replaced: Chunks that took over from one before.
         late: Chunks that came so late that nothing of them was left, and were dropped.
         outdated: Chunks whose observation was older than the current chunk's, and were dropped.
@@ -72,7 +74,15 @@ class ActionQueue:
     dry_ticks: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        """An empty queue."""
+        """An empty queue.
+
+        Raises:
+            InputError: `on_empty` is no `OnEmpty`, or SLOW comes without `slow_below`.
+        """
+        if not isinstance(self.on_empty, OnEmpty):
+            raise InputError(f"on_empty: expected one of {[str(o) for o in OnEmpty]}, got {self.on_empty!r}")
+        if self.on_empty is OnEmpty.SLOW and not self.slow_below >= 1:
+            raise InputError(f"slow_below: OnEmpty.SLOW needs at least 1 action, got {self.slow_below}")
         self._lock = threading.Lock()
         self._chunk: NDArray[np.float64] | None = None
         self._start = 0.0  # the place in consumed actions at which row 0 of the chunk was due
@@ -99,9 +109,9 @@ class ActionQueue:
             The delay: actions consumed since then. None when the chunk was dropped.
 
         Raises:
-            InputError: The chunk is empty, not [H, D], or not finite.
+            InputError: The chunk is empty, not [H, D], not finite, or of another D than the one before.
         """
-        actions = np.array(actions, np.float64)
+        actions = floats(actions, "expected a chunk [H, D]")
         if actions.ndim != 2 or 0 in actions.shape:
             raise InputError(f"expected a chunk [H, D], got shape {actions.shape}")
         if not np.isfinite(actions).all():
@@ -110,6 +120,11 @@ class ActionQueue:
                 f"the chunk is {actions[row, dim]} at step {row}, dimension {dim}; it is not played"
             )
         with self._lock:
+            if self._chunk is not None and actions.shape[1] != self._chunk.shape[1]:
+                raise InputError(
+                    f"expected actions of {self._chunk.shape[1]} numbers like the last chunk's, "
+                    f"got shape {actions.shape}"
+                )
             delay = self._consumed - since
             if delay < 0 or since < self._start:
                 self.outdated += 1
@@ -131,10 +146,12 @@ class ActionQueue:
             at = self._consumed - self._start
             if at >= len(chunk):
                 self.dry_ticks += 1
-                return Taken(None if self.on_empty is OnEmpty.STOP else self._last, True)
+                held = None if self.on_empty is OnEmpty.STOP or self._last is None else self._last.copy()
+                return Taken(held, True)
             row = int(at)
             following = min(row + 1, len(chunk) - 1)
-            action = chunk[row] + (at - row) * (chunk[following] - chunk[row])
+            # No difference of two rows: it could overflow.
+            action = (1 - (at - row)) * chunk[row] + (at - row) * chunk[following]
             slow = self.on_empty is OnEmpty.SLOW and len(chunk) - at <= self.slow_below
             self._consumed += 0.5 if slow else 1.0
             self._last = action

@@ -8,15 +8,17 @@ the delay to expect, so that the next chunk can be made to continue them (real-t
 
 from __future__ import annotations
 
+import atexit
 import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pioxide.errors import InputError, PioxideError
 from pioxide.policy.queue import ActionQueue, Snapshot
@@ -81,6 +83,8 @@ class ThreadWorker:
         self._answer: Answer | None = None
         self._busy = self._closed = False
         self._thread = threading.Thread(target=self._run, name="pioxide-policy", daemon=True)
+        # Should nobody close it: an interpreter that ends under a running computation may abort.
+        atexit.register(self.close)
         self._thread.start()
 
     def start(self, request: Request, since: float) -> None:
@@ -106,6 +110,7 @@ class ThreadWorker:
 
     def close(self) -> None:
         """Ends the thread; an inference under way ends first, for at most ten seconds."""
+        atexit.unregister(self.close)
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -115,13 +120,17 @@ class ThreadWorker:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._request is not None or self._closed)
-                if self._request is None:
+                if self._closed or self._request is None:
                     return
                 (request, since), self._request = self._request, None
             try:
                 answer = Answer(self._policy(request), None, since)
             except Exception as error:  # handed to the loop, which decides
                 answer = Answer(None, error, since)
+            except BaseException as error:  # a policy that exits has failed; this thread goes on
+                failure = PioxideError(f"the policy raised {error!r}")
+                failure.__cause__ = error
+                answer = Answer(None, failure, since)
             with self._changed:
                 self._answer = answer
 
@@ -185,6 +194,9 @@ class Runner:
         inferences: Chunks that came back.
         errors: Inferences that failed.
         last_error: The newest failure.
+
+    Raises:
+        InputError: `replan_below` is negative: nothing would ever be asked for.
     """
 
     worker: Worker
@@ -197,6 +209,11 @@ class Runner:
     errors: int = field(default=0, init=False)
     last_error: Exception | None = field(default=None, init=False)
     _errors_in_a_row: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        """See the class."""
+        if not self.replan_below >= 0:
+            raise InputError(f"replan_below: expected 0 or more actions, got {self.replan_below}")
 
     def step(self, observation: Mapping[str, Any]) -> Step:
         """One tick. Never waits.
@@ -214,8 +231,11 @@ class Runner:
         if not self.worker.busy and self.queue.remaining() <= self.replan_below:
             self._ask(observation)
         taken = self.queue.take()
-        if taken.action is None or self.safety is None:
+        if self.safety is None:
             return Step(taken.action, taken.dry)
+        if taken.action is None:
+            self.safety.hold()
+            return Step(None, taken.dry)
         return Step(self.safety(taken.action), taken.dry)
 
     def _ask(self, observation: Mapping[str, Any]) -> None:
@@ -230,6 +250,10 @@ class Runner:
         try:
             if answer.chunk is None:
                 raise answer.error or PioxideError("the worker answered nothing")
+            if self.safety is not None and np.shape(answer.chunk)[-1:] != (self.safety.dim,):
+                raise InputError(
+                    f"expected a chunk [H, {self.safety.dim}], got shape {np.shape(answer.chunk)}"
+                )
             replaced = self.queue.replaced
             delay = self.queue.put(answer.chunk, answer.since)
         except Exception as error:
@@ -245,9 +269,22 @@ class Runner:
         if delay is not None and self.queue.replaced > replaced:
             self.delay.add(delay)
 
-    def reset(self) -> None:
-        """Forgets all, as between two episodes; an inference under way is dropped when it ends."""
+    def reset(self, position: ArrayLike | None = None) -> None:
+        """Forgets all, as between two episodes; an inference under way is dropped when it ends.
+
+        Args:
+            position: [D] the measured joints, from which the safety filter starts anew; needed where there is
+                one, because the robot may have been moved since.
+
+        Raises:
+            InputError: There is a safety filter and no position, or it is not D finite numbers.
+        """
+        if self.safety is not None:
+            if position is None:
+                raise InputError("reset: the safety filter has to start from the measured joints; pass them")
+            self.safety.reset(position)
         self.queue.clear()
+        self._errors_in_a_row = 0
 
     def close(self) -> None:
         """Ends the worker."""
@@ -274,8 +311,26 @@ class Clock(Protocol):
         ...
 
 
+class WallClock:
+    """Time as it passes."""
+
+    def now(self) -> float:
+        """See `Clock.now`."""
+        return time.perf_counter()
+
+    def sleep_until(self, when: float) -> None:
+        """See `Clock.sleep_until`."""
+        time.sleep(max(0.0, when - time.perf_counter()))
+
+
 class LoopReport(NamedTuple):
-    """Ticks, ticks that began late by more than a tenth of a period, and the latest one in seconds."""
+    """What became of a loop's ticks.
+
+    Attributes:
+        ticks: Ticks that were begun.
+        missed: Ticks that began late by more than a tenth of a period, or were left out.
+        worst: The latest beginning, in seconds.
+    """
 
     ticks: int
     missed: int
@@ -293,7 +348,9 @@ def run_loop(
 ) -> LoopReport:
     """A fixed-rate control loop: observe, step, act. Ends after `seconds`, or when the runner says stop.
 
-    A tick's time is a multiple of the period from the start, so lateness does not add up.
+    A tick's time is a multiple of the period from the start, so lateness does not add up. Ticks that a late
+    one ran over are left out, not made up for: two actions in quick succession would be a jump for the robot,
+    whatever limits each of them keeps.
 
     Raises:
         InputError: `hz` or `seconds` is not above 0.
@@ -301,18 +358,24 @@ def run_loop(
     if not (hz > 0 and seconds > 0):
         raise InputError(f"expected hz and seconds above 0, got {hz} and {seconds}")
     start, period = clock.now(), 1 / hz
-    ticks = round(seconds * hz)
-    missed, worst, moving = 0, 0.0, False
-    for tick in range(ticks):
+    end = round(seconds * hz)
+    tick = begun = missed = 0
+    worst, moving = 0.0, False
+    while tick < end:
         due = start + tick * period
         clock.sleep_until(due)
-        late = clock.now() - due
-        missed += late > period / 10
-        worst = max(worst, late)
+        began = clock.now()
+        begun, worst = begun + 1, max(worst, began - due)
         action, _ = runner.step(observe())
         if action is not None:
             moving = True
             act(action)
         elif moving:
-            return LoopReport(tick + 1, missed, worst)
-    return LoopReport(ticks, missed, worst)
+            end = tick + 1
+        # The next is at least half a period from this one's beginning, or from its end if it took too long.
+        ended = clock.now()
+        last = ended if ended > due + period else began
+        following = min(max(tick + 1, math.ceil((last - start) / period + 0.5)), end)
+        missed += (began - due > period / 10) + following - tick - 1
+        tick = following
+    return LoopReport(begun, missed, worst)
