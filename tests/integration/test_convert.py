@@ -1,6 +1,7 @@
 """Leaving and coming back: what pioxide writes is what others read, and nothing is lost on the way."""
 
 import json
+import os
 from pathlib import Path
 
 import ml_dtypes
@@ -9,7 +10,7 @@ import pytest
 
 from pioxide.errors import CheckpointError, InputError, OutputError
 from pioxide.transforms import Stats, save_norm_stats
-from pioxide.weights import convert, load
+from pioxide.weights import convert, load, openpi
 from support.checkpoints import (
     HEADS,
     SMALL,
@@ -224,6 +225,69 @@ def test_output_appears_whole_or_not_at_all(tmp_path):
     (tmp_path / "b").mkdir()
     with pytest.raises(OutputError, match="is there already"):
         converted(tmp_path / "a", tmp_path / "b", "openpi")
+
+
+@pytest.mark.parametrize("name", ["50%20off", "a#b", "why?", "a|b", "ü ö"])
+def test_names_that_would_mean_something_in_an_address_are_names(tmp_path, name):
+    arrays = random_arrays(SMALL["pi0_fast"].shapes())
+    write_orbax(arrays, tmp_path / "in" / "params")
+    (tmp_path / "in").rename(tmp_path / name)
+    (tmp_path / "out").mkdir()
+    converted(tmp_path / name, tmp_path / "out" / name, "openpi")
+    assert [file.name for file in (tmp_path / "out").iterdir()] == [name]
+    with load(tmp_path / "out" / name) as checkpoint:
+        assert_same(checkpoint.tree, arrays)
+
+
+@pytest.mark.parametrize("name", [b"a\\b", b"a\xff"])
+def test_names_that_tensorstore_does_not_open_are_refused(tmp_path, name):
+    write_orbax(random_arrays(SMALL["pi0_fast"].shapes()), tmp_path / "in" / "params")
+    target = tmp_path / os.fsdecode(name)
+    with pytest.raises(CheckpointError, match="TensorStore opens no path"):
+        converted(tmp_path / "in", target, "openpi")
+    (tmp_path / "in").rename(target)
+    with pytest.raises(CheckpointError, match="TensorStore opens no path"):
+        load(target)
+
+
+@pytest.mark.parametrize("to", ["openpi", "lerobot"])
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, to):
+    resource = pytest.importorskip("resource")
+    write_orbax(random_arrays(SMALL["pi0_fast"].shapes()), tmp_path / "in" / "params")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with load(tmp_path / "in", heads=HEADS) as checkpoint:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+        try:
+            with pytest.raises(OutputError, match=r"can't write .*/out: File too large"):
+                convert(checkpoint, tmp_path / "out", to)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [file.name for file in tmp_path.iterdir()] == ["in"]
+
+
+def test_an_interrupted_write_is_waited_for_before_it_is_cleaned_up():
+    class Interrupted:
+        waited = False
+
+        def result(self):
+            raise KeyboardInterrupt
+
+        def exception(self):
+            self.waited = True
+
+    future = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        openpi._written(future)
+    assert future.waited
+
+
+def test_a_link_to_nowhere_is_there_already(tmp_path):
+    write_orbax(random_arrays(SMALL["pi0_fast"].shapes()), tmp_path / "in" / "params")
+    (tmp_path / "out").symlink_to("nowhere")
+    with pytest.raises(OutputError, match="is there already"):
+        converted(tmp_path / "in", tmp_path / "out", "openpi")
+    with pytest.raises(OutputError, match="can't write"):
+        converted(tmp_path / "in", tmp_path / ("x" * 300), "openpi")
 
 
 def test_openpi_pytorch_has_no_pi0_fast(tmp_path):

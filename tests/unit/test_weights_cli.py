@@ -1,5 +1,8 @@
 """`pioxide info` and `pioxide convert` as a person types them."""
 
+import io
+import sys
+
 import pytest
 
 from pioxide.cli.main import YOUR_MISTAKE, main
@@ -31,6 +34,14 @@ def test_info_says_what_it_is(source, capsys):
     }
     every = next(r for r in rows if r and r[0] == "all")
     assert sum(n for name, n in numbers.items() if name != "all") == int(every[2].replace(",", ""))
+
+
+def test_info_on_a_terminal_without_pi(source, monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert main(["info", str(source)]) == 0
+    sys.stdout.flush()
+    assert rb"\u03c00.5, openpi (Orbax)" in written.getvalue()
 
 
 def test_info_lists_faults_and_ends_with_status_2(tmp_path, capsys):

@@ -7,6 +7,7 @@ some episodes were left out as asked; 130 interrupted.
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 import traceback
 from collections.abc import Sequence
@@ -60,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: by the argument parser, after `--help` (0) or an unknown option (2).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # "π", or a file's name, must not end a command whose output the terminal can't show.
+        sys.stdout.reconfigure(errors="backslashreplace")
     if arguments == ["--version"]:
         print(f"pioxide {pioxide.__version__}")
         return OK

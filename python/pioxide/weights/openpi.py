@@ -6,7 +6,10 @@ beside a JSON file `_METADATA` that says which arrays there are. JAX is not need
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -91,10 +94,10 @@ class OrbaxTree(Tree):
             yield start, min(start + rows, spec.shape[0])
 
     def _base(self, key: str) -> dict[str, Any]:
-        root = f"{self.directory.resolve()}/"
+        root = _place(self.directory)
         if self.ocdbt:
-            return {"driver": "ocdbt", "base": f"file://{root}", "path": f"{key}/"}
-        return {"driver": "file", "path": f"{root}{key}/"}
+            return {"driver": "ocdbt", "base": root, "path": f"{key}/"}
+        return {"driver": "file", "path": f"{root['path']}{key}/"}
 
     def _open(self, ts: Any, path: str) -> Any:
         zarr3 = self.zarr3[path]
@@ -119,7 +122,7 @@ class OrbaxTree(Tree):
                             found[folder.name] = (json.loads(file.read_bytes()), zarr3)
                 return found
             store = ts.KvStore.open(
-                {"driver": "ocdbt", "base": f"file://{self.directory.resolve()}/"}, context=self.context
+                {"driver": "ocdbt", "base": _place(self.directory)}, context=self.context
             ).result()
             for raw in store.list().result():
                 name = raw.decode()
@@ -168,6 +171,9 @@ def write_openpi(
         dtype: to store; each tensor's own by default.
         chunk_bytes: largest chunk.
         on_bytes: told what was written.
+
+    Raises:
+        OSError: it can't be written.
     """
     import tensorstore as ts
 
@@ -178,12 +184,12 @@ def write_openpi(
     for path, spec in tree.specs.items():
         stored = dtype or spec.dtype
         blocks = list(tree.blocks(path))
-        array = ts.open(
+        opening = ts.open(
             {
                 "driver": "zarr",
                 "kvstore": {
                     "driver": "ocdbt",
-                    "base": f"file://{directory.resolve()}/",
+                    "base": _place(directory),
                     "path": f"{keys[path]}/",
                 },
                 "metadata": {
@@ -200,12 +206,13 @@ def write_openpi(
             },
             create=True,
             context=context,
-        ).result()
+        )
+        array = _written(opening)
         for start, stop in blocks:
             block = np.empty((stop - start, *spec.shape[1:]) if spec.shape else (), stored)
             tree.fill(path, block, start)
             target = array[start:stop] if spec.shape else array
-            target.write(block).result()
+            _written(target.write(block))
             on_bytes(path, block.size * spec.dtype.itemsize)
     (directory / "_METADATA").write_text(json.dumps(_described(keys)), encoding="utf-8")
     stamps = {"init_timestamp_nsecs": began, "commit_timestamp_nsecs": time.time_ns()}
@@ -222,6 +229,29 @@ def write_openpi(
         ),
         encoding="utf-8",
     )
+
+
+def _place(directory: Path) -> dict[str, str]:
+    """A directory as TensorStore takes it; no address, in which "%", "#" and "?" would mean something."""
+    path = str(directory.resolve())
+    plain = os.sep == "\\" or "\\" not in path
+    if not plain or path != path.encode(errors="replace").decode():
+        raise CheckpointError(f"{path!r}: TensorStore opens no path with a backslash or that is not UTF-8")
+    return {"driver": "file", "path": f"{path}/"}
+
+
+def _written(future: Any) -> Any:
+    """What a future of TensorStore gives, or the operating system's error behind TensorStore's."""
+    try:
+        return future.result()
+    except ValueError as error:
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        if code is None:
+            raise OSError(errno.EIO, _first_line(error)) from error
+        raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+    except BaseException:
+        future.exception()  # waits: files would go on appearing where the caller cleans up
+        raise
 
 
 def _described(keys: dict[str, str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeGuard
@@ -201,8 +202,12 @@ class SafetensorsWriter:
         self.start = 8 + len(text)
         self.left = {name: spec.size for name, spec in specs.items()}
         self.file = open(path, "wb")  # noqa: SIM115 (`close` or `abandon` closes it)
-        self.file.write(len(text).to_bytes(8, "little") + text)
-        self.file.truncate(self.start + at)
+        try:
+            self.file.write(len(text).to_bytes(8, "little") + text)
+            self.file.truncate(self.start + at)
+        except BaseException:
+            self.abandon()
+            raise
 
     def put(self, name: str, values: Array, first: int = 0) -> None:
         """Write consecutive numbers of a tensor, from number `first` on; each number once."""
@@ -222,8 +227,9 @@ class SafetensorsWriter:
             raise AssertionError(f"not written, or written twice: {wrong}")
 
     def abandon(self) -> None:
-        """Close without a check, after a failure."""
-        self.file.close()
+        """Close without a check, after a failure, which another one must not hide."""
+        with suppress(OSError):
+            self.file.close()
 
 
 def _naturals(value: Any) -> TypeGuard[list[int]]:
