@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-newest test-rust test-python lint format bench bench-policy bench-rust wheel-check lock clean build
+.PHONY: help demo test test-newest newest-python test-rust test-python lint format bench bench-models bench-policy bench-rust wheel-check lock clean build
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,9 +33,13 @@ demo: $(VENV)/.demo build ## Fit, tokenize and inspect the robot episodes that s
 
 test: test-rust test-python ## Run every test
 
-NEWEST ?= $(firstword $(foreach python,python3.14 python3.13 python3.12,$(shell command -v $(python))))
-test-newest: ## Run the Python tests with the newest JAX and Flax, which need Python 3.12 or later (NEWEST=python3.13)
+# pyenv's commands are there for versions that are installed but not chosen, and fail: try each.
+NEWEST ?= $(shell for python in python3.14 python3.13 python3.12 $$(ls -d "$$(pyenv root 2>/dev/null)"/versions/3.1[2-9]*/bin/python 2>/dev/null | sort -rV); do \
+	"$$python" -c "" 2>/dev/null && { echo "$$python"; break; }; done)
+newest-python:
 	@test -n "$(NEWEST)" || { echo "no Python 3.12 or later found: give one as NEWEST=..."; exit 1; }
+
+test-newest: newest-python ## Run the Python tests with the newest JAX and Flax, which need Python 3.12 or later (NEWEST=python3.13)
 	$(MAKE) --no-print-directory test-python PYTHON=$(NEWEST) VENV=.venv-newest
 
 test-rust: ## Run the Rust tests (no Python needed)
@@ -61,6 +65,9 @@ format: $(VENV)/.dev ## Format Rust and Python
 bench: $(VENV)/.dev build ## Time pioxide against the reference stack, in one process
 	$(BIN)/python benches/tokens.py
 	$(BIN)/python benches/job.py
+
+bench-models: $(VENV)/.dev build ## Time compiling and a step of each model, in training and inference
+	$(BIN)/python benches/models.py
 
 bench-policy: $(VENV)/.dev build ## Time a policy by stage, and against the plain computation
 	$(BIN)/python benches/policy.py
