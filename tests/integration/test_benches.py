@@ -42,10 +42,21 @@ def test_job(tmp_path):
     assert all(r["seconds"] > 0 for r in result["results"].values())
 
 
+POLICY = ("--model", "tiny", "--seconds", "0.3")
+
+
+@pytest.fixture
+def quick_compiler(monkeypatch):
+    """Nothing is measured here, so programs need not be good ones."""
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+
+@pytest.mark.usefixtures("quick_compiler")
 def test_policy(tmp_path):
     pytest.importorskip("jax")
-    result = run("policy.py", tmp_path / "policy.json", "--model", "tiny", "--seconds", "0.5")["results"][0]
-    assert len(result["rows"]) == 6
+    parts = [option for part in ("rows", "call", "upload") for option in ("--part", part)]
+    result = run("policy.py", tmp_path / "policy.json", *POLICY, "--kind", "pi05", *parts)["results"][0]
+    assert len(result["rows"]) == 9
     for row in result["rows"].values():
         assert row["apart"] < 1e-3
         assert row["p99"] >= row["p50"] > 0
@@ -58,4 +69,46 @@ def test_policy(tmp_path):
         "download",
         "actions",
     }
+    assert len(result["upload"]) == 3
     assert result["floor"] > 0
+
+
+@pytest.mark.usefixtures("quick_compiler")
+def test_policy_of_tokens(tmp_path):
+    pytest.importorskip("jax")
+    options = (*POLICY, "--kind", "pi0-fast", "--part", "rows", "--markdown")
+    rows = run("policy.py", tmp_path / "policy.json", *options)["results"][0]["rows"]
+    assert len(rows) == 10
+    assert {row["apart"] for row in rows.values()} == {0}
+    *plain, constrained, wrong, right = rows.values()
+    assert wrong["passes"] == constrained["passes"] < plain[0]["passes"]
+    assert wrong["accepted"] == 0
+    assert right["passes"] + right["accepted"] == constrained["passes"]
+    assert right["passes"] < constrained["passes"] / 4
+
+
+@pytest.mark.usefixtures("quick_compiler")
+def test_policy_start(tmp_path):
+    pytest.importorskip("jax")
+    options = (*POLICY, "--kind", "pi0", "--part", "start")
+    start = run("policy.py", tmp_path / "policy.json", *options)["results"][0]["start"]
+    assert len(start) == 3
+    assert all(took["compile"] > 0 and took["shapes"] > 0 for took in start.values())
+
+
+def test_models(tmp_path, monkeypatch):
+    pytest.importorskip("jax")
+    # Nothing is measured here, so programs need not be good ones.
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    options = ("--model", "tiny", "--only", "pi05", "--only", "pi0_fast", "--depth", "2", "--seconds", "0.3")
+    flow, fast = run("models.py", tmp_path / "models.json", *options)["results"]
+    assert len(flow["training"]) == 4
+    assert len(fast["training"]) == 5
+    for result in (flow, fast):
+        assert len(result["inference"]) == 3
+        for row in (*result["training"].values(), *result["inference"].values()):
+            assert row["apart"] < 1e-3
+            assert row["p99"] >= row["p50"] > 0
+            assert row["processor"] > 0
+            assert row["compile"] > 0
+        assert all(clock > 0 for way in result["depth"].values() for clock, _ in way.values())
