@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-newest newest-python test-rust test-python lint format bench bench-models bench-policy bench-rust wheel-check lock clean build
+.PHONY: help demo test test-newest newest-python test-rust test-python lint format bench bench-models bench-policy bench-loop bench-rust wheel-check lock clean build
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ bench-models: $(VENV)/.dev build ## Time compiling and a step of each model, in 
 bench-policy: $(VENV)/.dev build ## Time a policy by stage, and against the plain computation
 	$(BIN)/python benches/policy.py
 
+bench-loop: $(VENV)/.dev build ## Run the control loop on the clock, and say how late its ticks are
+	$(BIN)/python benches/loop.py
+
 bench-rust: ## Time the Rust core by stage (criterion)
 	cargo bench --locked -p pioxide-benches
 
@@ -80,7 +83,7 @@ wheel-check: $(VENV)/.dev ## Build wheel and sdist; use the wheel in an empty en
 
 lock: ## Pin the development environment again
 	uv pip compile pyproject.toml --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
-	  --extra data --extra report --extra jax --extra weights --extra int8 --group dev --quiet -o requirements-dev.lock
+	  --extra data --extra report --extra jax --extra weights --extra int8 --extra yaml --group dev --quiet -o requirements-dev.lock
 
 clean: ## Remove everything that was built
 	rm -rf $(VENV) target dist

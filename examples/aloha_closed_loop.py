@@ -20,7 +20,6 @@ import math
 import os
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -49,7 +48,7 @@ from pioxide.policy import (
     ThreadWorker,
     run_loop,
 )
-from pioxide.policy.runner import Answer, Clock, Worker
+from pioxide.policy.runner import Answer, Clock, WallClock, Worker
 
 PROMPT = "Transfer the red cube from the right arm to the left arm."
 DIM = 14
@@ -119,16 +118,6 @@ class Robot(Protocol):
     def joints(self) -> NDArray[np.float64]: ...
     def observe(self) -> Mapping[str, Any]: ...
     def act(self, action: NDArray[np.float64]) -> None: ...
-
-
-class WallClock:
-    """Time as it passes."""
-
-    def now(self) -> float:
-        return time.perf_counter()
-
-    def sleep_until(self, when: float) -> None:
-        time.sleep(max(0.0, when - time.perf_counter()))
 
 
 class SimulatedClock:

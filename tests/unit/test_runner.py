@@ -2,9 +2,11 @@
 
 import itertools
 import os
+import runpy
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -435,3 +437,11 @@ def test_rows_far_apart_do_not_become_nan_between_them():
 def test_options_that_would_silently_do_nothing_are_refused(make):
     with pytest.raises(InputError, match=r"expected|needs"):
         make()
+
+
+def test_the_bench_of_the_loop_prints_what_became_of_its_ticks(capsys):
+    bench = Path(__file__).resolve().parents[2] / "benches" / "loop.py"
+    runpy.run_path(str(bench))["main"](["--seconds", "0.5", "--latency-ms", "20", "--jitter-ms", "10"])
+    printed = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines()[1:])
+    assert list(printed)[:3] == ["ticks begun, missed", "late by, p50 p99 max", "a step takes, p50 p99 max"]
+    assert printed["played, gaps, repeats"].split(", ")[1:] == ["0", "0"]

@@ -147,8 +147,8 @@ class SafetyFilter:
             inside = before = position
         speed = (inside - position) / dt
         slowed = np.clip(speed, -self._velocity, self._velocity)
-        # Under an acceleration limit, catching up with what is wanted must not end beyond it: no faster than it
-        # moves itself, plus what braking takes off again on the way to it.
+        # Under an acceleration limit, catching up with what is wanted must not end beyond it: no faster than
+        # it moves itself, plus what braking takes off again on the way to it.
         pace = np.clip((inside - before) / dt, -self._velocity, self._velocity)
         most, least = pace + self._brake(before - position), pace - self._brake(position - before)
         matched = np.where(speed >= 0, np.minimum(slowed, most), np.maximum(slowed, least))
