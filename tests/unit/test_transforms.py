@@ -81,6 +81,12 @@ def test_make_mask_counts_runs():
     assert make_mask() == ()
 
 
+@pytest.mark.parametrize("runs", [(True, False, True), (1.5,), ("6", "-1"), (np.True_,)])
+def test_make_mask_takes_runs_and_no_mask(runs):
+    with pytest.raises(InputError, match="run lengths"):
+        make_mask(*runs)
+
+
 def test_delta_actions_are_relative_to_the_first_state_for_the_whole_chunk():
     actions = np.array([[1.0, 10.0, 100.0], [2.0, 20.0, 200.0]], np.float32)
     state = np.array([0.5, 3.0, 7.0, 9.0], np.float32)

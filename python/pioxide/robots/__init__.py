@@ -1,7 +1,8 @@
 """How each robot's observations and actions map to a model's, one file a robot. NumPy only.
 
 What a robot is:
-    RobotSpec, Camera, StatePart, Gripper, RobotInput
+    RobotSpec, Camera, StatePart, RobotInput
+    Gripper, LinearGripper, AlohaGripper
 
 Robots that released checkpoints know:
     aloha, droid, libero, so101, ur5e, unitree_g1
@@ -14,8 +15,9 @@ from collections.abc import Callable
 from pioxide.robots.aloha import aloha
 from pioxide.robots.droid import droid
 from pioxide.robots.libero import libero
+from pioxide.robots.parts import AlohaGripper, Camera, Gripper, LinearGripper, StatePart
 from pioxide.robots.single_arm import so101, ur5e
-from pioxide.robots.spec import Camera, Gripper, RobotInput, RobotSpec, StatePart
+from pioxide.robots.spec import RobotInput, RobotSpec
 from pioxide.robots.unitree import unitree_g1
 
 ROBOTS: dict[str, Callable[[], RobotSpec]] = {
@@ -30,8 +32,10 @@ ROBOTS: dict[str, Callable[[], RobotSpec]] = {
 
 __all__ = [
     "ROBOTS",
+    "AlohaGripper",
     "Camera",
     "Gripper",
+    "LinearGripper",
     "RobotInput",
     "RobotSpec",
     "StatePart",

@@ -1,6 +1,7 @@
 """DROID: a Franka arm of seven joints and a gripper, 15 Hz."""
 
-from pioxide.robots.spec import Camera, RobotSpec, StatePart
+from pioxide.robots.parts import Camera, StatePart
+from pioxide.robots.spec import RobotSpec
 from pioxide.transforms import make_mask
 
 

@@ -1,6 +1,7 @@
 """LIBERO: a simulated Franka arm commanded by end-effector deltas, 20 Hz."""
 
-from pioxide.robots.spec import Camera, RobotSpec, StatePart
+from pioxide.robots.parts import Camera, StatePart
+from pioxide.robots.spec import RobotSpec
 from pioxide.transforms import make_mask
 
 

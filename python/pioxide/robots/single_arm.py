@@ -1,6 +1,7 @@
 """Single arms with a base and a wrist camera: UR5e and SO-101."""
 
-from pioxide.robots.spec import Camera, RobotSpec, StatePart
+from pioxide.robots.parts import Camera, StatePart
+from pioxide.robots.spec import RobotSpec
 from pioxide.transforms import make_mask
 
 _CAMERAS = (Camera("base_rgb", "base_0_rgb"), Camera("wrist_rgb", "left_wrist_0_rgb", required=False))

@@ -2,60 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pioxide.errors import FormatError, InputError
-from pioxide.transforms import DeltaActions, make_mask
+from pioxide.robots.declared import read_yaml, spec_arguments
+from pioxide.robots.observation import flatten, image, numbers, text
+from pioxide.robots.parts import Camera, Gripper, StatePart
+from pioxide.transforms import DeltaActions
+from pioxide.transforms.real import floats
 
 MODEL_CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 FAST_CAMERAS = ("base_0_rgb", "base_1_rgb", "wrist_0_rgb")
-
-
-class Gripper(Protocol):
-    """How one gripper's numbers map to those the model was trained on."""
-
-    def state(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The robot's measured value to the model's."""
-        ...
-
-    def action(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The robot's commanded value to the model's, as training does."""
-        ...
-
-    def invert_action(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The model's value to the robot's command."""
-        ...
-
-
-@dataclass(frozen=True)
-class Camera:
-    """One camera of the robot.
-
-    Attributes:
-        key: Where an observation holds it, levels joined by "/": "images/cam_high".
-        slot: The model's name for the view it was trained on.
-        required: Whether an observation without it is an error. An absent camera that is not required is not
-            encoded at all, which gives what a masked black image gives.
-    """
-
-    key: str
-    slot: str
-    required: bool = True
-
-
-@dataclass(frozen=True)
-class StatePart:
-    """Some consecutive numbers of the state: where an observation holds them, and how many they are."""
-
-    key: str
-    size: int
 
 
 class RobotInput(NamedTuple):
@@ -112,22 +75,30 @@ class RobotSpec:
         """Refuse a layout that can't be right.
 
         Raises:
-            InputError: Sizes disagree, a camera or a slot stands twice, a sign is not 1 or -1.
+            InputError: Sizes disagree, a key or a slot stands twice, a sign is not 1 or -1.
         """
-        if self.action_dim < 1 or any(part.size < 1 for part in self.state):
+        if self.action_dim < 1 or not self.state or any(part.size < 1 for part in self.state):
             raise InputError(f"{self.name}: an action and each part of the state need at least one number")
-        for what in ("key", "slot"):
-            names = [getattr(camera, what) for camera in self.cameras]
-            if twice := {name for name in names if names.count(name) > 1}:
-                raise InputError(f"{self.name}: camera {what} {sorted(twice)[0]!r} stands twice")
+        if not 0 < self.hz < float("inf"):
+            raise InputError(f"{self.name}: hz must be above 0, got {self.hz}")
+        keys = [part.key for part in (*self.cameras, *self.state)]
+        keys += [self.prompt_key, self.actions_key, *self.ignored_keys]
+        for what, names in (("key", keys), ("slot", [camera.slot for camera in self.cameras])):
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise InputError(f"{self.name}: {what} {twice[0]!r} stands twice")
         if self.signs and (len(self.signs) != self.action_dim or set(self.signs) - {1, -1}):
             raise InputError(f"{self.name}: signs must be {self.action_dim} numbers, each 1 or -1")
         if self.signs and self.state_dim != self.action_dim:
             raise InputError(f"{self.name}: signs need a state as wide as an action")
-        for what, size in (("delta_mask", len(self.delta_mask)), ("joint_names", len(self.joint_names))):
-            if size > self.action_dim:
-                raise InputError(f"{self.name}: {what} has {size} entries for {self.action_dim} dimensions")
-        if bad := [dim for dim in self.grippers if not 0 <= dim < min(self.action_dim, self.state_dim)]:
+        both = min(self.action_dim, self.state_dim)
+        if len(self.delta_mask) > both:
+            raise InputError(
+                f"{self.name}: delta_mask has {len(self.delta_mask)} entries, and only {both} dimensions are "
+                "both in the state and in an action"
+            )
+        if len(self.joint_names) > self.action_dim:
+            raise InputError(f"{self.name}: more joint_names than an action's {self.action_dim} dimensions")
+        if bad := [dim for dim in self.grippers if not 0 <= dim < both]:
             raise InputError(f"{self.name}: there is no gripper dimension {bad[0]}")
 
     @property
@@ -157,12 +128,12 @@ class RobotSpec:
         self._check_keys(flat)
         images = {c.slot: image(flat[c.key], c.key) for c in self.cameras if flat.get(c.key) is not None}
         state = np.concatenate([numbers(flat[p.key], p.key, p.size) for p in self.state])
-        actions = flat.get(self.actions_key)
+        prompt, actions = flat.get(self.prompt_key), flat.get(self.actions_key)
         return RobotInput(
             images,
             self._to_model(state, "state"),
-            _text(flat.get(self.prompt_key), self.prompt_key),
-            None if actions is None else self.apply_actions(actions),
+            None if prompt is None else text(prompt, self.prompt_key),
+            None if actions is None else self.apply_actions(self._finite(actions)),
         )
 
     def apply_actions(self, actions: ArrayLike) -> NDArray[np.float64]:
@@ -187,13 +158,25 @@ class RobotSpec:
         return values
 
     def _actions(self, actions: ArrayLike, *, exact: bool) -> NDArray[np.float64]:
-        values = np.array(actions, np.float64)
+        values = floats(
+            actions, f"{self.name}: {self.actions_key}: expected numbers [..., {self.action_dim}]"
+        )
         width = values.shape[-1] if values.ndim else 0
         if width < self.action_dim or (exact and width != self.action_dim):
             raise InputError(
-                f"{self.name}: actions have shape {values.shape}, expected [..., {self.action_dim}]"
+                f"{self.name}: {self.actions_key} has shape {values.shape}, expected [..., {self.action_dim}]"
             )
         return values[..., : self.action_dim].copy()
+
+    def _finite(self, actions: ArrayLike) -> NDArray[np.float64]:
+        values = self._actions(actions, exact=True)
+        if not np.isfinite(values).all():
+            at = np.argwhere(~np.isfinite(values))[0]
+            raise InputError(
+                f"{self.name}: {self.actions_key} has {values[tuple(at)]} at {at.tolist()}, joint "
+                f"{self.joint(int(at[-1]))}"
+            )
+        return values
 
     def _check_keys(self, flat: Mapping[str, Any]) -> None:
         needed = [c.key for c in self.cameras if c.required] + [part.key for part in self.state]
@@ -216,110 +199,28 @@ class RobotSpec:
         """Makes a robot from plain values, as YAML or JSON holds them.
 
         Cameras are `{slot: {key: ..., required: ...}}` or `{slot: key}`, the state is `{key: size}`,
-        `delta_mask` is run lengths as `make_mask` takes them (`[6, -1]`), `signs` a list.
+        `delta_mask` is run lengths as `make_mask` takes them (`[6, -1]`), `signs` a list. `grippers` is
+        `{dimension: "aloha"}` or `{dimension: {measured: [a, b], commanded: [c, d]}}` with `LinearGripper`'s
+        numbers.
 
         Raises:
-            FormatError: A field is missing, unknown, or of another type.
+            FormatError: A field is missing, unknown, or of another type, or the layout can't be right.
         """
-        known = {f.name for f in dataclasses.fields(cls)} - {"grippers"}
-        if unknown := sorted(set(mapping) - known):
-            raise FormatError(f"robot: unknown field {unknown[0]!r}; expected some of {sorted(known)}")
-        values = dict(mapping)
+        arguments = spec_arguments(mapping)
         try:
-            values["cameras"] = tuple(
-                Camera(slot=slot, **(given if isinstance(given, Mapping) else {"key": given}))
-                for slot, given in mapping["cameras"].items()
-            )
-            values["state"] = tuple(StatePart(key, int(size)) for key, size in mapping["state"].items())
-            values["delta_mask"] = make_mask(*mapping.get("delta_mask", ()))
-            for name in ("signs", "joint_names", "ignored_keys"):
-                values[name] = tuple(mapping.get(name, ()))
-            return cls(**values)
-        except KeyError as error:
-            raise FormatError(f"robot: field {error.args[0]!r} is missing") from None
-        except (TypeError, ValueError, AttributeError) as error:
+            return cls(**arguments)
+        except InputError as error:
             raise FormatError(f"robot: {error}") from error
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> RobotSpec:
-        """Reads a YAML file (needs PyYAML); see `from_mapping` for its fields."""
+        """Reads a YAML file (needs PyYAML); see `from_mapping` for its fields.
+
+        Raises:
+            FormatError: As `from_mapping`, or it is no YAML, or a key stands twice; names the file.
+        """
+        mapping = read_yaml(path)
         try:
-            import yaml
-        except ImportError:
-            raise FormatError("reading a robot from YAML needs PyYAML: pip install pyyaml") from None
-        try:
-            mapping = yaml.safe_load(Path(path).read_text())
-        except (OSError, yaml.YAMLError) as error:
-            raise FormatError(f"{path}: {error}") from None
-        if not isinstance(mapping, Mapping):
-            raise FormatError(f"{path}: expected a mapping of fields")
-        return cls.from_mapping(mapping)
-
-
-def flatten(observation: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested observation with its levels joined by "/"; a flat one is as it was.
-
-    Raises:
-        InputError: A key is no text, or two paths join to the same one.
-    """
-    flat: dict[str, Any] = {}
-    for key, value in observation.items():
-        if isinstance(key, bytes):
-            key = key.decode()
-        if not isinstance(key, str):
-            raise InputError(f"observation: {key!r} is no text, and every key must be")
-        inner = flatten(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {prefix + key: value}
-        if both := flat.keys() & inner.keys():
-            raise InputError(f"observation: {sorted(both)[0]!r} stands twice, nested and flat")
-        flat.update(inner)
-    return flat
-
-
-def image(value: Any, key: str) -> NDArray[np.uint8]:
-    """An image as [h, w, 3] uint8, from either memory layout and from floats in [0, 1].
-
-    Raises:
-        InputError: Another shape or dtype, floats outside [0, 1], or NaN.
-    """
-    array = np.asarray(value)
-    if array.ndim != 3 or 3 not in (array.shape[0], array.shape[-1]) or 0 in array.shape:
-        raise InputError(f"{key}: expected an image [h, w, 3] or [3, h, w], got shape {array.shape}")
-    if array.dtype == np.float32 or array.dtype == np.float64:
-        low, high = float(array.min()), float(array.max())
-        if not (low >= 0.0 and high <= 1.0):
-            raise InputError(f"{key}: a float image must lie in [0, 1], this one spans [{low:g}, {high:g}]")
-        # Truncated, not rounded, as openpi's client does.
-        array = (array * 255).astype(np.uint8)
-    elif array.dtype != np.uint8:
-        raise InputError(f"{key}: expected uint8, or float in [0, 1], got dtype {array.dtype}")
-    return array if array.shape[-1] == 3 else np.moveaxis(array, 0, -1)
-
-
-def numbers(value: Any, key: str, size: int) -> NDArray[np.float64]:
-    """`size` finite numbers as [size] float64; a scalar counts as one.
-
-    Raises:
-        InputError: Another count, no numbers, or NaN or infinity; names the index.
-    """
-    try:
-        array = np.atleast_1d(np.asarray(value, np.float64))
-    except (TypeError, ValueError):
-        raise InputError(f"{key}: expected {size} numbers, got {type(value).__name__}") from None
-    if array.shape != (size,):
-        raise InputError(f"{key}: expected {size} numbers, got shape {np.shape(value)}")
-    if not np.isfinite(array).all():
-        at = int(np.flatnonzero(~np.isfinite(array))[0])
-        raise InputError(f"{key}[{at}] is {array[at]}, not a finite number")
-    return array
-
-
-def _text(value: Any, key: str) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.item() if value.size == 1 else value
-    if isinstance(value, bytes):
-        value = value.decode()
-    if not isinstance(value, str):
-        raise InputError(f"{key}: expected a text, got {type(value).__name__}")
-    return value
+            return cls.from_mapping(mapping)
+        except FormatError as error:
+            raise FormatError(f"{path}: {error}") from error

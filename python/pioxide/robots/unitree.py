@@ -1,6 +1,7 @@
 """Unitree G1 with Inspire hands: two arms of seven joints, two hands of six, 30 Hz."""
 
-from pioxide.robots.spec import Camera, RobotSpec, StatePart
+from pioxide.robots.parts import Camera, StatePart
+from pioxide.robots.spec import RobotSpec
 from pioxide.transforms import make_mask
 
 _ARM = ("ShoulderPitch", "ShoulderRoll", "ShoulderYaw", "Elbow", "WristRoll", "WristPitch", "WristYaw")

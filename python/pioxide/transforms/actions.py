@@ -14,9 +14,14 @@ def make_mask(*runs: int) -> tuple[bool, ...]:
     """A mask from run lengths: a positive number adds as many True, a negative one as many False, 0 nothing.
 
     `make_mask(6, -1, 6, -1)` is two arms of six joints each with a gripper that stays absolute.
+
+    Raises:
+        InputError: A run is no whole number. A mask of True and False is none of runs.
     """
     mask: list[bool] = []
     for run in runs:
+        if isinstance(run, bool) or not isinstance(run, int | np.integer):
+            raise InputError(f"delta mask: expected run lengths such as 6, -1, got {run!r}")
         mask.extend([run > 0] * abs(run))
     return tuple(mask)
 
