@@ -1,0 +1,192 @@
+"""π0 and π0.5: what each measure buys over the plain computation of a chunk, and what continuing one costs.
+
+Plain is openpi's way, computed with the same modules: all three cameras with the absent ones masked, text
+padded to its full length, layers by scan, a while loop with a float predicate, whatever depends on the flow
+time in every step (π0's for every action), the prefix's keys and values copied with room for the suffix in
+every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from networks import (
+    STEPS,
+    Apart,
+    Row,
+    apart,
+    compiled,
+    device_dtype,
+    floor,
+    observed,
+    pass_phase,
+    prefix_phase,
+    timed,
+    vision_phase,
+)
+from pioxide.models import Observation, Pi0, Pi0Config
+from pioxide.models.masks import block_mask, positions
+from pioxide.models.pi0 import Condition, PrefixCache
+from pioxide.policy import Guidance
+from pioxide.policy.compile import Flow, Inputs, Programs, Shape, bucket, buckets
+from pioxide.policy.prepare import prepare
+from pioxide.sampling import pad_leftover, sample_actions, step_times
+from pioxide.sampling.flow import of_step
+
+
+def whole_prefill(
+    model: Pi0, observation: Observation, *, room: int, unroll: bool
+) -> tuple[jax.Array, PrefixCache]:
+    """The prefix through all of every layer: what comes out behind the last one, and keys and values."""
+    prefix = model.embed_prefix(observation, unroll=unroll)
+    batch, length = prefix.valid.shape
+    cache = model.language.empty_cache(batch, length + room, unroll=unroll)
+    mask = jnp.pad(block_mask(prefix.valid, prefix.starts), ((0, 0), (0, 0), (0, room)))
+    (out, _), cache = model.language(
+        (prefix.tokens, None), positions(prefix.valid), mask, cache=cache, unroll=unroll
+    )
+    return out, PrefixCache(cache, prefix.valid)
+
+
+def denoise(
+    model: Pi0,
+    observation: Observation,
+    noise: jax.Array,
+    *,
+    fixed: bool = False,
+    in_place: bool = False,
+    conditions: Condition | None = None,
+    unroll: bool = False,
+) -> tuple[jax.Array, jax.Array]:
+    """A chunk, plainly but for the measures that are named, and what comes out behind the prefix."""
+    c = model.config
+    suffix = c.action_horizon + (0 if c.pi05 else 1)
+    out, prefix = whole_prefill(model, observation, room=suffix if in_place else 0, unroll=unroll)
+    dt = -1.0 / STEPS
+
+    def body(index, carry):
+        x_t, t, prefix = carry
+        if conditions is None:
+            times = jnp.broadcast_to(t, (1,) if c.pi05 else (1, c.action_horizon))
+            condition = model.condition(times)
+        else:
+            condition = of_step(conditions, index)
+        room = prefix if in_place else with_room(prefix, suffix)
+        velocity, written = model.cached_velocity(room, observation, x_t, condition)
+        return x_t + dt * velocity, t + dt, written if in_place else prefix
+
+    start = (noise.astype(jnp.float32), jnp.float32(1.0), prefix)
+    if fixed:
+        return jax.lax.fori_loop(0, STEPS, body, start)[0], out
+    return jax.lax.while_loop(lambda carry: carry[1] >= -dt / 2, lambda carry: body(0, carry), start)[0], out
+
+
+def with_room(prefix: PrefixCache, room: int) -> PrefixCache:
+    """A copy of scanned layers' keys and values with slots behind them."""
+    longer = jax.tree.map(lambda a: jnp.pad(a, ((0, 0), (0, 0), (0, room), (0, 0), (0, 0))), prefix.cache)
+    return PrefixCache(longer, prefix.valid)
+
+
+def rows(model: Pi0, cameras: int, real: int) -> dict[str, Row]:
+    """Each adds one measure to the row above."""
+    c = model.config
+    noise = np.random.default_rng(2).standard_normal((1, c.action_horizon, c.action_dim), np.float32)
+    short = bucket(real, buckets(c.text_len))
+    whole = observed(c, cameras, c.text_len, real, absent=True)
+    present = observed(c, cameras, c.text_len, real, absent=False)
+    padded = observed(c, cameras, short, real, absent=False)
+    prepared = prepare(model, step_times(STEPS))
+    own, conditions = apart(prepared.model), prepared.conditions
+    stacked = apart(model)
+
+    def plain(observation: Observation, **measures: bool) -> Row:
+        def function(leaves, o, n):
+            return denoise(stacked.merge(leaves), o, n, **measures)[0]
+
+        return Row(function, stacked.leaves, (observation, noise))
+
+    def conditioned(weights, o, n):
+        leaves, conditions = weights
+        return denoise(stacked.merge(leaves), o, n, fixed=True, in_place=True, conditions=conditions)[0]
+
+    def unrolled(weights, o, n):
+        # What comes out behind the prefix is part of the answer, or the compiler would drop its last layer.
+        leaves, conditions = weights
+        measures = {"fixed": True, "in_place": True, "unroll": True}
+        return denoise(stacked.merge(leaves), o, n, conditions=conditions, **measures)
+
+    def sampled(parts: Apart) -> Row:
+        def function(weights, o, n):
+            leaves, conditions = weights
+            return sample_actions(parts.merge(leaves), o, n, num_steps=STEPS, conditions=conditions)
+
+        return Row(function, (parts.leaves, conditions), (padded, noise))
+
+    given = (stacked.leaves, conditions)
+    return {
+        "plain, as openpi computes it": plain(whole),
+        "+ only the cameras that are there": plain(present),
+        f"+ text padded to {short}, not {c.text_len}": plain(padded),
+        "+ fixed number of steps": plain(padded, fixed=True),
+        "+ cache allocated once, written in place": plain(padded, fixed=True, in_place=True),
+        "+ what depends on flow times computed once": Row(conditioned, given, (padded, noise)),
+        "+ layers unrolled": Row(unrolled, given, (padded, noise)),
+        "+ last layer's prefix: keys and values alone": sampled(stacked),
+        "+ weights laid out (pioxide)": sampled(own),
+    }
+
+
+def flow_rows(model: Pi0, cameras: int, real: int, seconds: float) -> dict[str, Any]:
+    """The rows compared and timed, and the floor below them."""
+    c = model.config
+    programs = {name: compiled(row) for name, row in rows(model, cameras, real).items()}
+    answers = {name: _actions(program.call()) for name, program in programs.items()}
+    first = next(iter(answers.values()))
+    scale = float(np.abs(first).max())
+    apart_by = {name: float(np.abs(answer - first).max()) / scale for name, answer in answers.items()}
+    limit = 1e-3 if device_dtype() == jnp.float32 else 0.1
+    assert max(apart_by.values()) < limit, f"rows disagree: {apart_by}"
+    measured = timed({name: program.call for name, program in programs.items()}, seconds)
+    for name in measured:
+        measured[name] |= {"compile": programs[name].seconds, "apart": apart_by[name]}
+    return {**floor(phases(c, cameras, real)), "rows": measured}
+
+
+def _actions(answer: Any) -> np.ndarray:
+    return np.asarray(answer[0] if isinstance(answer, tuple) else answer)
+
+
+def phases(c: Pi0Config, cameras: int, text: int) -> dict[str, Any]:
+    """What a chunk takes at least."""
+    prefix, tokens = cameras * c.vision.tokens + text, c.action_horizon + (0 if c.pi05 else 1)
+    ends = 2 * c.action_dim * c.action.experts[0].width
+    return {
+        "vision": vision_phase(c, cameras),
+        "prefix": prefix_phase(c, cameras, text),
+        "steps": pass_phase(c, c.action, tokens, prefix, ends, STEPS),
+    }
+
+
+def continued(model: Pi0, cameras: int, real: int) -> dict[str, Callable[[], Any]]:
+    """A chunk on its own, and one that continues half a chunk."""
+    c = model.config
+    observation = observed(c, cameras, bucket(real, buckets(c.text_len)), real, absent=False)
+    rng = np.random.default_rng(2)
+    noise, before = (rng.standard_normal((1, c.action_horizon, c.action_dim), np.float32) for _ in range(2))
+    left = pad_leftover(before[0, c.action_horizon // 2 :], 4, horizon=c.action_horizon, dim=c.action_dim)
+    shape = Shape(tuple(observation.images), observation.tokens.shape[1])
+    calls = {}
+    for name, realtime in (("on its own", None), ("guided", Guidance()), ("as trained", "trained")):
+        programs = Programs(model, Flow(STEPS, realtime))
+        length = np.array([real], np.int32)
+        inputs = Inputs(observation.images, observation.tokens, length, observation.state, noise)
+        if realtime is not None:
+            inputs = inputs._replace(leftover=left)
+        programs.compile(shape)
+        calls[name] = lambda p=programs, i=inputs: p(shape, jax.device_put(i))
+    return calls
