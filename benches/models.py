@@ -4,10 +4,11 @@ Training is the loss and the gradient of every parameter. The plain way is openp
 the absent one masked, text padded to its full length, layers by scan and computed again on the way back, and
 for π0-FAST cross entropy from one-hot targets over the whole vocabulary at every position of the text. Each
 row adds one measure to the row above. Losses and gradients are compared with the plain ones before anything
-is timed. What is printed is Markdown, for docs/models.md.
+is timed.
 
     python benches/models.py                             # what fits the device
-    python benches/models.py --model full --only pi05
+    python benches/models.py --kind pi05 --model full
+    python benches/models.py --markdown                  # tables for docs/models.md
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,59 +26,19 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from pioxide.models import GemmaConfig, Observation, Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
+from networks import KINDS, SIZES, TEXT, Apart, Config, Row, apart, config, random_model, timed
+from pioxide.models import Observation, Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
 from pioxide.models.masks import block_mask
 from pioxide.models.prefix import embed_prefix
 from pioxide.policy.compile import bucket, buckets
 from pioxide.policy.prepare import prepare
 from pioxide.sampling import sample_actions, step_times
-from policy import timed
+from tables import Table
 from timing import load, machine
 
-Config = Pi0Config | Pi0FastConfig
-NAMES = {"pi0": "π0", "pi05": "π0.5", "pi0_fast": "π0-FAST"}
-# Ids of the prompt; π0's has no state in it. An answer of π0-FAST is as long as a G1's chunk of 16 steps.
-PROMPT = {"pi0": 20, "pi05": 60, "pi0_fast": 60}
+NAMES = {"pi0": "π0", "pi05": "π0.5", "pi0-fast": "π0-FAST"}
+# An answer of π0-FAST is as long as a G1's chunk of 16 steps.
 ANSWER, LOSS_TOKENS = 58, 64
-
-
-class Row(NamedTuple):
-    """A function of weights and inputs, and its arguments."""
-
-    function: Callable[..., Any]
-    weights: tuple[jax.Array, ...]
-    inputs: tuple[Any, ...]
-
-
-class Weights(NamedTuple):
-    """A model's parameters as plain leaves (or their shapes), and what makes a model of them."""
-
-    leaves: tuple[Any, ...]
-    structure: Any
-    graph: Any
-
-    def model(self, leaves: tuple[Any, ...]) -> Any:
-        return nnx.merge(self.graph, jax.tree.unflatten(self.structure, leaves))
-
-
-def config(kind: str, size: str) -> Config:
-    """A model in the sizes that a test, a laptop, a small server and a GPU can hold."""
-    flow = {"pi05": kind == "pi05"}
-    dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-    made: Config
-    if size == "tiny":
-        made = Pi0FastConfig.tiny() if kind == "pi0_fast" else Pi0Config.tiny(**flow)
-        made = replace(made, text_len={"pi0": 48, "pi05": 200, "pi0_fast": 250}[kind])
-    elif size == "laptop":
-        made = Pi0FastConfig.laptop() if kind == "pi0_fast" else Pi0Config.laptop(**flow)
-    else:
-        released = {"pi0": Pi0Config.pi0, "pi05": Pi0Config.pi05_base, "pi0_fast": Pi0FastConfig.pi0_fast}
-        made = released[kind]()
-        if size == "so400m-dummy":
-            small = {"language": GemmaConfig.dummy()}
-            made = replace(made, **(small | ({"action": GemmaConfig.dummy()} if kind != "pi0_fast" else {})))
-    # Parameters are float32 in training, whatever layers compute in.
-    return replace(made, dtype=dtype, param_dtype=jnp.float32)
 
 
 def deep(c: Config, layers: int) -> Config:
@@ -86,24 +47,10 @@ def deep(c: Config, layers: int) -> Config:
     return replace(c, **{name: replace(getattr(c, name), depth=layers) for name in stacks})
 
 
-def shapes(c: Config) -> Weights:
+def shapes(c: Config) -> Apart:
+    """A model of shapes alone, to compile for."""
     make = Pi0 if isinstance(c, Pi0Config) else Pi0Fast
-    graph, state = nnx.split(nnx.eval_shape(lambda: make(c, nnx.Rngs(0))))
-    leaves, structure = jax.tree.flatten(state)
-    return Weights(tuple(leaves), structure, graph)
-
-
-def random(c: Config) -> Weights:
-    """Weights that matter."""
-    # A block of numbers again and again: billions of draws would take longer than the bench.
-    block = np.random.default_rng(0).standard_normal(1 << 20, np.float32)
-
-    def draw(leaf: Any) -> jax.Array:
-        scale = np.float32((leaf.shape[-2] if len(leaf.shape) > 1 else 25) ** -0.5)
-        return jnp.asarray(np.resize(block * scale, leaf.shape), leaf.dtype)
-
-    weights = shapes(c)
-    return weights._replace(leaves=tuple(draw(leaf) for leaf in weights.leaves))
+    return apart(nnx.eval_shape(lambda: make(c, nnx.Rngs(0))))
 
 
 def moments(
@@ -142,10 +89,10 @@ def one_hot_loss(model: Pi0Fast, observation: Observation) -> jax.Array:
     return -jnp.sum(jnp.sum(targets * scores, axis=-1) * carries, axis=-1) / jnp.sum(carries, axis=-1)
 
 
-def training(kind: str, c: Config, weights: Weights, cameras: int, batch: int) -> dict[str, Row]:
+def training(kind: str, c: Config, leaves: tuple[jax.Array, ...], cameras: int, batch: int) -> dict[str, Row]:
     """Loss and gradients; each row adds one measure to the row above."""
-    answer = ANSWER if kind == "pi0_fast" else 0
-    prompt, real = PROMPT[kind], PROMPT[kind] + answer
+    answer = ANSWER if kind == "pi0-fast" else 0
+    prompt, real = TEXT[kind], TEXT[kind] + answer
     short = bucket(real, buckets(c.text_len))
     padded = f"+ text padded to {short}, not {c.text_len}"
     again, kept = shapes(replace(c, remat=True)), shapes(replace(c, remat=False))
@@ -153,8 +100,8 @@ def training(kind: str, c: Config, weights: Weights, cameras: int, batch: int) -
     def observed(text: int, absent: str) -> Observation:
         return moments(c, cameras, text, prompt, batch, absent=absent, answer=answer)
 
-    def step(how: Weights, loss: Callable[..., jax.Array]) -> Callable[..., Any]:
-        return jax.value_and_grad(lambda leaves, *inputs: loss(how.model(leaves), *inputs).mean())
+    def step(how: Apart, loss: Callable[..., jax.Array]) -> Callable[..., Any]:
+        return jax.value_and_grad(lambda values, *inputs: loss(how.merge(values), *inputs).mean())
 
     if isinstance(c, Pi0FastConfig):
         # Positions count every slot here, so a camera can't be left out: the absent one is seen, and black.
@@ -164,15 +111,13 @@ def training(kind: str, c: Config, weights: Weights, cameras: int, batch: int) -
             return model.loss(observation, loss_tokens=LOSS_TOKENS)
 
         return {
-            "plain, as openpi computes it": Row(step(again, one_hot_loss), weights.leaves, (whole,)),
-            padded: Row(step(again, one_hot_loss), weights.leaves, (text,)),
-            "+ the target's score looked up, not one-hot": Row(
-                step(again, Pi0Fast.loss), weights.leaves, (text,)
-            ),
+            "plain, as openpi computes it": Row(step(again, one_hot_loss), leaves, (whole,)),
+            padded: Row(step(again, one_hot_loss), leaves, (text,)),
+            "+ the target's score looked up, not one-hot": Row(step(again, Pi0Fast.loss), leaves, (text,)),
             f"+ scores at {LOSS_TOKENS} positions with loss alone": Row(
-                step(again, gathered), weights.leaves, (text,)
+                step(again, gathered), leaves, (text,)
             ),
-            "+ activations kept, not computed again": Row(step(kept, gathered), weights.leaves, (text,)),
+            "+ activations kept, not computed again": Row(step(kept, gathered), leaves, (text,)),
         }
 
     rng = np.random.default_rng(2)
@@ -188,19 +133,19 @@ def training(kind: str, c: Config, weights: Weights, cameras: int, batch: int) -
     whole, present = observed(c.text_len, "masked"), observed(c.text_len, "left out")
     text = observed(short, "left out")
     return {
-        "plain, as openpi computes it": Row(step(again, matching), weights.leaves, (whole, *flow)),
-        "+ only the cameras that are there": Row(step(again, matching), weights.leaves, (present, *flow)),
-        padded: Row(step(again, matching), weights.leaves, (text, *flow)),
-        "+ activations kept, not computed again": Row(step(kept, matching), weights.leaves, (text, *flow)),
+        "plain, as openpi computes it": Row(step(again, matching), leaves, (whole, *flow)),
+        "+ only the cameras that are there": Row(step(again, matching), leaves, (present, *flow)),
+        padded: Row(step(again, matching), leaves, (text, *flow)),
+        "+ activations kept, not computed again": Row(step(kept, matching), leaves, (text, *flow)),
     }
 
 
-def inference(kind: str, c: Config, weights: Weights, cameras: int) -> dict[str, Row]:
+def inference(kind: str, c: Config, leaves: tuple[jax.Array, ...], cameras: int) -> dict[str, Row]:
     """The prefix and one velocity, or the prompt and one token: the same weights in three layouts."""
-    text = bucket(PROMPT[kind], buckets(c.text_len))
-    observation = moments(c, cameras, text, PROMPT[kind], 1, absent="left out")
-    leaves = tuple(leaf.astype(c.dtype) for leaf in weights.leaves)
-    model = weights.model(leaves)
+    text = bucket(TEXT[kind], buckets(c.text_len))
+    observation = moments(c, cameras, text, TEXT[kind], 1, absent="left out")
+    leaves, merge = tuple(leaf.astype(c.dtype) for leaf in leaves), shapes(c).merge
+    model = merge(leaves)
     if isinstance(model, Pi0):
         noise = np.random.default_rng(2).standard_normal((1, c.action_horizon, c.action_dim), np.float32)
         inputs, prepared = (observation, noise), prepare(model, step_times(1))
@@ -224,8 +169,8 @@ def inference(kind: str, c: Config, weights: Weights, cameras: int) -> dict[str,
         return answer(nnx.merge(own_graph, state), *inputs, conditions, unroll=True)
 
     return {
-        "layers by scan": Row(lambda w, *i: answer(weights.model(w), *i, unroll=False), leaves, inputs),
-        "layers unrolled": Row(lambda w, *i: answer(weights.model(w), *i, unroll=True), leaves, inputs),
+        "layers by scan": Row(lambda w, *i: answer(merge(w), *i, unroll=False), leaves, inputs),
+        "layers unrolled": Row(lambda w, *i: answer(merge(w), *i, unroll=True), leaves, inputs),
         "weights laid out, unrolled (a policy's)": Row(laid_out, tuple(own_leaves), inputs),
     }
 
@@ -291,8 +236,8 @@ def by_depth(kind: str, c: Config, cameras: int, depths: list[int]) -> dict[str,
     Of π0 and π0.5 it is the gradient of the loss, of π0-FAST the prompt and its first scores.
     """
     c = replace(c, remat=False)
-    text = bucket(PROMPT[kind], buckets(c.text_len))
-    observation = moments(c, cameras, text, PROMPT[kind], 1, absent="left out")
+    text = bucket(TEXT[kind], buckets(c.text_len))
+    observation = moments(c, cameras, text, TEXT[kind], 1, absent="left out")
     actions = np.zeros((1, c.action_horizon, c.action_dim), np.float32)
     found: dict[str, dict[str, Any]] = {"scan": {}, "unrolled": {}}
     for layers in depths:
@@ -302,13 +247,13 @@ def by_depth(kind: str, c: Config, cameras: int, depths: list[int]) -> dict[str,
 
             def error(leaves, observation, actions, weights=weights, unroll=unroll):
                 times = jnp.full(1, 0.5)
-                velocity = weights.model(leaves).velocity(observation, actions, times, unroll=unroll)
+                velocity = weights.merge(leaves).velocity(observation, actions, times, unroll=unroll)
                 return jnp.mean(jnp.square(velocity))
 
             def scores(leaves, observation, _, weights=weights, unroll=unroll):
-                return weights.model(leaves).prefill(observation, 1, unroll=unroll)
+                return weights.merge(leaves).prefill(observation, 1, unroll=unroll)
 
-            function = scores if kind == "pi0_fast" else jax.grad(error)
+            function = scores if kind == "pi0-fast" else jax.grad(error)
             made = compiled(Row(function, weights.leaves, (observation, actions)))
             found[way][str(layers)] = (made.clock, made.processor)
     return found
@@ -317,95 +262,98 @@ def by_depth(kind: str, c: Config, cameras: int, depths: list[int]) -> dict[str,
 def bench(
     kind: str, size: str, cameras: int, batch: int, depths: list[int], seconds: float
 ) -> dict[str, Any]:
-    c = config(kind, size)
+    # Parameters are float32 in training, whatever layers compute in.
+    c = replace(config(kind, size), param_dtype=jnp.float32)
     limit = 1e-3 if c.dtype == jnp.float32 else 0.1
-    weights = random(c)
+    leaves = apart(random_model(c)).leaves
     return {
-        "model": kind,
-        "size": size,
+        "kind": kind,
+        "model": size,
         "cameras": cameras,
         "batch": batch,
-        "prompt": PROMPT[kind],
-        "answer": ANSWER if kind == "pi0_fast" else 0,
-        "parameters": sum(leaf.size for leaf in weights.leaves),
-        "training": measure(training(kind, c, weights, cameras, batch), limit, seconds),
-        "inference": measure(inference(kind, c, weights, cameras), limit, seconds / 3),
+        "prompt": TEXT[kind],
+        "answer": ANSWER if kind == "pi0-fast" else 0,
+        "parameters": sum(leaf.size for leaf in leaves),
+        "training": measure(training(kind, c, leaves, cameras, batch), limit, seconds),
+        "inference": measure(inference(kind, c, leaves, cameras), limit, seconds / 3),
         "depth": by_depth(kind, c, cameras, depths),
         "load": load(),
     }
 
 
-def table(title: str, rows: dict[str, dict[str, Any]]) -> str:
-    columns = ["ms", "cpu ms", "ratio", "ratio (cpu)", "apart", "compile s", "cpu s", "scratch MB"]
-    lines = [f"| {title} | {' | '.join(columns)} |", f"|---|{'--:|' * len(columns)}"]
-    base = next(iter(rows.values()))
-    for name, row in rows.items():
-        cells = [
-            *(number(row[kind] * 1e3) for kind in ("p50", "processor")),
-            *(f"{base[kind] / row[kind]:.2f}" for kind in ("p50", "processor")),
+def tables(result: dict[str, Any]) -> Iterator[Table]:
+    """What was measured of a model."""
+    fast = result["kind"] == "pi0-fast"
+    name = f"{NAMES[result['kind']]}, {result['model']}"
+    answer = f" and {result['answer']} of an answer" if fast else ""
+    note = (
+        f"load {result['load']}; {result['parameters'] / 1e6:,.1f} M parameters, "
+        f"{result['cameras']} of 3 cameras, {result['prompt']} ids of text"
+    )
+    step = "the prompt and one token" if fast else "the prefix and one velocity"
+    batch = f"batch {result['batch']}"
+    yield steps_table(f"{name}, training step, {batch}", result["training"], note + answer)
+    yield steps_table(f"{name}, {step}", result["inference"], note)
+    depth = result["depth"]
+    yield Table(
+        f"{name}, seconds (processor seconds) to compile the {'prompt' if fast else 'gradient'}",
+        tuple(f"{layers} layers" for layers in depth["scan"]),
+        {
+            way: tuple(f"{clock:.1f} ({busy:.1f})" for clock, busy in taken.values())
+            for way, taken in depth.items()
+        },
+    )
+
+
+COLUMNS = ("p50 ms", "cpu ms", "ratio (clock)", "ratio (cpu)", "apart", "compile s", "(cpu)", "scratch MB")
+
+
+def steps_table(title: str, rows: dict[str, dict[str, Any]], note: str) -> Table:
+    first = next(iter(rows.values()))
+
+    def cells(row: dict[str, Any]) -> tuple[str, ...]:
+        return (
+            *(number(row[key] * 1e3) for key in ("p50", "processor")),
+            *(f"{first[key] / row[key]:.2f}" for key in ("p50", "processor")),
             f"{row['apart']:.0e}",
-            *(f"{row[kind]:.1f}" for kind in ("compile", "compile_processor")),
+            *(f"{row[key]:.1f}" for key in ("compile", "compile_processor")),
             number(row["scratch"] / 1e6),
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        )
+
+    notes = (f"{note}; {first['calls']} rounds.",)
+    return Table(title, COLUMNS, {name: cells(row) for name, row in rows.items()}, notes)
 
 
 def number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def markdown(result: dict[str, Any]) -> str:
-    train, infer, fast = result["training"], result["inference"], result["model"] == "pi0_fast"
-    facts = [
-        f"{result['parameters'] / 1e6:,.1f} M parameters",
-        f"{result['cameras']} of 3 cameras",
-        f"{result['prompt']} ids of text" + (f" and {result['answer']} of an answer" if fast else ""),
-        " and ".join(f"{next(iter(rows.values()))['calls']}" for rows in (train, infer)) + " rounds",
-        f"load {result['load']}",
-    ]
-    depth = result["depth"]
-    lines = [
-        f"**{NAMES[result['model']]}, {result['size']}** ({'; '.join(facts)})",
-        "",
-        table(f"training step, batch {result['batch']}", train),
-        "",
-        table(f"inference: {'the prompt and one token' if fast else 'the prefix and one velocity'}", infer),
-        "",
-        f"| compile s (cpu s) of the {'prompt' if fast else 'gradient'} | "
-        + " | ".join(f"{layers} layers" for layers in depth["scan"])
-        + " |",
-        f"|---|{'--:|' * len(depth['scan'])}",
-    ]
-    for way, taken in depth.items():
-        lines.append(f"| {way} | {' | '.join(f'{clock:.1f} ({cpu:.1f})' for clock, cpu in taken.values())} |")
-    return "\n".join([*lines, ""])
+    return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", action="append", choices=["tiny", "laptop", "so400m-dummy", "full"])
-    parser.add_argument("--only", action="append", choices=list(NAMES), help="one of the three models")
+    parser.add_argument("--kind", action="append", choices=KINDS, help="all by default")
+    parser.add_argument("--model", action="append", choices=SIZES)
     parser.add_argument("--cameras", type=int, default=2, choices=[1, 2, 3])
     parser.add_argument("--batch", type=int, default=2, help="rows of a training step")
     parser.add_argument("--depth", action="append", type=int, help="layers to compile: 6, 12 and 24")
     parser.add_argument(
         "--seconds", type=float, default=30, help="for each model's training; inference: a third"
     )
+    parser.add_argument("--markdown", action="store_true", help="print tables as docs/models.md has them")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     # A program that is found again would seem to compile in no time.
     jax.config.update("jax_enable_compilation_cache", False)
     facts = machine() | {"jax": jax.__version__, "device": jax.devices()[0].device_kind, "load": load()}
-    print(", ".join(f"{key} {facts[key]}" for key in ("cpu", "cores", "device", "jax", "load")), "\n")
+    print(", ".join(f"{key} {facts[key]}" for key in ("cpu", "cores", "device", "jax", "load")))
     results = []
     for size in arguments.model or ["laptop" if jax.default_backend() == "cpu" else "full"]:
-        for kind in arguments.only or NAMES:
+        for kind in arguments.kind or NAMES:
             depths = arguments.depth or [6, 12, 24]
             result = bench(kind, size, arguments.cameras, arguments.batch, depths, arguments.seconds)
-            print(markdown(result), flush=True)
+            for table in tables(result):
+                print(f"\n{table.markdown() if arguments.markdown else table.text()}", flush=True)
             results.append(result)
             if arguments.json:
                 arguments.json.write_text(json.dumps({"machine": facts, "results": results}, indent=2))

@@ -96,11 +96,10 @@ def test_policy_start(tmp_path):
     assert all(took["compile"] > 0 and took["shapes"] > 0 for took in start.values())
 
 
-def test_models(tmp_path, monkeypatch):
+@pytest.mark.usefixtures("quick_compiler")
+def test_models(tmp_path):
     pytest.importorskip("jax")
-    # Nothing is measured here, so programs need not be good ones.
-    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
-    options = ("--model", "tiny", "--only", "pi05", "--only", "pi0_fast", "--depth", "2", "--seconds", "0.3")
+    options = ("--model", "tiny", "--kind", "pi05", "--kind", "pi0-fast", "--depth", "2", "--seconds", "0.3")
     flow, fast = run("models.py", tmp_path / "models.json", *options)["results"]
     assert len(flow["training"]) == 4
     assert len(fast["training"]) == 5
