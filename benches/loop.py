@@ -29,9 +29,9 @@ from pioxide.policy import (
     SafetyFilter,
     Step,
     ThreadWorker,
+    WallClock,
     run_loop,
 )
-from pioxide.policy.runner import WallClock
 
 
 class RecordingClock(WallClock):

@@ -46,9 +46,11 @@ from pioxide.policy import (
     Runner,
     SafetyFilter,
     ThreadWorker,
+    WallClock,
     run_loop,
 )
-from pioxide.policy.runner import Answer, Clock, WallClock, Worker
+from pioxide.policy.loop import Clock
+from pioxide.policy.runner import Answer, Worker
 
 PROMPT = "Transfer the red cube from the right arm to the left arm."
 DIM = 14

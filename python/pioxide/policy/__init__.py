@@ -1,7 +1,8 @@
 """A policy in a control loop: what plays its chunks, what bounds its actions.
 
 The loop's side, NumPy only:
-    Runner, ThreadWorker, Request, DelayEstimate, run_loop
+    Runner, ThreadWorker, Request, DelayEstimate
+    run_loop, WallClock, LoopReport
     ActionQueue, OnEmpty
 
 The last thing before the robot:
@@ -15,15 +16,14 @@ The policy itself, which imports JAX when it is first asked for:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pioxide.policy.loop import LoopReport, WallClock, run_loop
 from pioxide.policy.queue import ActionQueue, OnEmpty, Snapshot
 from pioxide.policy.runner import (
     DelayEstimate,
-    LoopReport,
     Request,
     Runner,
     Step,
     ThreadWorker,
-    run_loop,
 )
 from pioxide.policy.safety import Bite, Limits, SafetyFilter
 
@@ -70,6 +70,7 @@ __all__ = [
     "Step",
     "ThreadWorker",
     "Timing",
+    "WallClock",
     "deviation",
     "keep_programs",
     "run_loop",
