@@ -1,5 +1,7 @@
 """openpi's arithmetic for ALOHA, DROID and LIBERO by numbers worked out by hand, and every way back."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -281,6 +283,19 @@ def test_alohas_mapping_can_be_declared():
         }
     )
     assert declared == aloha()
+
+
+def test_the_documentations_robot_can_be_read(tmp_path):
+    pytest.importorskip("yaml")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "policy.md").read_text(encoding="utf-8")
+    path = tmp_path / "two_arms.yaml"
+    path.write_text(page.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    robot = RobotSpec.from_yaml(path)
+    assert robot.action_dim == robot.state_dim == len(robot.signs) == len(robot.delta_mask) == 14
+    closed = np.zeros(14)
+    closed[[6, 13]] = 1.0
+    np.testing.assert_allclose(robot.invert_actions([closed])[0, [6, 13]], [0.0, 0.0])
+    np.testing.assert_allclose(robot.invert_actions([closed * 0])[0, [6, 13]], [0.085, 255.0])
 
 
 def test_a_robot_from_yaml(tmp_path):

@@ -182,6 +182,8 @@ def test_whole_numbers_in_norm_stats_are_read_as_float64(tmp_path):
         ('{"norm_stats": {"state": {"mean": [1], "std": [1, 2]}}}', "std has 2 numbers, mean has 1"),
         ('{"norm_stats": {"state": {"mean": [1, NaN], "std": [1, 2]}}}', r"mean\[1\] is nan"),
         ('{"norm_stats": {"state": {"mean": ["a"], "std": [1]}}}', "mean is not a list of numbers"),
+        ('{"norm_stats": {"state": {"mean": ["1"], "std": [1]}}}', "mean is not a list of numbers"),
+        ('{"norm_stats": {"state": {"mean": [1%s], "std": [1]}}}' % ("0" * 400), "mean is not a list"),
         ('{"norm_stats": {"state": {"mean": [1], "std": [-1]}}}', r"std\[0\] is negative"),
     ],
 )

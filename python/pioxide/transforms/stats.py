@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pioxide.errors import FormatError, InputError
+from pioxide.transforms.real import floats
 
 FILE_NAME = "norm_stats.json"
 FIELDS = ("mean", "std", "q01", "q99")
@@ -140,10 +141,7 @@ def _parse(file: Path, key: str, fields: Any) -> Stats:
 
 
 def _vector(name: str, value: ArrayLike) -> NDArray[np.float64]:
-    try:
-        vector = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} is not a list of numbers") from error
+    vector = floats(value, f"{name} is not a list of numbers: expected one a dimension")
     if vector.ndim != 1:
         raise InputError(f"{name} has shape {vector.shape}, expected one number a dimension")
     if not np.isfinite(vector).all():
