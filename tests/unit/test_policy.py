@@ -443,6 +443,12 @@ def test_noise_of_another_shape_is_refused(policies):
 def test_parts_that_do_not_fit_are_refused(models, tokenizer):
     with pytest.raises(InputError, match="lack 'actions'"):
         Policy(models["pi0"], libero(), {"state": LIBERO_STATS["state"]}, tokenizer)
+    for short, says in (
+        (stats(8, 6), "'actions' cover 6 numbers, and libero has 7"),
+        (stats(7, 7), "'state'"),
+    ):
+        with pytest.raises(InputError, match=says):
+            Policy(models["pi0"], libero(), short, tokenizer)
     with pytest.raises(InputError, match="codec"):
         Policy(models["pi0_fast"], libero(), LIBERO_STATS, tokenizer)
     with pytest.raises(InputError, match="14 action dimensions"):

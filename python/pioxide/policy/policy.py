@@ -194,7 +194,7 @@ class Policy:
         self._kind = _kind(config)
         self._fast = self._kind == "pi0_fast"
         _check_cameras(robot, config.cameras)
-        self._state_norm, actions_norm = _normalisers(norm_stats, self._kind, self.options)
+        self._state_norm, actions_norm = _normalisers(norm_stats, self._kind, self.options, robot)
         width = config.action_dim
         if self._fast and width != robot.action_dim:
             raise InputError(
@@ -608,13 +608,18 @@ def _check_cameras(robot: RobotSpec, cameras: tuple[str, ...]) -> None:
 
 
 def _normalisers(
-    stats: Mapping[str, Stats] | None, kind: str, options: PolicyOptions
+    stats: Mapping[str, Stats] | None, kind: str, options: PolicyOptions, robot: RobotSpec
 ) -> tuple[ZScore | Quantile | None, ZScore | Quantile | None]:
     if stats is None:
         return None, None
-    for key in ("state", "actions"):
+    for key, dim in (("state", robot.state_dim), ("actions", robot.action_dim)):
         if key not in stats:
             raise InputError(f"the norm statistics lack {key!r}; they have {sorted(stats)}")
+        if stats[key].dim < dim:
+            # The others would reach the joints as the network gave them, in no unit.
+            raise InputError(
+                f"the norm statistics of {key!r} cover {stats[key].dim} numbers, and {robot.name} has {dim}"
+            )
     zscore = (options.normalization or ("zscore" if kind == "pi0" else "quantile")) == "zscore"
     how = ZScore if zscore else Quantile
     return how(stats["state"]), how(stats["actions"])
