@@ -53,6 +53,25 @@ def test_actions_inside_the_limits_pass_unchanged_and_count_nothing():
     assert not any(safe.counts.values())
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    velocity=st.floats(0.1, 5),
+    acceleration=st.floats(0.5, 100),
+    hz=st.sampled_from([10.0, 15.0, 50.0, 200.0]),
+)
+def test_any_motion_inside_the_limits_passes_unchanged(seed, velocity, acceleration, hz):
+    change = np.random.default_rng(seed).uniform(-0.999, 0.999, (200, 2)) * acceleration / hz
+    speed, wanted = np.zeros(2), [np.zeros(2)]
+    for one in change:
+        speed = np.clip(speed + one, -0.999 * velocity, 0.999 * velocity)
+        wanted.append(wanted[-1] + speed / hz)
+    safe = SafetyFilter(Limits(velocity=velocity, acceleration=acceleration), dim=2, hz=hz)
+    positions, _ = run(safe, wanted[0], wanted[1:])
+    np.testing.assert_allclose(positions, wanted, atol=1e-9)
+    assert not any(safe.counts.values())
+
+
 def test_a_bite_is_counted_and_told_with_its_joint():
     bites = []
     safe = SafetyFilter(Limits(low=-1, high=1, velocity=2.0), dim=3, hz=HZ, on_bite=bites.append)
