@@ -93,10 +93,6 @@ class ScoringAll(NamedTuple):
 
     model: Any
 
-    @property
-    def language(self) -> Any:
-        return self.model.language
-
     def prefill(self, observation: Observation, room: int, *, unroll: bool, head: None = None) -> Any:
         model = self.model
         assert model.config.decoding is DecodingConvention.OPENPI
@@ -129,10 +125,6 @@ class Trained(NamedTuple):
     @property
     def language(self) -> Any:
         return self.model.language
-
-    @property
-    def config(self) -> Any:
-        return self.model.config
 
     def prefill(self, observation: Observation, room: int, *, unroll: bool = True, head: Any = None) -> Any:
         scores, state = self.model.prefill(observation, room, head=head, unroll=unroll)
@@ -168,7 +160,7 @@ class Way:
     Attributes:
         text: Slots of the prompt's text.
         all_positions: Whether every position of the prompt is scored.
-        own: Whether weights are laid out, or else by scan or `unroll`.
+        own: Whether weights are laid out for inference.
         unroll: Layers one by one.
         begun: Whether "Action: " is in the prompt, and the answer ends at "|".
         pruned: Whether only what may come is scored.
