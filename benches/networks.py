@@ -207,24 +207,24 @@ def _itemsize(c: Config) -> int:
 
 def floor(phases: Mapping[str, Phase]) -> dict[str, float]:
     """Seconds that the phases take at this device's rates, and what they were made of."""
-    multiply, copy = rates(device_dtype())
-    least = sum(p.times * max(p.operations / multiply, p.bytes / copy) for p in phases.values())
+    multiply, read = rates(device_dtype())
+    least = sum(p.times * max(p.operations / multiply, p.bytes / read) for p in phases.values())
     return {
         "floor": least,
         "flop": float(sum(p.times * p.operations for p in phases.values())),
         "multiply": multiply,
-        "copy": copy,
+        "read": read,
     }
 
 
 @functools.cache
 def rates(dtype: Any) -> tuple[float, float]:
-    """Operations and bytes a second that this device reaches, the best of several tries."""
+    """Operations a second, and bytes read a second, that this device reaches: the best of several tries."""
     gpu = jax.default_backend() != "cpu"
-    edge, many = (8192, 1 << 30) if gpu else (1536, 1 << 27)
-    a, b = jnp.ones((edge, edge), dtype), jnp.ones((edge, edge), dtype)
-    multiply, copy = jax.jit(jnp.matmul), jax.jit(lambda x: x + 1)
-    flat = jnp.zeros(many // 4, jnp.float32)
+    edge, many = (8192, 1 << 30) if gpu else (1536, 1 << 28)
+    square = jnp.ones((edge, edge), dtype)
+    weights = jnp.ones((many // jnp.dtype(dtype).itemsize // 4096, 4096), dtype)
+    multiply, add = jax.jit(jnp.matmul), jax.jit(jnp.sum)
 
     def best(call: Callable[[], Any]) -> float:
         jax.block_until_ready(call())
@@ -235,4 +235,5 @@ def rates(dtype: Any) -> tuple[float, float]:
             tries.append(time.perf_counter() - begin)
         return min(tries)
 
-    return 2 * edge**3 / best(lambda: multiply(a, b)), 2 * many / best(lambda: copy(flat))
+    reading = min(best(lambda: multiply(weights, weights[0])), best(lambda: add(weights)))
+    return 2 * edge**3 / best(lambda: multiply(square, square)), many / reading

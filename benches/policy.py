@@ -98,7 +98,7 @@ def rows_table(title: str, result: dict[str, Any]) -> Table:
     cameras = "3 cameras" if fast else f"{result['cameras']} of 3 cameras"
     note = (
         f"{cameras}, {result['text']} ids of text. The floor: {result['flop'] / 1e9:.0f} GFLOP at "
-        f"{result['multiply'] / 1e9:.0f} GFLOP/s, weights at {result['copy'] / 1e9:.0f} GB/s."
+        f"{result['multiply'] / 1e9:.0f} GFLOP/s, weights read at {result['read'] / 1e9:.0f} GB/s."
     )
     return Table(title, (*columns, "compile s"), named, (note,))
 
