@@ -16,11 +16,18 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+if TYPE_CHECKING:
+    from pioxide.policy import Policy
 
 WAYS = {
     "pioxide: openpi": "openpi",
     "pioxide: openpi in whole-array chunks": "orbax",
     "pioxide: LeRobot": "lerobot",
+    "pioxide: openpi as a policy": "openpi",
     "Orbax restore": "orbax",
     "safetensors load_file": "lerobot",
 }
@@ -114,7 +121,9 @@ def measure(way: str, path: Path) -> dict[str, float]:
     watcher = threading.Thread(target=watch)
     watcher.start()
     began = time.perf_counter()
-    if way.startswith("pioxide"):
+    if way.endswith("a policy"):
+        arrays = policy(path).programs.weights
+    elif way.startswith("pioxide"):
         with load(path) as checkpoint:
             arrays = nnx.state(checkpoint.model(param_dtype="bfloat16", action_horizon=50))
     elif way == "Orbax restore":
@@ -141,6 +150,22 @@ def measure(way: str, path: Path) -> dict[str, float]:
         largest = max(spec.nbytes for spec in checkpoint.tree.specs.values()) / 1e9
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) / 1e9
     return {"seconds": seconds, "model": size, "largest": largest, "peak": peak[0]}
+
+
+def policy(path: Path) -> "Policy":
+    """What `Policy.load` makes of a checkpoint, its weights laid out for inference."""
+    import numpy as np
+
+    from pioxide.policy import Policy
+    from pioxide.transforms import Stats
+    from support.text_model import write_text_model
+
+    stats = dict.fromkeys(("state", "actions"), Stats(*np.array([[0.0], [1.0], [-1.0], [1.0]]).repeat(14, 1)))
+    with tempfile.TemporaryDirectory() as folder:
+        text = write_text_model(Path(folder) / "text.model")
+        return Policy.load(
+            path, robot="aloha", tokenizer=text, norm_stats=stats, action_horizon=50, dtype="bfloat16"
+        )
 
 
 def resident() -> float:

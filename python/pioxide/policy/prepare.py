@@ -162,7 +162,8 @@ def prepare(
     prepared = nnx.merge(graph, state)
     conditions = None
     if isinstance(model, Pi0) and times is not None:
-        conditions = nnx.jit(Pi0.condition)(model, times)
+        # Not nnx.jit, which would give back a copy of every parameter.
+        conditions = jax.jit(lambda state: nnx.merge(graph, state).condition(times))(state)
     vision, language = prepared.vision, prepared.language
     images, text = Matrices(vision.dtype, quantize), Matrices(language.dtype, quantize)
     vision.blocks = _apart(
