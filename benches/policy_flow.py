@@ -114,30 +114,33 @@ def rows(model: Pi0, cameras: int, real: int) -> dict[str, Row]:
         leaves, conditions = weights
         return denoise(stacked.merge(leaves), o, n, fixed=True, in_place=True, conditions=conditions)[0]
 
-    def unrolled(weights, o, n):
+    def unrolled(parts: Apart) -> Row:
         # What comes out behind the prefix is part of the answer, or the compiler would drop its last layer.
-        leaves, conditions = weights
-        measures = {"fixed": True, "in_place": True, "unroll": True}
-        return denoise(stacked.merge(leaves), o, n, conditions=conditions, **measures)
-
-    def sampled(parts: Apart) -> Row:
         def function(weights, o, n):
             leaves, conditions = weights
-            return sample_actions(parts.merge(leaves), o, n, num_steps=STEPS, conditions=conditions)
+            measures = {"fixed": True, "in_place": True, "unroll": True}
+            return denoise(parts.merge(leaves), o, n, conditions=conditions, **measures)
 
         return Row(function, (parts.leaves, conditions), (padded, noise))
 
-    given = (stacked.leaves, conditions)
+    def sampled(weights, o, n):
+        leaves, conditions = weights
+        return sample_actions(own.merge(leaves), o, n, num_steps=STEPS, conditions=conditions)
+
     return {
         "plain, as openpi computes it": plain(whole),
         "+ only the cameras that are there": plain(present),
         f"+ text padded to {short}, not {c.text_len}": plain(padded),
         "+ fixed number of steps": plain(padded, fixed=True),
         "+ cache allocated once, written in place": plain(padded, fixed=True, in_place=True),
-        "+ what depends on flow times computed once": Row(conditioned, given, (padded, noise)),
-        "+ layers unrolled": Row(unrolled, given, (padded, noise)),
-        "+ last layer's prefix: keys and values alone": sampled(stacked),
-        "+ weights laid out (pioxide)": sampled(own),
+        "+ what depends on flow times computed once": Row(
+            conditioned, (stacked.leaves, conditions), (padded, noise)
+        ),
+        "+ layers unrolled": unrolled(stacked),
+        "+ weights laid out": unrolled(own),
+        "+ last layer's prefix: keys and values alone (pioxide)": Row(
+            sampled, (own.leaves, conditions), (padded, noise)
+        ),
     }
 
 
