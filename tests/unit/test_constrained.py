@@ -235,6 +235,21 @@ def test_a_vocabulary_without_continuations_has_no_dead_end():
         scripted(scores, hopeless)
 
 
+@pytest.mark.parametrize(("horizon", "dim"), [(0, 7), (-1, -2), (1, -3), (1000, 40)])
+def test_a_chunk_that_is_none_is_refused(horizon, dim):
+    # Of 32,767 characters on the tables' word for "never" would be a number of characters.
+    with pytest.raises(InputError, match=rf"chunk of \[{horizon}, {dim}\]"):
+        scripted(jnp.zeros((1, 2, 1)), grammar_of(fitted(True)), horizon=horizon, dim=dim, max_tokens=50_000)
+
+
+@pytest.mark.parametrize("temperature", [-1.0, float("nan"), float("inf")])
+def test_a_temperature_that_is_none_is_refused(temperature):
+    with pytest.raises(ValueError, match=f"temperature {temperature} must be 0"):
+        scripted(
+            jnp.zeros((1, 2, 1)), grammar_of(fitted(True)), temperature=temperature, key=jax.random.key(0)
+        )
+
+
 def test_colliding_ids_are_refused():
     with pytest.raises(InputError, match="don't fit"):
         Grammar.of(fitted(True), text_vocab=300, end=END)

@@ -147,8 +147,28 @@ def test_wrong_images_are_named():
         model.prefill(observation._replace(images={name: jnp.zeros((2, 14, 14, 3))}))
     with pytest.raises(ValueError, match="top"):
         model.prefill(observation._replace(images={"top": jnp.zeros((2, 28, 28, 3))}))
+    with pytest.raises(ValueError, match="topp"):
+        model.prefill(observation._replace(image_masks={"topp": jnp.zeros(2, bool)}))
     with pytest.raises(ValueError, match="state"):
         velocity_of(model, observation._replace(state=None), noise(model.config), jnp.ones(2))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("change", [-1, 1])
+def test_actions_of_another_horizon_are_named(kind, change):
+    """One action less would otherwise be made up for by π0's state token."""
+    model = flow(kind)
+    horizon, dim = model.config.action_horizon, model.config.action_dim
+    actions = jnp.zeros((2, horizon + change, dim))
+    with pytest.raises(ValueError, match=rf"\({horizon + change}, {dim}\), expected \({horizon}, {dim}\)"):
+        model.loss(observe(model.config), actions, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("num_steps", [0, -3])
+def test_sampling_takes_a_step(num_steps):
+    model = flow("pi0")
+    with pytest.raises(ValueError, match=f"num_steps: expected at least 1, got {num_steps}"):
+        sample_actions(model, observe(model.config), noise(model.config), num_steps=num_steps)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -214,6 +234,11 @@ def test_temperature_draws_and_needs_a_key():
     observation = observe(model.config)
     with pytest.raises(ValueError, match="key"):
         decode_tokens(model, observation, max_tokens=4, temperature=1.0)
+    for temperature in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"temperature {temperature} must be 0"):
+            sample_tokens(model, observation, temperature=temperature, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="max_tokens: expected at least 1"):
+        sample_tokens(model, observation, max_tokens=0)
     draws = [
         np.asarray(
             decode_tokens(model, observation, max_tokens=4, temperature=5.0, key=jax.random.key(k), stop=())

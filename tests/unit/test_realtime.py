@@ -99,6 +99,13 @@ def test_correction_is_the_vector_jacobian_product(model):
         assert np.abs((error * np.asarray(direction)).sum((1, 2)) - along).max() > 0.03
 
 
+def test_continuing_takes_a_step(model):
+    c = model.config
+    for sample in (sample_guided, sample_continued):
+        with pytest.raises(ValueError, match="num_steps: expected at least 1"):
+            sample(model, observe(c), noise(c, 2), left(noise(c, 3), 3, 1), num_steps=-1)
+
+
 @pytest.mark.parametrize("unroll", [True, False])
 def test_no_leftover_changes_nothing(model, unroll):
     c = model.config

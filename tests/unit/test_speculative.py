@@ -170,6 +170,13 @@ def test_a_chunk_is_aligned_by_its_coefficients_and_not_by_tokens():
     assert int(got.passes) == (2 if at else 1)
 
 
+def test_a_draft_may_have_no_room_at_all():
+    m, observation = model(0), observe(model(0).config, 2)
+    nothing = Draft(jnp.zeros((2, 0), jnp.int32), jnp.zeros(2, jnp.int32))
+    got = speculate(m, observation, nothing, block=BLOCK, max_tokens=6, stop=())
+    np.testing.assert_array_equal(got.tokens, sample(m, observation, max_tokens=6, stop=()))
+
+
 def test_begins_counts_characters_by_their_first_bytes():
     tokens = [b"a", b"ab\xc3", b"\xa9", b"\xa9b", b"\x82\xac", "aé€".encode(), b"\xe2\x82"]
     made = Grammar.spelled(tokens, TEXT_VOCAB, END)
@@ -187,6 +194,8 @@ def test_what_a_draft_cannot_serve_is_refused():
             speculate_action_tokens(
                 m, observation, grammar(), draft, block=4, temperature=temperature, **size
             )
+    with pytest.raises(ValueError, match="max_tokens: expected at least 1"):
+        speculate_tokens(m, observation, draft, block=4, max_tokens=0)
     with pytest.raises(ValueError, match="block of 0 tokens"):
         speculate_tokens(m, observation, draft, block=0)
     with pytest.raises(InputError, match="there are 3"):

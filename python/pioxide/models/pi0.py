@@ -179,8 +179,13 @@ class Pi0(nnx.Module):
             observation: Its state is read by π0.
             x_t: Noisy actions.
             condition: What `condition` gives for the times.
+
+        Raises:
+            ValueError: The actions are of another horizon or dimension; or π0 gets no state.
         """
-        horizon = x_t.shape[1]
+        horizon, dim = self.config.action_horizon, self.config.action_dim
+        if x_t.shape[1:] != (horizon, dim):
+            raise ValueError(f"actions are {x_t.shape[1:]}, expected {(horizon, dim)}")
         actions = self.action_in(x_t)
         starts = jnp.zeros(horizon, jnp.int32).at[0].set(1)
         if self.config.pi05:

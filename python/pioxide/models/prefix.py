@@ -28,7 +28,7 @@ def embed_images(
     Raises:
         ValueError: An image has another size than the tower's, or there is a camera the model does not know.
     """
-    if unknown := sorted(set(observation.images) - set(cameras)):
+    if unknown := sorted({*observation.images, *observation.image_masks} - {*cameras}):
         raise ValueError(f"unknown camera {unknown[0]!r}; this model has {list(cameras)}")
     present = [name for name in cameras if name in observation.images]
     if not present:

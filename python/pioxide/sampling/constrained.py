@@ -20,6 +20,7 @@ from pioxide.codec import FastCodec
 from pioxide.errors import InputError
 from pioxide.models.observation import Observation
 from pioxide.models.pi0_fast import Decoding, Pi0Fast
+from pioxide.sampling.tokens import check
 
 # Text id of FAST id 0, counted from the end of the text vocabulary.
 FIRST_FROM_END = 129
@@ -181,8 +182,10 @@ class Rules(NamedTuple):
         """The tables for chunks of [horizon, dim].
 
         Raises:
-            InputError: The vocabulary can't write such a chunk within `max_tokens`.
+            InputError: The vocabulary can't write such a chunk within `max_tokens`, or there is none.
         """
+        if min(horizon, dim) < 1 or horizon * dim >= NEVER:
+            raise InputError(f"a chunk of [{horizon}, {dim}]: expected 1 to {NEVER - 1:,} numbers")
         shortest = grammar.shortest(horizon * dim, max_tokens)
         return cls(jnp.asarray(grammar.completes), jnp.asarray(grammar.places), jnp.asarray(shortest))
 
@@ -243,11 +246,10 @@ def sample_action_tokens(
         [B, max_tokens] text ids, the end included, 0 after it.
 
     Raises:
-        ValueError: A temperature above 0 without a key, or a negative one.
-        InputError: The vocabulary can't write such a chunk within `max_tokens`.
+        ValueError: A temperature above 0 without a key, or one below 0 or not finite.
+        InputError: The vocabulary can't write such a chunk within `max_tokens`, or there is none.
     """
-    if temperature < 0 or (temperature > 0 and key is None):
-        raise ValueError(f"temperature {temperature} must be 0, or above 0 with a key to draw from")
+    check(temperature, key)
     rules = Rules.of(grammar, horizon=horizon, dim=dim, max_tokens=max_tokens)
     ids = jnp.asarray(grammar.ids)
     head = model.language.head(ids)

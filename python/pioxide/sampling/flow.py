@@ -15,7 +15,12 @@ def step_times(num_steps: int) -> Float[Array, " n"]:
     """The flow times at which velocities are taken, from 1 down.
 
     Subtracted one after another in float32, as the released policies do: 1 - 3 * 0.1 is another float.
+
+    Raises:
+        ValueError: There is no step.
     """
+    if num_steps < 1:
+        raise ValueError(f"num_steps: expected at least 1, got {num_steps}")
     times = [np.float32(1.0)]
     for _ in range(num_steps - 1):
         times.append(times[-1] - np.float32(1.0 / num_steps))
@@ -44,11 +49,15 @@ def sample_actions(
 
     Returns:
         Normalised actions, float32.
+
+    Raises:
+        ValueError: There is no step.
     """
+    times = step_times(num_steps)
     prefix = model.prefill(observation, unroll=unroll)
     step = 1.0 / num_steps
     if conditions is None:
-        conditions = model.condition(step_times(num_steps))
+        conditions = model.condition(times)
 
     def body(index, carry):
         x_t, prefix = carry

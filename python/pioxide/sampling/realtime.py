@@ -168,10 +168,13 @@ def sample_guided(
 
     Returns:
         Normalised actions, float32.
+
+    Raises:
+        ValueError: There is no step.
     """
+    times = step_times(num_steps)
     prefix = model.prefill(observation, unroll=unroll)
     step = 1.0 / num_steps
-    times = step_times(num_steps)
     if conditions is None:
         conditions = model.condition(times)
     weights = guidance_weights(leftover, guidance)[..., None]
@@ -219,11 +222,15 @@ def sample_continued(
 
     Returns:
         Normalised actions, float32; the first `delay` are exactly the leftover's.
+
+    Raises:
+        ValueError: There is no step.
     """
+    times = step_times(num_steps)
     prefix = model.prefill(observation, unroll=unroll)
     step = 1.0 / num_steps
     if conditions is None:
-        conditions = model.condition(jnp.append(step_times(num_steps), 0.0))
+        conditions = model.condition(jnp.append(times, 0.0))
     clean = of_step(conditions, num_steps)
     fixed = _first(leftover.delay, noise.shape[1])
 

@@ -146,9 +146,11 @@ def speculate_tokens(
     token costs its pass, and drafting goes on with the next token of the draft.
 
     Raises:
-        ValueError: A temperature above 0, or a block without a token.
+        ValueError: A temperature above 0, or a block or an answer without a token.
     """
     _check(block, temperature)
+    if max_tokens < 1:
+        raise ValueError(f"max_tokens: expected at least 1, got {max_tokens}")
     logits, decoding = model.prefill(observation, max_tokens + block, unroll=unroll)
     writer = FreeWriter(jnp.asarray(stop, jnp.int32))
     state = _speculate(model, logits, decoding, draft, writer, block=block, max_tokens=max_tokens, head=None)
@@ -305,6 +307,7 @@ class _Guesses(NamedTuple):
     def of(cls, draft: Draft, writer: Writer, *, vocab: int, block: int) -> _Guesses:
         # An id that does not exist is only another wrong guess; reading it would give NaN.
         tokens = jnp.clip(draft.tokens.astype(jnp.int32), 0, vocab - 1)
+        tokens = jnp.pad(tokens, ((0, 0), (0, 1)))  # a place to look at where the draft is empty
         extent = writer.extent(tokens)
         counts = jnp.arange(tokens.shape[1]) < draft.length[:, None]
         begin = jnp.where(counts, jnp.cumsum(extent, axis=1) - extent, NOTHING)

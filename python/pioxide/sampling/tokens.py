@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -41,6 +42,16 @@ def choose(
     return jax.random.categorical(jax.random.fold_in(key, step), logits / temperature).astype(jnp.int32)
 
 
+def check(temperature: float, key: PRNGKeyArray | None) -> None:
+    """Whether tokens can be chosen so.
+
+    Raises:
+        ValueError: A temperature above 0 without a key, or one below 0 or not finite.
+    """
+    if not 0 <= temperature < math.inf or (temperature > 0 and key is None):
+        raise ValueError(f"temperature {temperature} must be 0, or above 0 with a key to draw from")
+
+
 def sample_tokens(
     model: Pi0Fast,
     observation: Observation,
@@ -66,10 +77,11 @@ def sample_tokens(
         [B, max_tokens] ids, the stopping one included, 0 after it.
 
     Raises:
-        ValueError: A temperature above 0 without a key, or a negative one.
+        ValueError: A temperature above 0 without a key, or one below 0 or not finite; or not one token.
     """
-    if temperature < 0 or (temperature > 0 and key is None):
-        raise ValueError(f"temperature {temperature} must be 0, or above 0 with a key to draw from")
+    check(temperature, key)
+    if max_tokens < 1:
+        raise ValueError(f"max_tokens: expected at least 1, got {max_tokens}")
     logits, decoding = model.prefill(observation, max_tokens, unroll=unroll)
     batch = len(logits)
     ends = jnp.asarray(stop, jnp.int32)
