@@ -20,6 +20,9 @@ STEPS = 10
 # H and D of π0-FAST's chunks, and its longest answer.
 FAST_HORIZON, FAST_DIM, FAST_ROOM = 16, 14, 256
 
+# The last row's name: the one measure that changes the answer.
+INEXACT = "+ matrices in 8 bits (opt-in, other actions)"
+
 KINDS = ("pi05", "pi0", "pi0-fast")
 SIZES = ("tiny", "laptop", "so400m-dummy", "full")
 # Ids of a prompt: π0 has no state in it.

@@ -21,14 +21,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import jax
 
-from networks import KINDS, SIZES, TEXT, config, observed, random_model, timed
+from networks import KINDS, SIZES, TEXT, config, random_model, timed
 from policy_fast import fast_rows
 from policy_flow import continued, flow_rows
 from policy_host import call_stages, starts, uploaded
 from tables import Table
 from timing import load, machine
-
-__all__ = ["observed", "random_model", "timed"]
 
 NAMES = {"pi05": "π0.5", "pi0": "π0", "pi0-fast": "π0-FAST"}
 PARTS = ("rows", "realtime", "call", "upload", "start")

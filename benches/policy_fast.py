@@ -24,6 +24,8 @@ from networks import (
     FAST_DIM,
     FAST_HORIZON,
     FAST_ROOM,
+    INEXACT,
+    Apart,
     Row,
     apart,
     compiled,
@@ -161,6 +163,7 @@ class Way:
         text: Slots of the prompt's text.
         all_positions: Whether every position of the prompt is scored.
         own: Whether weights are laid out for inference.
+        rounded: Whether they are in 8 bits.
         unroll: Layers one by one.
         begun: Whether "Action: " is in the prompt, and the answer ends at "|".
         pruned: Whether only what may come is scored.
@@ -171,6 +174,7 @@ class Way:
     text: int
     all_positions: bool = True
     own: bool = False
+    rounded: bool = False
     unroll: bool = False
     begun: bool = False
     pruned: bool = False
@@ -191,6 +195,7 @@ class Bench:
         self.grammar = Grammar.of(fitted_codec(), text_vocab=self.config.language.vocab, end=BAR)
         self.lowered = lowered_scores(self.grammar, self.config.language.vocab)
         self.stacked, self.own = apart(model), apart(prepare(model).model)
+        self.rounded = apart(prepare(model, quantize="int8").model)
         self._cameras = cameras
 
     def ways(self) -> dict[str, Way]:
@@ -259,11 +264,16 @@ class Bench:
 
     def _weights(self, way: Way) -> Any:
         lowered = self.lowered[:, self._scored(way)] if way.pruned else self.lowered
-        return (self.own if way.own else self.stacked).leaves, jnp.asarray(lowered)
+        return self._parts(way).leaves, jnp.asarray(lowered)
+
+    def _parts(self, way: Way) -> Apart:
+        if way.rounded:
+            return self.rounded
+        return self.own if way.own else self.stacked
 
     def _model(self, way: Way, weights: Any) -> Any:
         leaves, lowered = weights
-        model = (self.own if way.own else self.stacked).merge(leaves)
+        model = self._parts(way).merge(leaves)
         if way.all_positions:
             model = ScoringAll(model)
         trained = Trained(model, lowered, len(BEGIN) if way.begun else 0)
@@ -309,11 +319,12 @@ def fast_rows(model: Pi0Fast, cameras: int, real: int, seconds: float) -> dict[s
     answers = {name: program.call() for name, program in programs.items()}
     last = list(ways)[-1]
     right = bench.chunk(answers[last])
-    for name, draft in (
-        (f"+ a draft of {BLOCK}, all wrong", bench.wrong(right)),
-        ("+ the same, all right", right),
+    for name, further in (
+        (f"+ a draft of {BLOCK}, all wrong", {"draft": bench.wrong(right)}),
+        ("+ the same, all right", {"draft": right}),
+        (INEXACT, {"rounded": True}),
     ):
-        ways[name] = replace(ways[last], draft=draft)
+        ways[name] = replace(ways[last], **further)
         programs[name] = compiled(bench.row(ways[name]))
         answers[name] = programs[name].call()
     chunks = {name: bench.chunk(answer) for name, answer in answers.items()}
@@ -321,7 +332,8 @@ def fast_rows(model: Pi0Fast, cameras: int, real: int, seconds: float) -> dict[s
     assert all(len(chunk) == LENGTH for chunk in chunks.values()), {n: len(c) for n, c in chunks.items()}
     differ = {name: int(np.count_nonzero(chunk != plain)) for name, chunk in chunks.items()}
     # In bfloat16 two tokens may be as good as each other to the last bit, and a sum in another order decides.
-    assert device_dtype() != jnp.float32 or not any(differ.values()), f"rows disagree: {differ}"
+    exact = [count for name, count in differ.items() if name != INEXACT]
+    assert device_dtype() != jnp.float32 or not any(exact), f"rows disagree: {differ}"
 
     measured = timed({name: program.call for name, program in programs.items()}, seconds)
     prefills = {way.prefill: compiled(bench.prefill_row(way.prefill)) for way in ways.values()}
