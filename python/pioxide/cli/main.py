@@ -80,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except KeyboardInterrupt as error:
         return _say(str(error) or "interrupted", INTERRUPTED)
+    except MemoryError as error:
+        return _say(f"not enough memory: {error}", YOUR_MISTAKE)
     except BrokenPipeError:
         # Whoever read our output has enough of it (`pioxide ... | head`).
         sys.stderr.close()
