@@ -331,6 +331,12 @@ def test_openpis_update_is_its_own_formula():
     np.testing.assert_allclose(expert.down.compose(), expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize(("rank", "alpha"), [(0, 1.0), (-2, 1.0), (2, float("nan"))])
+def test_updates_that_are_none_are_refused(rank, alpha):
+    with pytest.raises(ValueError, match=f"rank {rank} and alpha {alpha}"):
+        LoraConfig(rank, alpha)
+
+
 def test_only_the_factors_are_trained():
     model = flow("pi0")
     add_lora(model.language, [LoraConfig(4, 8.0)], nnx.Rngs(3))

@@ -7,6 +7,7 @@ makes no gradient as large as the weight, and an update too small to show in a b
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,6 +52,17 @@ class LoraConfig:
     rank_stabilised: bool = False
     rule: LoraRule = LoraRule.PLAIN
     weights: tuple[str, ...] = (*ATTENTION, *MLP)
+
+    def __post_init__(self) -> None:
+        """Checks.
+
+        Raises:
+            ValueError: The rank is below 1, or alpha is not finite.
+        """
+        if self.rank < 1 or not math.isfinite(self.alpha):
+            raise ValueError(
+                f"LoRA of rank {self.rank} and alpha {self.alpha}: expected 1 or more, and a number"
+            )
 
     @property
     def scale(self) -> float:
