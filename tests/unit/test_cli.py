@@ -39,6 +39,7 @@ class Command:
         (ModuleNotFoundError("No module", name="pyarrow.parquet"), 2, 'pip install "pioxide[data]"'),
         (ModuleNotFoundError("No module", name="matplotlib"), 2, 'pip install "pioxide[report]"'),
         (ModuleNotFoundError("No module", name="something_of_ours"), 1, "fault in pioxide"),
+        (InputError("lacks \x1b[2Ja\u202eb"), 2, "pioxide: lacks \\x1b[2Ja\\u202eb\n"),
         (MemoryError("no 5 GiB"), 2, "pioxide: not enough memory: no 5 GiB\n"),
         (RuntimeError("boom"), 1, "fault in pioxide"),
     ],

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from pioxide.errors import CheckpointError, FormatError, InputError
 from pioxide.weights import load, stream
+from pioxide.weights.openpi import OrbaxTree
 from pioxide.weights.paligemma import NpzTree
 from pioxide.weights.safetensors import SafetensorsFile
 from support.checkpoints import (
@@ -371,6 +372,19 @@ def test_orbax_chunks_that_are_not_there_are_no_zeros(tmp_path):
         checkpoint.tree.read("PaliGemma/img/head/bias")
 
 
+def test_orbax_names_that_become_one_path_are_refused(tmp_path, monkeypatch):
+    write_orbax(random_arrays(SMALL["pi0_fast"].shapes()), tmp_path / "params")
+    own = OrbaxTree._headers
+
+    def doubled(self, ts):
+        headers = own(self, ts)
+        return headers | {"params.PaliGemma.img/head.bias": headers["params.PaliGemma.img.head.bias"]}
+
+    monkeypatch.setattr(OrbaxTree, "_headers", doubled)
+    with pytest.raises(CheckpointError, match="are both 'PaliGemma/img/head/bias'"):
+        load(tmp_path)
+
+
 def test_orbax_metadata_that_lists_more_than_is_there(tmp_path):
     import shutil
 
@@ -408,7 +422,7 @@ def test_a_directory_with_checkpoints_of_two_formats_is_ambiguous(tmp_path):
 
 @pytest.mark.parametrize("path", ["/" + "x" * 5000, "~nobody.of.this.name/checkpoint"])
 def test_paths_that_cannot_be_are_no_fault_of_ours(path):
-    with pytest.raises(CheckpointError, match="can't be looked at|is not there"):
+    with pytest.raises(CheckpointError, match=r"can't be looked at|is not there"):
         load(path)
 
 

@@ -64,7 +64,7 @@ class Convert:
                 )
             print(f"{self.target}: {checkpoint.title} for {self.to}, {show.size(written.nbytes)}")
             for name, reason in checkpoint.tree.unused.items():
-                print(f"  not taken over: {name} ({reason})")
+                print(f"  not taken over: {show.printable(name)} ({reason})")
         for what in written.left_out:
             print(f"  not written: {what}")
         return main.OK

@@ -48,9 +48,9 @@ class Info:
             if self.tensors:
                 print()
                 for path, spec in sorted(checkpoint.tree.specs.items()):
-                    print(f"{path}  {spec}")
+                    print(f"{show.printable(path)}  {spec}")
             for name, reason in checkpoint.tree.unused.items():
-                print(f"not used: {name} ({reason})")
+                print(f"not used: {show.printable(name)} ({reason})")
             if problems := checkpoint.problems():
                 raise problems.error(str(checkpoint.path))
             if self.check:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Union
 
 import pioxide
+from pioxide.cli import show
 from pioxide.errors import PioxideError
 
 # Command -> the module under pioxide.cli and its class. Their order is the order of the help.
@@ -114,7 +115,7 @@ def _command(name: str) -> Any:
 
 
 def _say(sentence: str, status: int) -> int:
-    print(f"pioxide: {sentence}", file=sys.stderr)
+    print(f"pioxide: {show.printable(sentence)}", file=sys.stderr)
     return status
 
 

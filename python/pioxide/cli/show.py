@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 
+def printable(text: str) -> str:
+    """A text that may hold names out of a file, its control characters spelled out: a terminal obeys them."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def size(number: float) -> str:
     """Bytes as people say them: "1.4 MB"."""
     for unit in ("bytes", "kB", "MB", "GB"):

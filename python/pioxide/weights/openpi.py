@@ -58,6 +58,8 @@ class OrbaxTree(Tree):
         self.zarr3: dict[str, bool] = {}
         for key, (header, zarr3) in headers.items():
             path = names[key]
+            if path in self.arrays:
+                raise CheckpointError(f"{directory}: {self.arrays[path]!r} and {key!r} are both {path!r}")
             try:
                 spec, chunks = _header(header, zarr3)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
