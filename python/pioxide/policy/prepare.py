@@ -160,10 +160,7 @@ def prepare(
     """
     graph, state = nnx.split(model)
     prepared = nnx.merge(graph, state)
-    conditions = None
-    if isinstance(model, Pi0) and times is not None:
-        # Not nnx.jit, which would give back a copy of every parameter.
-        conditions = jax.jit(lambda state: nnx.merge(graph, state).condition(times))(state)
+    conditions = _conditions(model, times) if isinstance(model, Pi0) and times is not None else None
     vision, language = prepared.vision, prepared.language
     images, text = Matrices(vision.dtype, quantize), Matrices(language.dtype, quantize)
     vision.blocks = _apart(
@@ -175,7 +172,14 @@ def prepare(
     )
     norms: list[Norm] = [PreparedNorm(norm) for norm in language.final_norms]
     language.final_norms = nnx.List(norms)
-    return Prepared(prepared, jax.block_until_ready(conditions))
+    return Prepared(prepared, conditions)
+
+
+def _conditions(model: Pi0, times: Float[Array, " n"]) -> Condition:
+    graph, state = nnx.split(model)
+    # Not nnx.jit, which would give back a copy of every parameter.
+    computed = jax.jit(lambda state: nnx.merge(graph, state).condition(times))(state)
+    return jax.block_until_ready(computed)
 
 
 def _apart(stacked: nnx.Module, depth: int, make: Callable[[Any], nnx.Module], *, consume: bool) -> Any:
