@@ -10,7 +10,7 @@ import pytest
 from pioxide.codec import FastCodec, TextTokenizer
 from pioxide.errors import InputError
 from pioxide.models import Pi0Config, Pi0FastConfig
-from pioxide.policy import Policy, PolicyOptions, deviation
+from pioxide.policy import Guidance, Policy, PolicyOptions, deviation
 from pioxide.policy.quantize import Quantized
 from pioxide.robots import libero
 from support.models import random_model
@@ -107,6 +107,17 @@ def test_actions_stay_near_the_exact_ones_and_the_deviation_says_how_near(make, 
 def test_a_policy_does_not_deviate_from_itself(make):
     policy = make("pi05")
     assert deviation(policy, policy, observations(2)).largest.max() == 0
+
+
+def test_a_guided_chunk_takes_its_gradient_through_8_bits(make):
+    seen = observations(1)[0]
+    policy = make("pi0", quantize="int8", realtime=Guidance())
+    noise = np.random.default_rng(0).standard_normal(policy.noise_shape, np.float32)
+    alone = policy(seen, noise=noise).actions
+    left = alone[2:] + 0.5
+    continued = policy(seen, noise=noise, leftover=left, delay=2).actions
+    before, after = np.abs(alone[:2] - left[:2]).mean(), np.abs(continued[:2] - left[:2]).mean()
+    assert after < 0.5 * before
 
 
 def test_pi0_fast_still_writes_whole_chunks(make):
