@@ -3,12 +3,13 @@
 import sys
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from pioxide.codec import FastCodec, TextTokenizer
-from pioxide.errors import InputError
+from pioxide.errors import InputError, PolicyError
 from pioxide.models import Pi0Config, Pi0FastConfig
 from pioxide.policy import Guidance, Policy, PolicyOptions, deviation
 from pioxide.policy.quantize import Quantized
@@ -34,13 +35,16 @@ def tokenizer(tmp_path_factory):
 def make(tokenizer):
     codec = FastCodec.fit(np.random.default_rng(0).normal(size=(60, 6, 7)).cumsum(1) * 0.2, vocab_size=400)
 
-    def made(kind, **options):
+    def made(kind, change=None, /, **options):
         fast = kind == "pi0_fast"
         config = Pi0FastConfig.tiny() if fast else replace(Pi0Config.tiny(pi05=kind == "pi05"), action_dim=8)
         language = replace(config.language, vocab=tokenizer.vocab_size)
         config = replace(config, language=language, text_len=96, cameras=Pi0Config.tiny().cameras)
+        model = random_model(config)
+        if change is not None:
+            change(model)
         return Policy(
-            random_model(config),
+            model,
             libero(),
             None,
             tokenizer,
@@ -149,3 +153,24 @@ def test_what_there_is_not_is_refused(make, monkeypatch):
 def test_nothing_to_compare_is_refused(make):
     with pytest.raises(InputError, match="at least one"):
         deviation(make("pi0"), make("pi0"), [])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_weight_that_is_no_number_is_not_rounded_to_one(bad, dtype):
+    """8 bits hold no NaN: it would be a 0 in its place, and other weights of the output lose theirs."""
+    kernel = np.random.default_rng(0).standard_normal((64, 32)).astype(np.float32)
+    kernel[3, 2] = bad
+    contract = jax.jit(lambda w: Quantized(w, 1).contract("btw,wf->btf", jnp.ones((1, 1, 64), dtype)))
+    finite = np.isfinite(np.asarray(contract(jnp.asarray(kernel, dtype)), np.float32))[0, 0]
+    np.testing.assert_array_equal(finite, np.arange(32) != 2)
+
+
+@pytest.mark.parametrize("kind", ["pi0", "pi05"])
+def test_nan_in_a_rounded_weight_never_leaves(make, kind):
+    def spoil(model):
+        down = model.language.blocks.experts[0].down
+        down[...] = down[...].at[0, 3, 2].set(jnp.nan)
+
+    with pytest.raises(PolicyError, match="NaN in the weights"):
+        make(kind, spoil, quantize="int8", num_steps=1)(observations(1)[0])

@@ -33,6 +33,8 @@ class Quantized(nnx.Module):
     def __init__(self, kernel: jax.Array, inputs: int) -> None:
         """Rounds each output's weights to 256 steps over their own range.
 
+        NaN or infinity among them makes all of the output NaN.
+
         Args:
             kernel: The weight.
             inputs: How many leading axes are summed over.
@@ -42,7 +44,10 @@ class Quantized(nnx.Module):
         outputs = tuple(range(inputs, kernel.ndim))
         rounded = qwix.quantize(kernel.astype(jnp.float32), jnp.int8, channelwise_axes=outputs)
         self.values = nnx.Param(rounded.qvalue)
-        self.scale = nnx.Param(rounded.scale.reshape(kernel.shape[inputs:]))
+        # 8 bits hold no NaN, and a maximum may pass over it: the scale has to carry it to the answer.
+        finite = jnp.isfinite(kernel).all(axis=tuple(range(inputs)))
+        scale = rounded.scale.reshape(kernel.shape[inputs:])
+        self.scale = nnx.Param(jnp.where(finite, scale, jnp.nan))
 
     def compose(self) -> jax.Array:
         """The weight that the values and scales stand for, float32."""
