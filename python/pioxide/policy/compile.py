@@ -183,15 +183,16 @@ class Programs:
                 return 0.0
             begin = time.perf_counter()
             lowered = self._function.lower(self.weights, self._placeholder(shape))
-            self._programs[shape] = lowered.compile()
+            # Another dict, as other threads may be walking this one.
+            self._programs = {**self._programs, shape: lowered.compile()}
             return time.perf_counter() - begin
 
     def ready(self, cameras: tuple[str, ...], length: int, lengths: tuple[int, ...]) -> Shape:
         """The shape to use: the bucket, or if only a longer one is compiled, that one."""
-        shape = Shape(cameras, bucket(length, lengths))
-        if shape in self._programs:
+        shape, programs = Shape(cameras, bucket(length, lengths)), self._programs
+        if shape in programs:
             return shape
-        longer = [s for s in self._programs if s.cameras == cameras and s.text > shape.text]
+        longer = [s for s in programs if s.cameras == cameras and s.text > shape.text]
         return min(longer, key=lambda s: s.text, default=shape)
 
     def __call__(self, shape: Shape, inputs: Any) -> Answer:
