@@ -18,6 +18,7 @@ from pioxide.errors import InputError
 from pioxide.models import Observation, Pi0Fast, Pi0FastConfig
 from pioxide.sampling import Grammar, sample_action_tokens, sample_tokens
 from pioxide.sampling.constrained import FIRST_FROM_END, NEVER
+from pioxide.sampling.tokens import BROKEN
 from support.models import observe, random_model
 
 TEXT_VOCAB = 4096
@@ -153,13 +154,16 @@ def test_any_scores_give_a_whole_chunk(codec, temperature):
         assert_whole(codec, tokens)
 
 
-def test_broken_scores_give_a_whole_chunk(codec):
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_no_numbers_give_no_chunk(codec, bad, temperature):
+    """What a grammar makes of a broken network would be a whole chunk that moves a robot."""
     grammar = grammar_of(codec)
-    for value in (np.nan, np.inf, -np.inf, 0.0):
-        scores = np.full((2, 60, len(grammar.ids)), value, np.float32)
-        for temperature in (0.0, 1.0):
-            tokens = scripted(scores, grammar, temperature=temperature, key=jax.random.key(0))
-            assert_whole(codec, tokens)
+    scores = np.zeros((4, 60, len(grammar.ids)), np.float32)
+    scores[0], scores[1, 0, 5], scores[2, 3, 0] = bad, bad, bad
+    tokens = np.asarray(scripted(scores, grammar, temperature=temperature, key=jax.random.key(0)))
+    assert (tokens[:3] == BROKEN).all()
+    assert_whole(codec, tokens[3:])
 
 
 def test_partial_characters_wherever_they_are_wanted(codec):

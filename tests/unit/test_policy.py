@@ -270,6 +270,20 @@ def test_nan_never_leaves(policies, monkeypatch, bad):
         policy(libero_observation())
 
 
+@pytest.mark.parametrize(
+    "how", [{}, {"temperature": 1.0}, {"speculative": 4}, {"constrained": False, "partial": "pad"}], ids=str
+)
+def test_nan_in_the_weights_of_pi0_fast_never_leaves_as_a_whole_chunk(models, tokenizer, codec, how):
+    graph, weights = nnx.split(models["pi0_fast"])
+    model = nnx.merge(graph, jax.tree.map(jnp.copy, weights))
+    down = model.language.blocks.experts[0].down
+    down[...] = down[...].at[0, 3, 2].set(jnp.nan)
+    options = PolicyOptions(max_tokens=48, **how)
+    policy = Policy(model, libero(), LIBERO_STATS, tokenizer, codec=codec, options=options)
+    with pytest.raises(PolicyError, match="NaN in the weights"):
+        policy(libero_observation())
+
+
 def test_a_seed_decides_the_noise(policies):
     first, second = (policies["make"]("pi0", seed=7, num_steps=1) for _ in range(2))
     answers = [first(libero_observation()).actions for _ in range(2)]

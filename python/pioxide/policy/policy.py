@@ -29,6 +29,7 @@ from pioxide.robots import ROBOTS, RobotInput, RobotSpec, droid
 from pioxide.robots.spec import FAST_CAMERAS, MODEL_CAMERAS
 from pioxide.sampling import Draft, Grammar, Guidance, Leftover, Speculation, pad_leftover
 from pioxide.sampling.constrained import FIRST_FROM_END
+from pioxide.sampling.tokens import BROKEN
 from pioxide.transforms import ActionChain, Pad, Quantile, Stats, ZScore
 
 Normalization = Literal["zscore", "quantile"]
@@ -490,6 +491,10 @@ class Policy:
     def _decoded(self, raw: NDArray[Any]) -> tuple[NDArray[np.floating], int]:
         """The network's answer as normalised actions [H, W]."""
         if isinstance(self._prompts, Pi0FastPrompts):
+            if (raw == BROKEN).any():
+                raise PolicyError(
+                    "the network gave scores of tokens that are NaN or infinite; look for NaN in the weights"
+                )
             try:
                 decoded = self._prompts.ids_to_actions(
                     raw,

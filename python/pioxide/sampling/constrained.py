@@ -20,7 +20,7 @@ from pioxide.codec import FastCodec
 from pioxide.errors import InputError
 from pioxide.models.observation import Observation
 from pioxide.models.pi0_fast import Decoding, Pi0Fast
-from pioxide.sampling.tokens import check
+from pioxide.sampling.tokens import BROKEN, check, no_numbers
 
 # Text id of FAST id 0, counted from the end of the text vocabulary.
 FIRST_FROM_END = 129
@@ -203,12 +203,17 @@ class Rules(NamedTuple):
 
 
 class WritingState(NamedTuple):
-    """Where the loop stands: tokens written so far, the last one [B], all [B, N], the chunks, the model's."""
+    """Where the loop stands.
+
+    Tokens written so far, the last one [B], all [B, N], the chunks, which rows had scores that were no finite
+    numbers [B], the model's.
+    """
 
     step: Int[Array, ""]
     token: Int[Array, " b"]
     tokens: Int[Array, "b n"]
     chunk: ChunkState
+    broken: Bool[Array, " b"]
     decoding: Decoding
 
 
@@ -243,7 +248,8 @@ def sample_action_tokens(
         unroll: Layers one by one, as inference wants them, or by scan.
 
     Returns:
-        [B, max_tokens] text ids, the end included, 0 after it.
+        [B, max_tokens] text ids, the end included, 0 after it; all `BROKEN`, which decodes to nothing, in a
+        row for which the network gave NaN or infinity.
 
     Raises:
         ValueError: A temperature above 0 without a key, or one below 0 or not finite.
@@ -270,7 +276,8 @@ def sample_action_tokens(
         following = jnp.where(ended, grammar.end, state.tokens[:, state.step + 1])
         both = jnp.stack([written, following], axis=1)
         tokens = jax.lax.dynamic_update_slice(state.tokens, both, (0, state.step))
-        return WritingState(state.step + 1, token, tokens, chunk, state.decoding)
+        broken = state.broken | (~done & no_numbers(logits))
+        return WritingState(state.step + 1, token, tokens, chunk, broken, state.decoding)
 
     def going(state: WritingState) -> Bool[Array, ""]:
         return jnp.any(state.chunk.left > 0)
@@ -281,8 +288,9 @@ def sample_action_tokens(
 
     chunk = ChunkState(jnp.zeros(batch, jnp.int32), jnp.full(batch, horizon * dim, jnp.int32))
     empty = jnp.zeros(batch, jnp.int32), jnp.zeros((batch, max_tokens), jnp.int32)
-    start = write(logits, WritingState(jnp.int32(0), *empty, chunk, decoding))
-    return jax.lax.while_loop(going, body, start).tokens
+    start = write(logits, WritingState(jnp.int32(0), *empty, chunk, jnp.zeros(batch, bool), decoding))
+    end = jax.lax.while_loop(going, body, start)
+    return jnp.where(end.broken[:, None], BROKEN, end.tokens)
 
 
 def _choose(

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from pioxide.models.observation import Observation
 from pioxide.models.pi0_fast import Decoding, Pi0Fast
 from pioxide.sampling.constrained import BETWEEN, ChunkState, Grammar, Rules, best_allowed
-from pioxide.sampling.tokens import EOS
+from pioxide.sampling.tokens import BROKEN, EOS, no_numbers
 
 # What a slot holds that no token was written to.
 NOTHING = -1
@@ -38,7 +38,7 @@ class Speculation(NamedTuple):
     """An answer, and what the draft was worth.
 
     Attributes:
-        tokens: [B, max_tokens] ids, as the sampler without a draft gives them.
+        tokens: [B, max_tokens] ids, as the sampler without a draft gives them, `BROKEN` included.
         accepted: [B] tokens that took no pass of their own.
         passes: Passes through the model behind the prompt's.
     """
@@ -125,6 +125,7 @@ class _State(NamedTuple):
     tokens: Int[Array, "b n"]
     reached: Int[Array, " b"]
     accepted: Int[Array, " b"]
+    broken: Bool[Array, " b"]
     text: Any
     decoding: Decoding
 
@@ -155,6 +156,7 @@ def speculate_tokens(
     writer = FreeWriter(jnp.asarray(stop, jnp.int32))
     state = _speculate(model, logits, decoding, draft, writer, block=block, max_tokens=max_tokens, head=None)
     tokens = jnp.maximum(state.tokens[:, :max_tokens], 0)
+    tokens = jnp.where(state.broken[:, None], BROKEN, tokens)
     return Speculation(tokens, state.accepted, state.passes)
 
 
@@ -205,6 +207,7 @@ def speculate_action_tokens(
     tokens = state.tokens[:, :max_tokens]
     length = jnp.sum(tokens != NOTHING, axis=1, keepdims=True)
     tokens = jnp.where(jnp.arange(max_tokens) == length, grammar.end, jnp.maximum(tokens, 0))
+    tokens = jnp.where(state.broken[:, None], BROKEN, tokens)
     return Speculation(tokens, state.accepted, state.passes)
 
 
@@ -243,7 +246,8 @@ def _speculate(
 
     zero, zeros = jnp.int32(0), jnp.zeros(batch, jnp.int32)
     tokens = jnp.full((batch, max_tokens + block), NOTHING, jnp.int32)
-    state = _State(zero, zero, zeros, tokens, zeros, zeros, writer.start(batch), decoding)
+    broken = jnp.zeros(batch, bool)
+    state = _State(zero, zero, zeros, tokens, zeros, zeros, broken, writer.start(batch), decoding)
     state = _write(writer, state, logits[:, None], jnp.zeros((batch, 0), jnp.int32), max_tokens)
     return jax.lax.while_loop(going, body, state)
 
@@ -293,6 +297,7 @@ def _write(
         tokens=jax.lax.dynamic_update_slice(state.tokens, jnp.where(kept, chosen, NOTHING), (0, state.step)),
         reached=state.reached + extent,
         accepted=state.accepted + last[:, 0],
+        broken=state.broken | jnp.any(kept & no_numbers(logits), axis=1),
         text=text,
     )
 

@@ -13,6 +13,8 @@ from pioxide.models.observation import Observation
 from pioxide.models.pi0_fast import Decoding, Pi0Fast
 
 EOS = 1
+# What a row is full of whose scores were NaN or infinite: a token chosen by them means nothing.
+BROKEN = -1
 
 
 class SamplingState(NamedTuple):
@@ -23,6 +25,7 @@ class SamplingState(NamedTuple):
         token: [B] the last of them.
         tokens: [B, max_tokens] all of them, 0 beyond and after a row's end.
         done: [B] which rows have ended.
+        broken: [B] which rows had scores that were no finite numbers.
         decoding: The model's side, which has not read the last token yet.
     """
 
@@ -30,6 +33,7 @@ class SamplingState(NamedTuple):
     token: Int[Array, " b"]
     tokens: Int[Array, "b n"]
     done: Bool[Array, " b"]
+    broken: Bool[Array, " b"]
     decoding: Decoding
 
 
@@ -40,6 +44,11 @@ def choose(
     if temperature == 0.0 or key is None:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     return jax.random.categorical(jax.random.fold_in(key, step), logits / temperature).astype(jnp.int32)
+
+
+def no_numbers(logits: Float[Array, "*b v"]) -> Bool[Array, "*b"]:
+    """Where any score is NaN or infinite."""
+    return ~jnp.isfinite(logits).all(axis=-1)
 
 
 def check(temperature: float, key: PRNGKeyArray | None) -> None:
@@ -74,7 +83,8 @@ def sample_tokens(
         unroll: Layers one by one, as inference wants them, or by scan.
 
     Returns:
-        [B, max_tokens] ids, the stopping one included, 0 after it.
+        [B, max_tokens] ids, the stopping one included, 0 after it; all `BROKEN` in a row for which the
+        network gave NaN or infinity.
 
     Raises:
         ValueError: A temperature above 0 without a key, or one below 0 or not finite; or not one token.
@@ -89,9 +99,8 @@ def sample_tokens(
     def write(logits: Float[Array, "b v"], state: SamplingState) -> SamplingState:
         token = jnp.where(state.done, 0, choose(logits, temperature, key, state.step))
         tokens = jax.lax.dynamic_update_slice(state.tokens, token[:, None], (0, state.step))
-        return SamplingState(
-            state.step + 1, token, tokens, state.done | jnp.isin(token, ends), state.decoding
-        )
+        done, broken = state.done | jnp.isin(token, ends), state.broken | (~state.done & no_numbers(logits))
+        return SamplingState(state.step + 1, token, tokens, done, broken, state.decoding)
 
     def going(state: SamplingState) -> Bool[Array, ""]:
         return (state.step < max_tokens) & ~jnp.all(state.done)
@@ -101,5 +110,7 @@ def sample_tokens(
         return write(scores[:, 0], state._replace(decoding=decoding))
 
     nothing = jnp.zeros(batch, jnp.int32), jnp.zeros((batch, max_tokens), jnp.int32)
-    start = write(logits, SamplingState(jnp.int32(0), *nothing, jnp.zeros(batch, bool), decoding))
-    return jax.lax.while_loop(going, body, start).tokens
+    no = jnp.zeros(batch, bool)
+    start = write(logits, SamplingState(jnp.int32(0), *nothing, no, no, decoding))
+    end = jax.lax.while_loop(going, body, start)
+    return jnp.where(end.broken[:, None], BROKEN, end.tokens)
