@@ -345,6 +345,11 @@ def test_a_leftover_that_can_not_be_used_is_refused(policies, models, tokenizer,
         policy(libero_observation(), leftover=np.zeros((3, 6)))
     with pytest.raises(InputError, match="delay"):
         policy(libero_observation(), leftover=np.zeros((3, 7)), delay=-1)
+    with pytest.raises(InputError, match=r"leftover: expected actions \[n, 7\], got shape \(7,\)"):
+        policy(libero_observation(), leftover=np.zeros(7))
+    for delay in (1.5, float("nan"), "2", None):
+        with pytest.raises(InputError, match="delay: expected a whole number"):
+            policy(libero_observation(), leftover=np.zeros((3, 7)), delay=delay)
     bad = np.zeros((3, 7))
     bad[1, 2] = np.nan
     with pytest.raises(InputError, match="leftover: nan at step 1, dimension 2"):
@@ -449,9 +454,36 @@ def test_wrong_input_names_the_key_and_what_came(policies, change, words):
         assert word in str(error.value)
 
 
-def test_noise_of_another_shape_is_refused(policies):
-    with pytest.raises(InputError, match=r"noise: expected \(6, 16\)"):
-        policies["pi0"](libero_observation(), noise=np.zeros((6, 7)))
+def test_noise_that_can_not_be_is_refused(policies):
+    bad = np.zeros((6, 16))
+    bad[2, 3] = np.nan
+    for noise, says in (
+        (np.zeros((6, 7)), r"noise: expected \(6, 16\)"),
+        (np.zeros((6, 16), complex), "dtype complex128"),
+        ("x", "dtype <U1"),
+        (bad, "noise: nan at step 2, dimension 3"),
+        (np.full((6, 16), 1e300), "noise: inf at step 0, dimension 0"),
+    ):
+        with pytest.raises(InputError, match=says):
+            policies["pi0"](libero_observation(), noise=noise)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("pi05", {"normalization": "z-score"}),
+        ("pi0", {"num_steps": 0}),
+        ("pi0", {"num_steps": 2.5}),
+        ("pi0_fast", {"max_tokens": 48.5}),
+        ("pi0_fast", {"temperature": -1.0}),
+        ("pi0_fast", {"temperature": float("nan")}),
+        ("pi0_fast", {"partial": "zeros"}),
+    ],
+)
+def test_an_option_that_can_not_be_is_refused_when_the_policy_is_made(policies, kind, options):
+    ((name, value),) = options.items()
+    with pytest.raises(InputError, match=f"{name}: expected .*{value}"):
+        policies["make"](kind, **options)
 
 
 def test_parts_that_do_not_fit_are_refused(models, tokenizer):

@@ -227,6 +227,18 @@ def test_a_camera_that_the_robot_lacks_can_not_be_warmed_up(policy):
         policy.warm_up(cameras=[("top",)])
 
 
+def test_a_text_is_not_warmed_up_letter_by_letter(policy):
+    for wrong in ({"prompts": "go"}, {"cameras": CAMERAS[0]}, {"cameras": CAMERAS}):
+        with pytest.raises(InputError, match="put it into a list"):
+            policy.warm_up(**wrong)
+    assert policy.programs.shapes == ()
+
+
+def test_a_camera_set_that_is_there_twice_keeps_its_seconds(policy):
+    seconds = policy.warm_up(["go"], cameras=[CAMERAS[:1], CAMERAS[:1]])
+    assert min(seconds.values()) > 0
+
+
 def test_programs_are_kept_between_processes(policy, tmp_path):
     before = jax.config.values["jax_compilation_cache_dir"]
     from jax.experimental.compilation_cache import compilation_cache

@@ -6,10 +6,12 @@ download -> slice -> unnormalise -> absolute actions -> robot's units.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -209,6 +211,7 @@ class Policy:
         realtime = self.options.realtime
         if not (realtime in (None, "trained") or isinstance(realtime, Guidance)):
             raise InputError(f'realtime: expected None, a Guidance or "trained", got {realtime!r}')
+        _check_numbers_and_names(self.options)
         _check_speculative(self.options, fast=self._fast)
         check_quantization(self.options.quantize)
         how: Flow | Tokens = Flow(self.options.num_steps, realtime)
@@ -310,17 +313,23 @@ class Policy:
 
         Returns:
             Seconds by shape.
+
+        Raises:
+            InputError: One text in place of several, an empty one, or a camera that the robot has not.
         """
+        prompts, cameras = _several("prompts", prompts), _several("cameras", cameras)
+        for one in cameras:
+            _several("a set of cameras", one)
         known = [c.slot for c in self.robot.cameras]
         sets = [tuple(one) for one in cameras] or [tuple(known)]
         if unknown := sorted({name for one in sets for name in one} - set(known)):
             raise InputError(f"{self.robot.name} has no camera {unknown[0]!r}; it has {known}")
-        texts = list(prompts) or ([self.options.default_prompt] if self.options.default_prompt else [])
+        texts = prompts or ([self.options.default_prompt] if self.options.default_prompt else [])
         lengths = {n for text in texts for n in self._lengths_of(text)} or set(self._lengths)
         taken: dict[Shape, float] = {}
-        for one in sets:
+        for present in dict.fromkeys(self._cameras(one) for one in sets):
             for length in sorted(lengths, reverse=True):
-                shape = Shape(self._cameras(one), length)
+                shape = Shape(present, length)
                 taken[shape] = self.programs.compile(shape)
         return taken
 
@@ -448,10 +457,17 @@ class Policy:
         assert expected is not None
         if given is None:
             return self._random.standard_normal((1, *expected), np.float32)
-        noise = np.asarray(given, np.float32)
-        if noise.shape not in (expected, (1, *expected)) or not np.isfinite(noise).all():
-            raise InputError(f"noise: expected {expected} finite numbers, got shape {noise.shape}")
-        return noise.reshape(1, *expected)
+        noise = np.asarray(given)
+        if noise.dtype.kind not in "fiu" or noise.shape not in (expected, (1, *expected)):
+            raise InputError(
+                f"noise: expected {expected} numbers, got shape {noise.shape} of dtype {noise.dtype}"
+            )
+        with np.errstate(over="ignore"):
+            noise = noise.astype(np.float32).reshape(1, *expected)
+        if not np.isfinite(noise).all():
+            _, step, dim = np.argwhere(~np.isfinite(noise))[0]
+            raise InputError(f"noise: {noise[0, step, dim]} at step {step}, dimension {dim}")
+        return noise
 
     def _from_before(
         self, given: ArrayLike | None, delay: int, state: NDArray[np.float64]
@@ -470,8 +486,14 @@ class Policy:
             return {}
         left = None
         if given is not None and np.size(given):
+            if np.ndim(given) != 2:
+                raise InputError(
+                    f"leftover: expected actions [n, {self.robot.action_dim}], got shape {np.shape(given)}"
+                )
             left = self._back.apply(state, self.robot.apply_actions(given)).actions
-        padded = pad_leftover(left, delay, horizon=self.horizon, dim=self._config.action_dim)
+        if not isinstance(delay, Integral):
+            raise InputError(f"delay: expected a whole number of actions, got {delay!r}")
+        padded = pad_leftover(left, int(delay), horizon=self.horizon, dim=self._config.action_dim)
         if not speculative:
             return {"leftover": padded}
         return {"draft": self._draft(None if left is None else np.asarray(padded.actions[0]))}
@@ -552,6 +574,25 @@ def _kind(config: Pi0Config | Pi0FastConfig) -> Literal["pi0", "pi05", "pi0_fast
     if isinstance(config, Pi0FastConfig):
         return "pi0_fast"
     return "pi05" if config.pi05 else "pi0"
+
+
+def _several(name: str, given: Iterable[Any]) -> list[Any]:
+    """A list; a text would be taken for one of its letters."""
+    if isinstance(given, str):
+        raise InputError(f"{name}: expected several, got the text {given!r}; put it into a list")
+    return list(given)
+
+
+def _check_numbers_and_names(options: PolicyOptions) -> None:
+    for name, known in (("normalization", (None, "zscore", "quantile")), ("partial", ("error", "pad"))):
+        if getattr(options, name) not in known:
+            raise InputError(f"{name}: expected one of {known}, got {getattr(options, name)!r}")
+    for name in ("num_steps", "max_tokens"):
+        number = getattr(options, name)
+        if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
+            raise InputError(f"{name}: expected a whole number above 0, got {number!r}")
+    if not 0 <= options.temperature < math.inf:
+        raise InputError(f"temperature: expected 0 or a number above it, got {options.temperature}")
 
 
 def _check_speculative(options: PolicyOptions, *, fast: bool) -> None:
