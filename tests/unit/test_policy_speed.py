@@ -121,6 +121,15 @@ def test_a_consumed_model_gives_the_same_answers_and_its_layers_are_freed(model,
     np.testing.assert_allclose(ours, plain, **CLOSE)
 
 
+def test_a_model_that_was_consumed_is_refused_and_so_is_one_that_shares_its_arrays():
+    graph, state = nnx.split(random_model(config(True)))
+    model, other = nnx.merge(graph, state), nnx.merge(graph, state)
+    prepare(model, consume=True)
+    for used in (model, other):
+        with pytest.raises(InputError, match="load it again"):
+            prepare(used, step_times(4))
+
+
 def test_prepared_bfloat16_rounds_as_the_model_does():
     """Matrices kept in float32 are rounded where they are used: doing it once gives the same numbers."""
     model = random_model(replace(config(True), dtype=jnp.bfloat16))

@@ -185,8 +185,8 @@ class Policy:
             tokenizer: The text vocabulary of the weights.
             codec: π0-FAST's tokenizer of actions.
             options: See `PolicyOptions`.
-            consume: Whether they are freed while they are copied, which leaves the model unusable and never
-                takes the memory of two.
+            consume: Whether they are freed while they are copied, which leaves the model unusable, with all
+                that shares its arrays (another merge of its state), and never takes the memory of two.
 
         Raises:
             InputError: The parts don't fit each other; says which.

@@ -18,6 +18,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from pioxide.errors import InputError
 from pioxide.models.gemma import Block, Expert, Norm
 from pioxide.models.param import Linear, Weight, contract, weight
 from pioxide.models.pi0 import Condition, Pi0
@@ -153,12 +154,21 @@ def prepare(
         quantize: Whether the matrices of all layers become int8, which is inexact. Embeddings, norms and the
             small projections in and out stay as they are.
         consume: Whether the layers' weights are freed on the way: the most memory is then the model and the
-            largest of its stacks, not two models. The model given can't be used afterwards.
+            largest of its stacks, not two models. The model given can't be used afterwards, nor any other
+            that shares its arrays (`nnx.merge` of the same state).
 
     Returns:
         A model of the same class for calls with `unroll=True`.
+
+    Raises:
+        InputError: The model's arrays were freed before.
     """
     graph, state = nnx.split(model)
+    if any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in jax.tree.leaves(state)):
+        raise InputError(
+            "the model's weights were freed, as by a policy that consumed it, or one that shares its arrays: "
+            "load it again, or make the earlier policy without consume"
+        )
     prepared = nnx.merge(graph, state)
     conditions = _conditions(model, times) if isinstance(model, Pi0) and times is not None else None
     vision, language = prepared.vision, prepared.language
