@@ -3,6 +3,7 @@
 import functools
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -200,3 +201,18 @@ def test_what_a_draft_cannot_serve_is_refused():
         speculate_tokens(m, observation, draft, block=0)
     with pytest.raises(InputError, match="there are 3"):
         speculate_action_tokens(m, observation, grammar(), draft, block=4, max_tokens=3, **size)
+
+
+def test_nothing_changes_where_64_bits_are_the_default():
+    """Counts stay 32 bits wide: a loop's state may not change its type."""
+    m = model(0)
+    observation, none = observe(m.config, 2), Draft(jnp.zeros((2, MAX), jnp.int32), jnp.zeros(2, jnp.int32))
+    how = {"horizon": HORIZON, "dim": DIM, "max_tokens": MAX}
+    expected = sample_chunk(m, observation, grammar(), **how)
+    with jax.enable_x64(True):
+        np.testing.assert_array_equal(sample_chunk(m, observation, grammar(), **how), expected)
+        speculated = speculate_chunk(m, observation, grammar(), none, block=BLOCK, **how)
+        np.testing.assert_array_equal(speculated.tokens, expected)
+        free = sample(m, observation, max_tokens=MAX, stop=(END,))
+        speculated = speculate(m, observation, none, block=BLOCK, max_tokens=MAX, stop=(END,))
+        np.testing.assert_array_equal(speculated.tokens, free)

@@ -198,7 +198,9 @@ class Pi0Fast(nnx.Module):
         batch, slots = state.valid.shape
         gap = 1 if self.config.decoding is DecodingConvention.OPENPI else 0
         ahead = state.slot - state.prompt_slots + jnp.arange(count) + gap
-        valid = jax.lax.dynamic_update_slice(state.valid, jnp.ones((batch, count), bool), (0, state.slot))
+        valid = jax.lax.dynamic_update_slice_in_dim(
+            state.valid, jnp.ones((batch, count), bool), state.slot, 1
+        )
         sees = jnp.arange(slots)[None, :] <= state.slot + jnp.arange(count)[:, None]
         (out,), cache = self.language(
             (self.language.embed(tokens),),

@@ -275,7 +275,7 @@ def sample_action_tokens(
         written = jnp.where(done, state.tokens[:, state.step], token)
         following = jnp.where(ended, grammar.end, state.tokens[:, state.step + 1])
         both = jnp.stack([written, following], axis=1)
-        tokens = jax.lax.dynamic_update_slice(state.tokens, both, (0, state.step))
+        tokens = jax.lax.dynamic_update_slice_in_dim(state.tokens, both, state.step, 1)
         broken = state.broken | (~done & no_numbers(logits))
         return WritingState(state.step + 1, token, tokens, chunk, broken, state.decoding)
 

@@ -279,7 +279,7 @@ def _write(
     own = jnp.cumprod(own, axis=1).astype(bool)
     # A row that is over, or will be with what it has here, holds no other back.
     ends = was_over[:, 0] | jnp.any(own & is_over, axis=1)
-    agreed = jnp.min(jnp.where(ends, count, jnp.sum(own, axis=1)))
+    agreed = jnp.min(jnp.where(ends, count, jnp.sum(own, axis=1, dtype=jnp.int32)))
     agreed = jnp.minimum(agreed, max_tokens - state.step)
     kept = own & (jnp.arange(count) < agreed)
 
@@ -294,7 +294,9 @@ def _write(
     return state._replace(
         step=state.step + agreed,
         last=jnp.take_along_axis(chosen, last, axis=1)[:, 0],
-        tokens=jax.lax.dynamic_update_slice(state.tokens, jnp.where(kept, chosen, NOTHING), (0, state.step)),
+        tokens=jax.lax.dynamic_update_slice_in_dim(
+            state.tokens, jnp.where(kept, chosen, NOTHING), state.step, 1
+        ),
         reached=state.reached + extent,
         accepted=state.accepted + last[:, 0],
         broken=state.broken | jnp.any(kept & no_numbers(logits), axis=1),

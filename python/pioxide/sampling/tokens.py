@@ -98,7 +98,7 @@ def sample_tokens(
 
     def write(logits: Float[Array, "b v"], state: SamplingState) -> SamplingState:
         token = jnp.where(state.done, 0, choose(logits, temperature, key, state.step))
-        tokens = jax.lax.dynamic_update_slice(state.tokens, token[:, None], (0, state.step))
+        tokens = jax.lax.dynamic_update_slice_in_dim(state.tokens, token[:, None], state.step, 1)
         done, broken = state.done | jnp.isin(token, ends), state.broken | (~state.done & no_numbers(logits))
         return SamplingState(state.step + 1, token, tokens, done, broken, state.decoding)
 
