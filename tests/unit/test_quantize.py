@@ -153,6 +153,8 @@ def test_what_there_is_not_is_refused(make, monkeypatch):
 def test_nothing_to_compare_is_refused(make):
     with pytest.raises(InputError, match="at least one"):
         deviation(make("pi0"), make("pi0"), [])
+    with pytest.raises(InputError, match="at temperature 0"):
+        deviation(make("pi0_fast", temperature=0.5), make("pi0_fast"), observations(1))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -113,8 +113,11 @@ def deviation(
         seed: Of the noise that both of π0's or π0.5's begin with.
 
     Raises:
-        InputError: There is no observation, or the policies answer in different shapes.
+        InputError: There is no observation, the policies answer in different shapes, or one of π0-FAST draws
+            its tokens at a temperature, which would differ from itself.
     """
+    if any(p.noise_shape is None and p.options.temperature > 0 for p in (policy, reference)):
+        raise InputError("deviation: π0-FAST is compared at temperature 0, where its answer is no draw")
     random, ours, theirs = np.random.default_rng(seed), [], []
     for observation in observations:
         noise = None if policy.noise_shape is None else random.standard_normal(policy.noise_shape, np.float32)
