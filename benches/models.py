@@ -26,7 +26,20 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from networks import KINDS, SIZES, TEXT, Apart, Config, Row, apart, config, random_model, timed
+from networks import (
+    KINDS,
+    NAMES,
+    SIZES,
+    TEXT,
+    Apart,
+    Config,
+    Row,
+    apart,
+    config,
+    device_facts,
+    random_model,
+    timed,
+)
 from pioxide.models import Observation, Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
 from pioxide.models.masks import block_mask
 from pioxide.models.prefix import embed_prefix
@@ -34,9 +47,8 @@ from pioxide.policy.compile import bucket, buckets
 from pioxide.policy.prepare import prepare
 from pioxide.sampling import sample_actions, step_times
 from tables import Table
-from timing import load, machine
+from timing import load
 
-NAMES = {"pi0": "π0", "pi05": "π0.5", "pi0-fast": "π0-FAST"}
 # An answer of π0-FAST is as long as a G1's chunk of 16 steps.
 ANSWER, LOSS_TOKENS = 58, 64
 
@@ -161,17 +173,16 @@ def inference(kind: str, c: Config, leaves: tuple[jax.Array, ...], cameras: int)
             first, decoding = model.prefill(observation, 1, unroll=unroll)
             return jnp.stack([first, model.decode(token, decoding)[0][:, 0]])
 
-    own_graph, own = nnx.split(prepared.model)
-    own_leaves, own_structure = jax.tree.flatten((own, prepared.conditions))
+    own = apart(prepared.model)
 
-    def laid_out(leaves, *inputs):
-        state, conditions = jax.tree.unflatten(own_structure, leaves)
-        return answer(nnx.merge(own_graph, state), *inputs, conditions, unroll=True)
+    def laid_out(weights, *inputs):
+        leaves, conditions = weights
+        return answer(own.merge(leaves), *inputs, conditions, unroll=True)
 
     return {
         "layers by scan": Row(lambda w, *i: answer(merge(w), *i, unroll=False), leaves, inputs),
         "layers unrolled": Row(lambda w, *i: answer(merge(w), *i, unroll=True), leaves, inputs),
-        "weights laid out, unrolled (a policy's)": Row(laid_out, tuple(own_leaves), inputs),
+        "weights laid out, unrolled (a policy's)": Row(laid_out, (own.leaves, prepared.conditions), inputs),
     }
 
 
@@ -345,11 +356,10 @@ def main() -> None:
     arguments = parser.parse_args()
     # A program that is found again would seem to compile in no time.
     jax.config.update("jax_enable_compilation_cache", False)
-    facts = machine() | {"jax": jax.__version__, "device": jax.devices()[0].device_kind, "load": load()}
-    print(", ".join(f"{key} {facts[key]}" for key in ("cpu", "cores", "device", "jax", "load")))
+    facts = device_facts()
     results = []
     for size in arguments.model or ["laptop" if jax.default_backend() == "cpu" else "full"]:
-        for kind in arguments.kind or NAMES:
+        for kind in arguments.kind or KINDS:
             depths = arguments.depth or [6, 12, 24]
             result = bench(kind, size, arguments.cameras, arguments.batch, depths, arguments.seconds)
             for table in tables(result):

@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from pioxide.models import GemmaConfig, Observation, Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
-from timing import no_garbage_collection
+from timing import load, machine, no_garbage_collection
 
 STEPS = 10
 # H and D of π0-FAST's chunks, and its longest answer.
@@ -23,7 +23,8 @@ FAST_HORIZON, FAST_DIM, FAST_ROOM = 16, 14, 256
 # The last row's name: the one measure that changes the answer.
 INEXACT = "+ matrices in 8 bits (opt-in, other actions)"
 
-KINDS = ("pi05", "pi0", "pi0-fast")
+NAMES = {"pi05": "π0.5", "pi0": "π0", "pi0-fast": "π0-FAST"}
+KINDS = tuple(NAMES)
 SIZES = ("tiny", "laptop", "so400m-dummy", "full")
 # Ids of a prompt: π0 has no state in it.
 TEXT = {"pi05": 60, "pi0": 20, "pi0-fast": 60}
@@ -35,6 +36,13 @@ Model = Pi0 | Pi0Fast
 def device_dtype() -> Any:
     """What a policy computes in on this device."""
     return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+
+
+def device_facts() -> dict[str, str]:
+    """What figures are measured on, which is printed as well."""
+    facts = machine() | {"jax": jax.__version__, "device": jax.devices()[0].device_kind, "load": load()}
+    print(", ".join(f"{key} {facts[key]}" for key in ("cpu", "cores", "device", "jax", "load")))
+    return facts
 
 
 def config(kind: str, size: str) -> Config:

@@ -21,14 +21,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import jax
 
-from networks import KINDS, SIZES, TEXT, config, random_model, timed
+from networks import KINDS, NAMES, SIZES, TEXT, config, device_facts, random_model, timed
 from policy_fast import fast_rows
 from policy_flow import continued, flow_rows
 from policy_host import call_stages, starts, uploaded
 from tables import Table
-from timing import load, machine
 
-NAMES = {"pi05": "π0.5", "pi0": "π0", "pi0-fast": "π0-FAST"}
 PARTS = ("rows", "realtime", "call", "upload", "start")
 
 
@@ -151,12 +149,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     gpu = jax.default_backend() != "cpu"
-    facts = machine() | {
-        "jax": jax.__version__,
-        "device": jax.devices()[0].device_kind,
-        "load": load(),
-    }
-    print(", ".join(f"{key} {facts[key]}" for key in ("cpu", "cores", "device", "jax", "load")))
+    facts = device_facts()
     results = []
     for size in arguments.model or (["full"] if gpu else ["laptop", "so400m-dummy"]):
         for kind in arguments.kind or KINDS:

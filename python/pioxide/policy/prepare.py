@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,8 @@ from pioxide.models.siglip import Attention, Merge
 from pioxide.models.siglip import Block as VisionBlock
 from pioxide.models.stack import Layers, layer
 from pioxide.policy.quantize import Quantization, Quantized
+
+Affine = TypeVar("Affine", Linear, Merge)
 
 
 class Prepared(NamedTuple):
@@ -46,6 +48,14 @@ class Matrices:
     def keep(self, kernel: Array, inputs: int = 1) -> Weight:
         """A matrix [inputs..., outputs...]; `inputs` axes of it are summed over."""
         return nnx.Param(kernel.astype(self.dtype)) if self.quantize is None else Quantized(kernel, inputs)
+
+    def kept(self, module: Affine) -> Affine:
+        """A `Linear`, or SigLIP's `Merge`, with its matrix kept so and its bias in the compute dtype."""
+        own: Any = nnx.clone(module)
+        bias = weight(module.bias, self.dtype)
+        own.kernel = self.keep(weight(module.kernel), inputs=module.kernel.ndim - bias.ndim)
+        own.bias = nnx.Param(bias)
+        return own
 
 
 class PreparedNorm(Norm):
@@ -95,24 +105,6 @@ class PreparedBlock(Block):
         self.experts = nnx.List([PreparedExpert(expert, matrices) for expert in block.experts])
 
 
-class PreparedLinear(Linear):
-    """A `Linear` with its matrix kept another way."""
-
-    def __init__(self, linear: Linear, matrices: Matrices) -> None:
-        """The bias in the compute dtype."""
-        self.kernel = matrices.keep(weight(linear.kernel))
-        self.bias = nnx.Param(weight(linear.bias, matrices.dtype))
-
-
-class PreparedMerge(Merge):
-    """SigLIP's heads back to the width, with the matrix kept another way."""
-
-    def __init__(self, merge: Merge, matrices: Matrices) -> None:
-        """The bias in the compute dtype."""
-        self.kernel = matrices.keep(weight(merge.kernel), inputs=2)
-        self.bias = nnx.Param(weight(merge.bias, matrices.dtype))
-
-
 class PreparedAttention(Attention):
     """SigLIP's attention with one projection: kernel [W, 3, N, H], bias [3, N, H]."""
 
@@ -121,7 +113,7 @@ class PreparedAttention(Attention):
         parts = (attention.query, attention.key, attention.value)
         self.kernel = matrices.keep(jnp.stack([weight(part.kernel) for part in parts], axis=1))
         self.bias = nnx.Param(jnp.stack([weight(part.bias, matrices.dtype) for part in parts]))
-        self.out = PreparedMerge(attention.out, matrices)
+        self.out = matrices.kept(attention.out)
 
     def project(self, x: Float[Array, "b p w"]) -> tuple[Array, Array, Array]:
         """See `Attention.project`."""
@@ -136,7 +128,7 @@ class PreparedVisionBlock(VisionBlock):
         """From a block that was taken from its stack."""
         self.attention_norm, self.mlp_norm = block.attention_norm, block.mlp_norm
         self.attention = PreparedAttention(block.attention, matrices)
-        self.up, self.down = PreparedLinear(block.up, matrices), PreparedLinear(block.down, matrices)
+        self.up, self.down = matrices.kept(block.up), matrices.kept(block.down)
 
 
 def prepare(
@@ -176,7 +168,7 @@ def prepare(
     vision.blocks = _apart(
         vision.blocks, vision.config.depth, lambda block: PreparedVisionBlock(block, images), consume=consume
     )
-    vision.head = PreparedLinear(vision.head, Matrices(vision.dtype, None))
+    vision.head = Matrices(vision.dtype, None).kept(vision.head)
     language.blocks = _apart(
         language.blocks, language.config.depth, lambda block: PreparedBlock(block, text), consume=consume
     )
