@@ -104,7 +104,7 @@ def measure(way: str, path: Path) -> dict[str, float]:
     from flax import nnx
 
     import pioxide.models  # noqa: F401
-    from pioxide.weights import load
+    from pioxide.weights import build, load
 
     bfloat16 = np.dtype(ml_dtypes.bfloat16)
     jax.device_put(np.zeros(3)).block_until_ready()
@@ -125,7 +125,7 @@ def measure(way: str, path: Path) -> dict[str, float]:
         arrays = policy(path).programs.weights
     elif way.startswith("pioxide"):
         with load(path) as checkpoint:
-            arrays = nnx.state(checkpoint.model(param_dtype="bfloat16", action_horizon=50))
+            arrays = nnx.state(build(checkpoint, param_dtype="bfloat16", action_horizon=50))
     elif way == "Orbax restore":
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         with ocp.PyTreeCheckpointer() as checkpointer:

@@ -69,10 +69,10 @@ def pioxide_job(
     dataset: Path, text_model: Path, fast: Path, stats_file: Path, episodes: int, output: Path, workers: int
 ) -> int:
     """Returns frames written."""
-    from pioxide.tokenize import ActionSpace, JobInputs, JobSettings, tokenize_dataset
+    from pioxide.shards import ActionSpace, JobInputs, JobSettings, tokenize_dataset
 
     settings = JobSettings(
-        model="pi0-fast",
+        model="pi0_fast",
         space=ActionSpace(horizon=HORIZON),
         max_len=MAX_LEN,
         on_overflow="clip",
@@ -94,7 +94,7 @@ def one(options: argparse.Namespace) -> None:
     os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[: options.cores]))
     import pyarrow.parquet  # noqa: F401
 
-    import pioxide.tokenize  # noqa: F401
+    import pioxide.shards  # noqa: F401
     from material import ROOT  # noqa: F401
 
     if options.one == "reference":

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pioxide.policy import (
+from pioxide.control import (
     ActionQueue,
     DelayEstimate,
     Limits,

@@ -40,11 +40,11 @@ from networks import (
     random_model,
     timed,
 )
+from pioxide.engine.compile import bucket, buckets
+from pioxide.engine.prepare import prepare
 from pioxide.models import Observation, Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
 from pioxide.models.masks import block_mask
 from pioxide.models.prefix import embed_prefix
-from pioxide.policy.compile import bucket, buckets
-from pioxide.policy.prepare import prepare
 from pioxide.sampling import sample_actions, step_times
 from tables import Table
 from timing import load
@@ -103,7 +103,7 @@ def one_hot_loss(model: Pi0Fast, observation: Observation) -> jax.Array:
 
 def training(kind: str, c: Config, leaves: tuple[jax.Array, ...], cameras: int, batch: int) -> dict[str, Row]:
     """Loss and gradients; each row adds one measure to the row above."""
-    answer = ANSWER if kind == "pi0-fast" else 0
+    answer = ANSWER if kind == "pi0_fast" else 0
     prompt, real = TEXT[kind], TEXT[kind] + answer
     short = bucket(real, buckets(c.text_len))
     padded = f"+ text padded to {short}, not {c.text_len}"
@@ -264,7 +264,7 @@ def by_depth(kind: str, c: Config, cameras: int, depths: list[int]) -> dict[str,
             def scores(leaves, observation, _, weights=weights, unroll=unroll):
                 return weights.merge(leaves).prefill(observation, 1, unroll=unroll)
 
-            function = scores if kind == "pi0-fast" else jax.grad(error)
+            function = scores if kind == "pi0_fast" else jax.grad(error)
             made = compiled(Row(function, weights.leaves, (observation, actions)))
             found[way][str(layers)] = (made.clock, made.processor)
     return found
@@ -283,7 +283,7 @@ def bench(
         "cameras": cameras,
         "batch": batch,
         "prompt": TEXT[kind],
-        "answer": ANSWER if kind == "pi0-fast" else 0,
+        "answer": ANSWER if kind == "pi0_fast" else 0,
         "parameters": sum(leaf.size for leaf in leaves),
         "training": measure(training(kind, c, leaves, cameras, batch), limit, seconds),
         "inference": measure(inference(kind, c, leaves, cameras), limit, seconds / 3),
@@ -294,7 +294,7 @@ def bench(
 
 def tables(result: dict[str, Any]) -> Iterator[Table]:
     """What was measured of a model."""
-    fast = result["kind"] == "pi0-fast"
+    fast = result["kind"] == "pi0_fast"
     name = f"{NAMES[result['kind']]}, {result['model']}"
     answer = f" and {result['answer']} of an answer" if fast else ""
     note = (

@@ -23,11 +23,11 @@ FAST_HORIZON, FAST_DIM, FAST_ROOM = 16, 14, 256
 # The last row's name: the one measure that changes the answer.
 INEXACT = "+ matrices in 8 bits (opt-in, other actions)"
 
-NAMES = {"pi05": "π0.5", "pi0": "π0", "pi0-fast": "π0-FAST"}
+NAMES = {"pi05": "π0.5", "pi0": "π0", "pi0_fast": "π0-FAST"}
 KINDS = tuple(NAMES)
 SIZES = ("tiny", "laptop", "so400m-dummy", "full")
 # Ids of a prompt: π0 has no state in it.
-TEXT = {"pi05": 60, "pi0": 20, "pi0-fast": 60}
+TEXT = {"pi05": 60, "pi0": 20, "pi0_fast": 60}
 
 Config = Pi0Config | Pi0FastConfig
 Model = Pi0 | Pi0Fast
@@ -47,7 +47,7 @@ def device_facts() -> dict[str, str]:
 
 def config(kind: str, size: str) -> Config:
     """A model in a size that a laptop, a small server or a GPU can hold."""
-    made = _fast_config(size) if kind == "pi0-fast" else _flow_config(size, pi05=kind == "pi05")
+    made = _fast_config(size) if kind == "pi0_fast" else _flow_config(size, pi05=kind == "pi05")
     return replace(made, dtype=device_dtype(), param_dtype=device_dtype())
 
 

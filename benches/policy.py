@@ -37,9 +37,9 @@ def bench(
     model = random_model(c)
     result: dict[str, Any] = {"kind": kind, "model": size, "cameras": cameras, "text": text}
     if "rows" in parts:
-        rows = fast_rows if kind == "pi0-fast" else flow_rows
+        rows = fast_rows if kind == "pi0_fast" else flow_rows
         result |= rows(model, cameras, text, seconds)
-    if "realtime" in parts and kind != "pi0-fast":
+    if "realtime" in parts and kind != "pi0_fast":
         result["realtime"] = timed(continued(model, cameras, text), seconds / 3)
     if "call" in parts:
         result["policy"] = call_stages(model, cameras, seconds / 3)
@@ -81,7 +81,7 @@ def tables(result: dict[str, Any]) -> Iterator[Table]:
 
 
 def rows_table(title: str, result: dict[str, Any]) -> Table:
-    rows, fast = result["rows"], result["kind"] == "pi0-fast"
+    rows, fast = result["rows"], result["kind"] == "pi0_fast"
     columns = ("p50 ms", "p99 ms", "cpu ms", "ratio (clock)", "ratio (cpu)")
     columns += FAST_COLUMNS if fast else ("apart",)
 

@@ -38,12 +38,12 @@ from networks import (
     vision_phase,
 )
 from pioxide.codec import FastCodec
+from pioxide.engine.compile import bucket, buckets
+from pioxide.engine.prepare import prepare
 from pioxide.models import Observation, Pi0Fast, Pi0FastConfig
 from pioxide.models.masks import block_mask, positions
 from pioxide.models.pi0_fast import Decoding, DecodingConvention
 from pioxide.models.prefix import embed_prefix
-from pioxide.policy.compile import bucket, buckets
-from pioxide.policy.prepare import prepare
 from pioxide.sampling import (
     Draft,
     Grammar,

@@ -30,12 +30,12 @@ from networks import (
     timed,
     vision_phase,
 )
+from pioxide.engine.compile import Flow, Inputs, Programs, Shape, bucket, buckets
+from pioxide.engine.prepare import prepare
 from pioxide.models import Observation, Pi0, Pi0Config
 from pioxide.models.masks import block_mask, positions
 from pioxide.models.pi0 import Condition, PrefixCache
 from pioxide.policy import Guidance
-from pioxide.policy.compile import Flow, Inputs, Programs, Shape, bucket, buckets
-from pioxide.policy.prepare import prepare
 from pioxide.sampling import pad_leftover, sample_actions, step_times
 from pioxide.sampling.flow import of_step
 

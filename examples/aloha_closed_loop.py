@@ -37,11 +37,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from pioxide import demo
-from pioxide.errors import InputError
-from pioxide.policy import (
-    Bite,
+from pioxide.control import (
     DelayEstimate,
     Limits,
+    LimitViolation,
     Request,
     Runner,
     SafetyFilter,
@@ -49,8 +48,9 @@ from pioxide.policy import (
     WallClock,
     run_loop,
 )
-from pioxide.policy.loop import Clock
-from pioxide.policy.runner import Answer, Worker
+from pioxide.control.loop import Clock
+from pioxide.control.runner import Answer, Worker
+from pioxide.errors import InputError
 
 PROMPT = "Transfer the red cube from the right arm to the left arm."
 DIM = 14
@@ -181,9 +181,9 @@ def play(
 ) -> Run:
     """One run of the loop, recorded. `delay` is expected of an answer, in actions, until one was measured."""
     queue = RecordedQueue(DIM)
-    bites: list[Bite] = []
+    bites: list[LimitViolation] = []
     limits = Limits(low=robot.low, high=robot.high, velocity=SPEED)
-    safety = SafetyFilter(limits, DIM, options.hz, on_bite=bites.append)
+    safety = SafetyFilter(limits, DIM, options.hz, on_violation=bites.append)
     safety.reset(robot.joints())
     clock: Clock
     worker: Worker

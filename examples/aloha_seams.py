@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pioxide.policy import ActionQueue, Bite, LoopReport, OnEmpty
+from pioxide.control import ActionQueue, LimitViolation, LoopReport, OnEmpty
 
 ARM_JOINTS, GRIPPERS = np.r_[0:6, 7:13], np.array([6, 13])
 SHOWN = {0: "left waist", 1: "left shoulder", 2: "left elbow"}
@@ -76,7 +76,7 @@ class Run:
     sent: NDArray[np.float64]
     takeovers: Sequence[Takeover]
     report: LoopReport
-    bites: Sequence[Bite]
+    bites: Sequence[LimitViolation]
     dry: int
 
 

@@ -18,8 +18,8 @@ from matplotlib.patches import FancyBboxPatch
 from pioxide import demo
 from pioxide.codec import FastCodec
 from pioxide.data import LeRobotDataset
-from pioxide.tokenize import ActionSpace, FitSettings, fit
-from pioxide.tokenize.frames import Framer
+from pioxide.shards import ActionSpace, FitSettings, fit
+from pioxide.shards.frames import Framer
 from pioxide.transforms import load_norm_stats
 
 TARGET = Path(__file__).resolve().parent.parent / "docs/images/chunk-to-tokens.png"

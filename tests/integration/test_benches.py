@@ -78,7 +78,7 @@ def test_policy(tmp_path):
 @pytest.mark.usefixtures("quick_compiler")
 def test_policy_of_tokens(tmp_path):
     pytest.importorskip("jax")
-    options = (*POLICY, "--kind", "pi0-fast", "--part", "rows", "--markdown")
+    options = (*POLICY, "--kind", "pi0_fast", "--part", "rows", "--markdown")
     rows = run("policy.py", tmp_path / "policy.json", *options)["results"][0]["rows"]
     *plain, constrained, wrong, right, rounded = rows.values()
     assert len(plain) == 7
@@ -102,7 +102,7 @@ def test_policy_start(tmp_path):
 @pytest.mark.usefixtures("quick_compiler")
 def test_models(tmp_path):
     pytest.importorskip("jax")
-    options = ("--model", "tiny", "--kind", "pi05", "--kind", "pi0-fast", "--depth", "2", "--seconds", "0.3")
+    options = ("--model", "tiny", "--kind", "pi05", "--kind", "pi0_fast", "--depth", "2", "--seconds", "0.3")
     flow, fast = run("models.py", tmp_path / "models.json", *options)["results"]
     assert len(flow["training"]) == 4
     assert len(fast["training"]) == 5

@@ -10,7 +10,7 @@ import pytest
 from pioxide.cli.main import main
 from pioxide.codec import FastCodec
 from pioxide.data import LeRobotDataset, windows
-from pioxide.tokenize import FitResult, TokenDataset
+from pioxide.shards import FitResult, TokenDataset
 from pioxide.transforms import Quantile, load_norm_stats
 from support.jobs import LENGTHS, World, content
 
@@ -23,7 +23,7 @@ def fit_arguments(world: World, out: Path, *more: str) -> list[str]:
 
 def tokenize_arguments(world: World, out: Path, *more: str) -> list[str]:
     given = ["--fit", str(world.fitted), "--text-model", str(world.text_model), "--on-overflow", "clip"]
-    return ["tokenize", str(world.v3), "-o", str(out), "--model", "pi0-fast", *given, *more]
+    return ["tokenize", str(world.v3), "-o", str(out), "--model", "pi0_fast", *given, *more]
 
 
 def test_fit_prints_what_the_tokenizer_achieves_on_held_out_episodes(
@@ -203,7 +203,7 @@ def test_options_reach_the_settings(world: World, tmp_path: Path) -> None:
         "max_len": 90,
         "normalization": "zscore",
         "on_overflow": "clip",
-        "model": "pi0-fast",
+        "model": "pi0_fast",
     }
     assert {name: settings[name] for name in expected} == expected
     fitted = tmp_path / "fitted"

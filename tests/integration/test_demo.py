@@ -13,8 +13,8 @@ from pioxide.cli.main import main
 from pioxide.codec import FastCodec
 from pioxide.data import LeRobotDataset
 from pioxide.report import inspect_directory
-from pioxide.tokenize import TokenDataset
-from pioxide.tokenize.frames import Framer
+from pioxide.shards import TokenDataset
+from pioxide.shards.frames import Framer
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tyro")
@@ -122,7 +122,7 @@ def test_a_dataset_that_moved_is_asked_for_and_another_one_refused(made, tmp_pat
     shutil.copytree(demo.dataset_path(), dataset)
     fitted, tokens = tmp_path / "fit", tmp_path / "tokens"
     assert main(["fit", str(dataset), "-o", str(fitted), "--horizon", "8", "--vocab-size", "400"]) == 0
-    text = ["--text-model", str(demo.text_model_path()), "--limit", "400", "--model", "pi0-fast"]
+    text = ["--text-model", str(demo.text_model_path()), "--limit", "400", "--model", "pi0_fast"]
     assert main(["tokenize", str(dataset), "-o", str(tokens), "--fit", str(fitted), *text]) == 0
     dataset.rename(tmp_path / "elsewhere")
     capsys.readouterr()

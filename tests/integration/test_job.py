@@ -10,7 +10,7 @@ import pytest
 
 from pioxide.codec import FastCodec
 from pioxide.errors import FormatError, InputError, OverflowingChunkError, SettingsError
-from pioxide.tokenize import (
+from pioxide.shards import (
     ActionSpace,
     FitSettings,
     TokenDataset,
@@ -24,7 +24,7 @@ from support.datasets import episodes
 from support.jobs import LENGTHS, SPACE, World, content
 from support.reference_stack import ReferenceFast, ReferencePrompts
 
-MODELS = ("pi0", "pi05", "pi0-fast")
+MODELS = ("pi0", "pi05", "pi0_fast")
 
 
 def plain_frames(normalization: str, stats: dict, mask: tuple[bool, ...] = ()):
@@ -72,7 +72,7 @@ def test_rows_equal_the_reference_stack(world: World, model: str, tmp_path: Path
             expected = prompts.pi0_fast(task, state, chunk)
             np.testing.assert_array_equal(row["ar_mask"], expected.ar_mask)
             np.testing.assert_array_equal(row["loss_mask"], expected.loss_mask)
-        if model != "pi0-fast":
+        if model != "pi0_fast":
             np.testing.assert_array_equal(row["actions"], chunk.astype(np.float32))
         np.testing.assert_array_equal(row["tokens"], expected.tokens)
         np.testing.assert_array_equal(row["mask"], expected.mask)

@@ -12,7 +12,7 @@ import pytest
 
 from pioxide.data import LeRobotDataset
 from pioxide.errors import DatasetError, FormatError, InputError, PioxideError, SettingsError
-from pioxide.tokenize import FitSettings, JobRequest, TokenDataset, fit, prepare, resolve, tokenize_dataset
+from pioxide.shards import FitSettings, JobRequest, TokenDataset, fit, prepare, resolve, tokenize_dataset
 from support.datasets import rewrite, with_column
 from support.jobs import LENGTHS, SPACE, World, content
 
@@ -182,7 +182,7 @@ MISFITS = {
     "no dataset": (lambda w, r: {"dataset": r / "nowhere"}, {}, "nowhere"),
     "no text model": (lambda w, r: {"text_model": r / "nowhere.model"}, {}, "nowhere.model"),
     "text model is something else": (lambda w, r: {"text_model": w.v3 / "meta/info.json"}, {}, "info.json"),
-    "no FAST": (lambda w, r: {"fast": None}, {}, "pi0-fast needs a FAST tokenizer"),
+    "no FAST": (lambda w, r: {"fast": None}, {}, "pi0_fast needs a FAST tokenizer"),
     "FAST is empty": (lambda w, r: {"fast": r}, {}, "tokenizer.json"),
     "no such column": (lambda w, r: {}, {"action_keys": ("actions",)}, 'no feature "actions"'),
     "mask too long": (lambda w, r: {}, {"delta_mask": (7, -1)}, "mask covers 8 dimensions"),
@@ -209,7 +209,7 @@ def test_selection_of_nothing(world: World) -> None:
 
 
 def test_request_takes_from_the_fitted_directory_and_refuses_contradictions(world: World) -> None:
-    request = JobRequest(world.v3, "pi0-fast", world.text_model, fit=world.fitted)
+    request = JobRequest(world.v3, "pi0_fast", world.text_model, fit=world.fitted)
     inputs, settings = resolve(request)
     assert (inputs.stats, inputs.fast) == (world.fitted, world.fitted)
     assert (settings.space, settings.normalization) == (SPACE, "quantile")
@@ -221,7 +221,7 @@ def test_request_takes_from_the_fitted_directory_and_refuses_contradictions(worl
     assert resolve(dataclasses.replace(request, horizon=50, stats=world.fitted))[1].space.horizon == 50
     with pytest.raises(InputError, match="normalising needs statistics"):
         resolve(dataclasses.replace(request, fit=None))
-    with pytest.raises(InputError, match="pi0-fast needs a FAST tokenizer"):
+    with pytest.raises(InputError, match="pi0_fast needs a FAST tokenizer"):
         resolve(dataclasses.replace(request, fit=None, stats=world.fitted))
     with pytest.raises(FormatError, match=r"has no fit\.json; make it with `pioxide fit`"):
         resolve(dataclasses.replace(request, fit=world.v3))

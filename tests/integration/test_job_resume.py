@@ -13,8 +13,8 @@ import pytest
 
 from pioxide import files
 from pioxide.errors import FormatError, OutputError, SettingsError
-from pioxide.tokenize import Interrupted, TokenDataset, tokenize_dataset
-from pioxide.tokenize.manifest import FILE_NAME
+from pioxide.shards import Interrupted, TokenDataset, tokenize_dataset
+from pioxide.shards.manifest import FILE_NAME
 from support.jobs import World, content
 
 
@@ -166,7 +166,7 @@ CHILD = """
 import sys, time
 from pathlib import Path
 from pioxide.cli.main import main
-from pioxide.tokenize import shard
+from pioxide.shards import shard
 
 real = shard.ShardMaker.write
 
@@ -187,7 +187,7 @@ sys.exit(main(sys.argv[1:]))
 
 def command(world: World, out: Path) -> list[str]:
     options = {
-        "--model": "pi0-fast",
+        "--model": "pi0_fast",
         "--fit": world.fitted,
         "--text-model": world.text_model,
         "--shard-frames": 50,
@@ -268,7 +268,7 @@ def test_other_settings_are_refused_with_the_difference(
     for name, value in changed.items():
         with pytest.raises(SettingsError, match=rf"{name}: .* there, {value} now"):
             tokenize_dataset(world.inputs(), out, world.settings(**{name: value}))
-    with pytest.raises(SettingsError, match="model: pi0-fast there, pi05 now"):
+    with pytest.raises(SettingsError, match="model: pi0_fast there, pi05 now"):
         tokenize_dataset(world.inputs("pi05"), out, world.settings("pi05"))
     other = tmp_path / "other.model"
     other.write_bytes(world.text_model.read_bytes() + b"")

@@ -18,7 +18,17 @@ from pioxide.models import ExpertConfig, GemmaConfig, Observation, Pi0, Pi0Confi
 from pioxide.models import SiglipConfig as Siglip
 from pioxide.models.lora import LoraConfig, add_lora, merge_lora
 from pioxide.transforms import Stats
-from pioxide.weights import Checkpoint, Companions, MemoryTree, load, load_into, recognise, save, tree_of
+from pioxide.weights import (
+    Checkpoint,
+    Companions,
+    MemoryTree,
+    build,
+    load,
+    load_into,
+    recognise,
+    save,
+    tree_of,
+)
 from pioxide.weights.names import OPENPI
 from support.checkpoints import (
     HEADS,
@@ -46,8 +56,8 @@ def values_of(model: nnx.Module) -> dict[str, np.ndarray]:
 def made(arrays: dict, kind: str = "pi0", config=None, **fields) -> nnx.Module:
     """A model with these values; drawing them at random would compile every layer's draw."""
     fields = fields or ({} if config else {"action_horizon": 6, "text_len": 12})
-    return Checkpoint(Path("memory"), "openpi", MemoryTree(arrays), SMALL[kind], Companions()).model(
-        config, **fields
+    return build(
+        Checkpoint(Path("memory"), "openpi", MemoryTree(arrays), SMALL[kind], Companions()), config, **fields
     )
 
 
@@ -76,7 +86,7 @@ def test_models_have_the_checkpoints_values(tmp_path, kind, dtype):
     known = FAST if kind == "pi0_fast" else KNOWN
     for source in (tmp_path, tmp_path / "lerobot"):
         with load(source, heads=HEADS) as checkpoint:
-            model = checkpoint.model(param_dtype=dtype, **known)
+            model = build(checkpoint, param_dtype=dtype, **known)
         assert isinstance(model, Pi0Fast if kind == "pi0_fast" else Pi0)
         check_values(model, arrays, dtype and BFLOAT16)
         assert model.config.action_horizon == 5
@@ -87,7 +97,7 @@ def test_a_loaded_model_computes_what_the_saved_one_does(tmp_path):
     model = made(random_arrays(SMALL["pi05"].shapes()), "pi05", dtype=jnp.float32, action_horizon=6)
     save(model, tmp_path / "openpi")
     with load(tmp_path / "openpi") as checkpoint:
-        loaded = checkpoint.model(model.config)
+        loaded = build(checkpoint, model.config)
     observation = Observation(
         images={name: jnp.full((1, 28, 28, 3), 0.1 * i) for i, name in enumerate(model.config.cameras)},
         image_masks={},
@@ -112,7 +122,7 @@ def test_saving_and_loading_is_exact(tmp_path, to, dtype):
     with load(tmp_path / "saved") as checkpoint:
         assert checkpoint.norm_stats("arm") == stats
         assert checkpoint.companions.action_horizon in (None, 6)
-        check_values(checkpoint.model(action_horizon=6), arrays)
+        check_values(build(checkpoint, action_horizon=6), arrays)
 
 
 def test_a_tree_of_a_model_is_that_models_architecture():
@@ -150,7 +160,7 @@ def test_paligemma_fills_all_but_the_action_expert(tmp_path):
     model = made(before)
     with load(tmp_path / "pt_224.npz") as checkpoint:
         with pytest.raises(InputError, match="is PaliGemma, which has no actions"):
-            checkpoint.model()
+            build(checkpoint)
         kept = load_into(model, checkpoint)
     assert set(kept) == set(SMALL["pi0"].shapes()) - set(shapes)
     check_values(model, before | arrays)
@@ -177,7 +187,7 @@ def test_a_model_with_new_lora_starts_from_a_checkpoint_without(tmp_path):
     arrays = random_arrays(SMALL["pi0"].shapes())
     write_orbax(arrays, tmp_path / "plain" / "params")
     with load(tmp_path / "lora") as checkpoint:
-        model = checkpoint.model(**KNOWN)
+        model = build(checkpoint, **KNOWN)
     before = values_of(model)
     with load(tmp_path / "plain") as checkpoint:
         with pytest.raises(CheckpointError, match="20 missing"):
@@ -192,13 +202,13 @@ def test_a_model_of_another_size_lists_every_difference(tmp_path):
     write_orbax(arrays, tmp_path / "params")
     with load(tmp_path) as checkpoint:
         with pytest.raises(CheckpointError) as caught:
-            checkpoint.model(small_config(pi05=True))
+            build(checkpoint, small_config(pi05=True))
         error = caught.value
         assert len(error.missing) == 10
         assert len(error.extra) == 9
         wider = replace(small_config(), action_dim=8)
         with pytest.raises(CheckpointError, match=r"action_in_proj/kernel is \[6, 32\], expected \[8, 32\]"):
-            checkpoint.model(wider)
+            build(checkpoint, wider)
 
 
 def test_what_tensors_do_not_tell_must_be_said(tmp_path):
@@ -211,19 +221,19 @@ def test_what_tensors_do_not_tell_must_be_said(tmp_path):
         write_orbax(random_arrays(SMALL[kind].shapes()), tmp_path / name / "params")
     with load(tmp_path / "a") as checkpoint:
         with pytest.raises(InputError, match="pass action_horizon"):
-            checkpoint.model()
+            build(checkpoint)
         with pytest.raises(InputError, match="actions of 6 dimensions, not 7"):
-            checkpoint.model(action_horizon=50, action_dim=7)
+            build(checkpoint, action_horizon=50, action_dim=7)
         with pytest.raises(InputError, match="action_horizon can't be given beside a config"):
-            checkpoint.model(small_config(), action_horizon=50)
+            build(checkpoint, small_config(), action_horizon=50)
     with load(tmp_path / "b") as checkpoint, pytest.raises(InputError, match="pass action_dim"):
-        checkpoint.model(action_horizon=10)
+        build(checkpoint, action_horizon=10)
     # Openpi's released ones are known by name, also through their params.
     with load(tmp_path / "pi05_droid" / "params") as checkpoint:
-        config = checkpoint.model().config
+        config = build(checkpoint).config
         assert (config.action_horizon, config.text_len) == (15, 200)
     with load(tmp_path / "pi0_fast_droid") as checkpoint:
-        config = checkpoint.model().config
+        config = build(checkpoint).config
         assert (config.action_horizon, config.action_dim, config.text_len) == (10, 8, 250)
 
 
@@ -234,8 +244,8 @@ def test_lora_stays_apart_and_computes_as_if_merged(tmp_path, kind):
     write_orbax(arrays, tmp_path / "params", value=True)
     known = (FAST if kind == "pi0_fast" else KNOWN) | {"dtype": jnp.float32}
     with load(tmp_path) as checkpoint:
-        apart = checkpoint.model(lora_scale=0.5, **known)
-        merged = checkpoint.merged(0.5).model(**known)
+        apart = build(checkpoint, lora_scale=0.5, **known)
+        merged = build(checkpoint.merged(0.5), **known)
     check_values(apart, arrays)
     x = np.random.default_rng(0).standard_normal((1, 7, 64)).astype(np.float32)
     y = np.random.default_rng(1).standard_normal((1, 7, 32)).astype(np.float32)
@@ -274,7 +284,7 @@ def test_updates_by_another_rule_than_openpis_are_not_saved_as_openpis(tmp_path,
 def test_a_saved_model_says_its_horizon_and_text_length(tmp_path):
     save(made(random_arrays(SMALL["pi05"].shapes()), "pi05"), tmp_path / "a", "lerobot")
     with load(tmp_path / "a") as checkpoint:
-        config = checkpoint.model().config
+        config = build(checkpoint).config
     assert (config.action_horizon, config.text_len) == (6, 12)
 
 
@@ -291,8 +301,8 @@ assert len(jax.devices()) == 8
 sharding = parameter_sharding(make_mesh(fsdp=4), smallest_bytes=1)
 
 with load(root / "a") as checkpoint:
-    model = checkpoint.model(sharding=sharding, param_dtype="bfloat16", action_horizon=5)
-    whole = checkpoint.model(param_dtype="bfloat16", action_horizon=5)
+    model = build(checkpoint, sharding=sharding, param_dtype="bfloat16", action_horizon=5)
+    whole = build(checkpoint, param_dtype="bfloat16", action_horizon=5)
     one, other = (dict(nnx.to_flat_state(nnx.state(m))) for m in (model, whole))
     split = 0
     for own in one:

@@ -22,7 +22,7 @@ from pioxide.models.observation import to_float
 from pioxide.models.pi0_fast import DecodingConvention
 from pioxide.models.prefix import embed_prefix
 from pioxide.sampling import sample_actions
-from pioxide.weights import load, load_into
+from pioxide.weights import build, load, load_into
 from support import huggingface as hf
 from support.models import random_model
 
@@ -78,8 +78,8 @@ def opened(name, directory):
     with load(directory, heads=(hf.VISION_HEADS, hf.KV_HEADS[name])) as checkpoint:
         assert not checkpoint.problems()
         if name == "pi0":
-            model = checkpoint.model(
-                cameras=NAMES, action_horizon=hf.HORIZON, text_len=hf.TEXT, dtype=jnp.float32
+            model = build(
+                checkpoint, cameras=NAMES, action_horizon=hf.HORIZON, text_len=hf.TEXT, dtype=jnp.float32
             )
             assert model.config.vision == vision
             assert model.config.language == language

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from pioxide.family import Family
 from pioxide.weights import Architecture, Expert, Vision
 
 VISION = Vision(width=32, depth=3, mlp=48, heads=4, head_dim=8, patch=14, tokens=4)
@@ -21,9 +22,9 @@ VOCAB = 300
 HEADS = (VISION.heads, 1)
 
 SMALL = {
-    "pi0": Architecture("pi0", (GEMMA, ACTION), VISION, depth=4, vocab=VOCAB, action_dim=6),
-    "pi05": Architecture("pi05", (GEMMA, ACTION), VISION, depth=4, vocab=VOCAB, action_dim=6),
-    "pi0_fast": Architecture("pi0_fast", (GEMMA,), VISION, depth=4, vocab=VOCAB),
+    "pi0": Architecture(Family("pi0"), (GEMMA, ACTION), VISION, depth=4, vocab=VOCAB, action_dim=6),
+    "pi05": Architecture(Family("pi05"), (GEMMA, ACTION), VISION, depth=4, vocab=VOCAB, action_dim=6),
+    "pi0_fast": Architecture(Family("pi0_fast"), (GEMMA,), VISION, depth=4, vocab=VOCAB),
 }
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pioxide.tokenize import ActionSpace, FitSettings, JobInputs, JobSettings, fit
+from pioxide.shards import ActionSpace, FitSettings, JobInputs, JobSettings, fit
 from support.datasets import episodes, write_v3, write_v21
 from support.text_model import write_text_model
 
@@ -20,11 +20,11 @@ class World:
     text_model: Path
     fitted: Path
 
-    def inputs(self, model: str = "pi0-fast", dataset: Path | None = None) -> JobInputs:
-        fast = self.fitted if model == "pi0-fast" else None
+    def inputs(self, model: str = "pi0_fast", dataset: Path | None = None) -> JobInputs:
+        fast = self.fitted if model == "pi0_fast" else None
         return JobInputs(dataset or self.v3, self.fitted, self.text_model, fast)
 
-    def settings(self, model: str = "pi0-fast", **changes) -> JobSettings:
+    def settings(self, model: str = "pi0_fast", **changes) -> JobSettings:
         return JobSettings(model, **({"space": SPACE, "shard_frames": 50, "on_overflow": "clip"} | changes))
 
 

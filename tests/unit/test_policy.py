@@ -9,13 +9,14 @@ import pytest
 from flax import nnx
 
 from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, TextTokenizer
+from pioxide.control import Request
 from pioxide.errors import InputError, PolicyError
 from pioxide.models import Observation, Pi0Config, Pi0FastConfig
-from pioxide.policy import Guidance, Policy, PolicyOptions, Request
-from pioxide.policy.images import fit
+from pioxide.policy import Guidance, Policy, PolicyOptions
 from pioxide.robots import aloha, libero
 from pioxide.sampling import sample_actions
 from pioxide.transforms import Stats
+from pioxide.transforms.images import resize_with_pad
 from support.models import random_model
 from support.text_model import write_text_model
 
@@ -100,7 +101,7 @@ def plain_observation(model, kind, tokenizer, observation):
         state = (state - s.q01) / (s.q99 - s.q01 + 1e-6) * 2 - 1
         prompt = Pi05Prompts(tokenizer, 96).encode(observation["prompt"], state)
     images = {
-        "base_0_rgb": fit(observation["observation/image"], SIZE),
+        "base_0_rgb": resize_with_pad(observation["observation/image"], SIZE),
         "left_wrist_0_rgb": observation["observation/wrist_image"],
         "right_wrist_0_rgb": np.zeros((SIZE, SIZE, 3), np.uint8),
     }

@@ -9,12 +9,12 @@ import pytest
 from flax import nnx
 
 from pioxide.codec import TextTokenizer
+from pioxide.engine.compile import bucket, buckets
+from pioxide.engine.prepare import prepare
 from pioxide.errors import InputError
 from pioxide.models import Observation, Pi0Config, Pi0FastConfig
 from pioxide.models.lora import LoraConfig, add_lora
 from pioxide.policy import Policy, PolicyOptions, keep_programs
-from pioxide.policy.compile import bucket, buckets
-from pioxide.policy.prepare import prepare
 from pioxide.robots import aloha
 from pioxide.sampling import sample_actions, sample_tokens, step_times
 from support.models import random_model

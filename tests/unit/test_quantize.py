@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from pioxide.codec import FastCodec, TextTokenizer
+from pioxide.engine.quantize import Quantized
 from pioxide.errors import InputError, PolicyError
 from pioxide.models import Pi0Config, Pi0FastConfig
-from pioxide.policy import Guidance, Policy, PolicyOptions, deviation
-from pioxide.policy.quantize import Quantized
+from pioxide.policy import Guidance, Policy, PolicyOptions, compare_policies
 from pioxide.robots import libero
 from support.models import random_model
 from support.text_model import write_text_model
@@ -96,7 +96,7 @@ def test_bfloat16_products_take_the_values_exactly():
 def test_actions_stay_near_the_exact_ones_and_the_deviation_says_how_near(make, kind):
     exact, rounded = make(kind), make(kind, quantize="int8")
     seen = observations(3)
-    apart = deviation(rounded, exact, seen)
+    apart = compare_policies(rounded, exact, seen)
     assert apart.observations == 3
     assert apart.largest.shape == apart.rms.shape == apart.spread.shape == (7,)
     assert (apart.rms > 0).all()
@@ -110,7 +110,7 @@ def test_actions_stay_near_the_exact_ones_and_the_deviation_says_how_near(make, 
 
 def test_a_policy_does_not_deviate_from_itself(make):
     policy = make("pi05")
-    assert deviation(policy, policy, observations(2)).largest.max() == 0
+    assert compare_policies(policy, policy, observations(2)).largest.max() == 0
 
 
 def test_a_guided_chunk_takes_its_gradient_through_8_bits(make):
@@ -152,9 +152,9 @@ def test_what_there_is_not_is_refused(make, monkeypatch):
 
 def test_nothing_to_compare_is_refused(make):
     with pytest.raises(InputError, match="at least one"):
-        deviation(make("pi0"), make("pi0"), [])
+        compare_policies(make("pi0"), make("pi0"), [])
     with pytest.raises(InputError, match="at temperature 0"):
-        deviation(make("pi0_fast", temperature=0.5), make("pi0_fast"), observations(1))
+        compare_policies(make("pi0_fast", temperature=0.5), make("pi0_fast"), observations(1))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -15,7 +15,7 @@ from pioxide.report.measure import ErrorMeter
 from pioxide.report.style import short
 
 
-def made_up(joints=4, horizon=10, model="pi0-fast", seed=0) -> Report:
+def made_up(joints=4, horizon=10, model="pi0_fast", seed=0) -> Report:
     rng = np.random.default_rng(seed)
     names = tuple(f"joint_{i}" for i in range(joints))
     original = rng.normal(size=(40, horizon, joints))

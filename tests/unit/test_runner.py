@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pioxide.errors import InputError, PioxideError
-from pioxide.policy import (
+from pioxide.control import (
     ActionQueue,
     DelayEstimate,
     Limits,
@@ -23,7 +22,8 @@ from pioxide.policy import (
     ThreadWorker,
     run_loop,
 )
-from pioxide.policy.runner import Answer
+from pioxide.control.runner import Answer
+from pioxide.errors import InputError, PioxideError
 
 
 class SimulatedClock:
@@ -295,7 +295,7 @@ def test_a_closed_worker_starts_nothing_more():
 def test_an_interpreter_that_ends_lets_the_inference_under_way_end_first():
     code = """
 import threading
-from pioxide.policy import ActionQueue, OnEmpty, Runner, ThreadWorker
+from pioxide.control import ActionQueue, OnEmpty, Runner, ThreadWorker
 started = threading.Event()
 def policy(request):
     started.set()

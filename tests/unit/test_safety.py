@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pioxide.control import Limits, SafetyFilter
 from pioxide.errors import InputError
-from pioxide.policy import Limits, SafetyFilter
 
 HZ = 50.0
 number = st.one_of(st.floats(-10, 10), st.floats(allow_nan=True, allow_infinity=True))
@@ -74,7 +74,7 @@ def test_any_motion_inside_the_limits_passes_unchanged(seed, velocity, accelerat
 
 def test_a_bite_is_counted_and_told_with_its_joint():
     bites = []
-    safe = SafetyFilter(Limits(low=-1, high=1, velocity=2.0), dim=3, hz=HZ, on_bite=bites.append)
+    safe = SafetyFilter(Limits(low=-1, high=1, velocity=2.0), dim=3, hz=HZ, on_violation=bites.append)
     safe.reset([0, 0, 0])
     np.testing.assert_allclose(safe([0, 1, 0]), [0, 2 / HZ, 0])
     assert [(b.kind, b.joints, b.tick) for b in bites] == [("velocity", (1,), 0)]
@@ -202,7 +202,7 @@ def test_what_is_no_action_is_refused(action):
 def test_a_bite_tells_what_the_robot_gets_and_which_limit_was_in_the_way():
     bites = []
     limits = Limits(low=-1, high=1, velocity=2.0, acceleration=10.0)
-    safe = SafetyFilter(limits, dim=2, hz=HZ, on_bite=bites.append)
+    safe = SafetyFilter(limits, dim=2, hz=HZ, on_violation=bites.append)
     safe.reset([0, 0])
     given_ = safe([5.0, 0.0])
     assert [bite.kind for bite in bites] == ["position", "velocity", "acceleration"]
@@ -211,7 +211,7 @@ def test_a_bite_tells_what_the_robot_gets_and_which_limit_was_in_the_way():
         assert bite.joints == (0,)
     # Braking before the end of the range is the position limit's doing, not the velocity's.
     bites.clear()
-    alone = SafetyFilter(Limits(low=-1, high=1, acceleration=10.0), dim=1, hz=HZ, on_bite=bites.append)
+    alone = SafetyFilter(Limits(low=-1, high=1, acceleration=10.0), dim=1, hz=HZ, on_violation=bites.append)
     run(alone, [0.0], [[1.0 + 0.1 * tick] for tick in range(50)])
     assert {bite.kind for bite in bites} == {"position", "acceleration"}
 
@@ -222,10 +222,10 @@ def test_a_callback_that_raises_leaves_the_filter_where_the_robot_is():
 
     safe = SafetyFilter(Limits(velocity=1.0, acceleration=10.0), dim=1, hz=HZ)
     positions, _ = run(safe, [0.0], [[1.0]] * 4)
-    safe.on_bite = refuse
+    safe.on_violation = refuse
     with pytest.raises(RuntimeError, match="bite"):
         safe([1.0])
-    safe.on_bite = None
+    safe.on_violation = None
     # It got no action, so it stands where it was, and goes on from rest.
     assert (safe([1.0])[0] - positions[-1, 0]) * HZ == pytest.approx(10.0 / HZ)
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pioxide.errors import InputError
-from pioxide.tokenize.plan import ShardTask, Slice, make_plan, select_episodes
+from pioxide.shards.plan import ShardTask, Slice, make_plan, select_episodes
 
 LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=30)
 

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from pioxide.errors import InputError, SettingsError
-from pioxide.tokenize.resolve import parse_mask
-from pioxide.tokenize.settings import (
+from pioxide.shards.resolve import parse_mask
+from pioxide.shards.settings import (
     ActionSpace,
     JobSettings,
     as_json,
@@ -16,15 +16,15 @@ from pioxide.tokenize.settings import (
 
 
 def test_models_bring_their_own_values() -> None:
-    got = {m: (JobSettings(m).max_len, JobSettings(m).normalization) for m in ("pi0", "pi05", "pi0-fast")}
-    assert got == {"pi0": (48, "zscore"), "pi05": (200, "quantile"), "pi0-fast": (250, "quantile")}
+    got = {m: (JobSettings(m).max_len, JobSettings(m).normalization) for m in ("pi0", "pi05", "pi0_fast")}
+    assert got == {"pi0": (48, "zscore"), "pi05": (200, "quantile"), "pi0_fast": (250, "quantile")}
     assert JobSettings("pi0", normalization="quantile", max_len=64).max_len == 64
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: JobSettings("pi1"), "model 'pi1': expected one of pi0, pi05, pi0-fast"),
+        (lambda: JobSettings("pi1"), "model 'pi1': expected one of pi0, pi05, pi0_fast"),
         (lambda: JobSettings("pi0", on_overflow="drop"), "on_overflow 'drop'"),
         (lambda: JobSettings("pi0", normalization="minmax"), "normalization 'minmax'"),
         (lambda: JobSettings("pi0", limit=0), "limit is 0"),
@@ -62,7 +62,7 @@ def test_mask_that_is_no_mask(text: str) -> None:
 
 
 def test_every_changed_setting_is_shown() -> None:
-    base = JobSettings("pi0-fast")
+    base = JobSettings("pi0_fast")
     changes = {
         "model": "pi0",
         "space": ActionSpace(horizon=16),

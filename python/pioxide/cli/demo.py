@@ -23,8 +23,9 @@ class Demo:
 
         from pioxide import demo
         from pioxide.cli import main
+        from pioxide.family import Family
         from pioxide.report import inspect_directory, print_report, write_page
-        from pioxide.tokenize import (
+        from pioxide.shards import (
             ActionSpace,
             FitSettings,
             JobRequest,
@@ -38,9 +39,9 @@ class Demo:
 
         _say(f"pioxide fit {dataset} -o {fitted}")
         fit(dataset, fitted, FitSettings(space=ActionSpace(horizon=50)))
-        options = f"--model pi0-fast --fit {fitted} --text-model {text_model}"
+        options = f"--model pi0_fast --fit {fitted} --text-model {text_model}"
         _say(f"pioxide tokenize {dataset} -o {tokens} {options}")
-        request = JobRequest(dataset=dataset, model="pi0-fast", text_model=text_model, fit=fitted)
+        request = JobRequest(dataset=dataset, model=Family.PI0_FAST, text_model=text_model, fit=fitted)
         inputs, settings = resolve(request)
         tokenize_dataset(inputs, tokens, settings)
         _say(f"pioxide inspect {tokens} -o {page}")

@@ -68,7 +68,7 @@ class Fit:
     def __call__(self) -> int:
         """Fit, and print what it achieves."""
         from pioxide.cli import main, show
-        from pioxide.tokenize import ActionSpace, FitSettings, fit, parse_mask
+        from pioxide.shards import ActionSpace, FitSettings, fit, parse_mask
 
         settings = FitSettings(
             space=ActionSpace(
@@ -97,7 +97,7 @@ class Fit:
         if made.found:
             print(f"{self.output} was made with these settings already; nothing to do")
         print_result(made, self.horizon, self.scale)
-        print(f"\nnext: pioxide tokenize {self.dataset} --fit {self.output} --model pi0-fast -o TOKENS")
+        print(f"\nnext: pioxide tokenize {self.dataset} --fit {self.output} --model pi0_fast -o TOKENS")
         if made.skipped:
             show.left_out([(s["episode"], s["reason"]) for s in made.skipped])
             return main.LEFT_OUT

@@ -12,7 +12,7 @@ from tyro.conf import FlagCreatePairsOff
 from pioxide.cli.options import left_open, listed
 
 if TYPE_CHECKING:
-    from pioxide.tokenize import Job, JobRequest, Manifest
+    from pioxide.shards import Job, JobRequest, Manifest
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Tokenize:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Directory for the shards and their manifest."""
 
-    model: Literal["pi0", "pi05", "pi0-fast"]
+    model: Literal["pi0", "pi05", "pi0_fast"]
     """Which model the rows are for."""
 
     fit: Annotated[Path | None, left_open("PATH")] = None
@@ -83,7 +83,7 @@ class Tokenize:
         """Make what is missing, and print what there is then."""
         from pioxide.cli import main, show
         from pioxide.cli.progress import FrameProgress
-        from pioxide.tokenize import prepare, resolve, tokenize_dataset
+        from pioxide.shards import prepare, resolve, tokenize_dataset
 
         inputs, settings = resolve(self._request())
         if self.dry_run:
@@ -105,12 +105,13 @@ class Tokenize:
         return main.OK
 
     def _request(self) -> JobRequest:
+        from pioxide.family import Family
         from pioxide.fetch import text_model
-        from pioxide.tokenize import JobRequest, parse_mask
+        from pioxide.shards import JobRequest, parse_mask
 
         return JobRequest(
             dataset=self.dataset,
-            model=self.model,
+            model=Family(self.model),
             text_model=self.text_model or text_model(),
             fit=self.fit,
             stats=self.stats,
@@ -149,7 +150,7 @@ class Tokenize:
                     f"mean {totals['tokens'] / rows:.1f}, longest {totals['longest']} of {max_len}",
                 )
             )
-        if self.model == "pi0-fast" and rows:
+        if self.model == "pi0_fast" and rows:
             lines.append(("action tokens a row", f"mean {totals['action_tokens'] / rows:.1f}"))
             lines.append(("rows clipped", show.share(totals["clipped_rows"], rows)))
         lines.append(("rows cut", show.share(totals["truncated"], rows)))
@@ -157,7 +158,7 @@ class Tokenize:
         if totals["truncated"]:
             what = (
                 "their actions are incomplete and don't decode"
-                if self.model == "pi0-fast"
+                if self.model == "pi0_fast"
                 else "the end of their prompt is missing"
             )
             print(
@@ -169,7 +170,7 @@ class Tokenize:
 
     def _print_estimate(self, job: Job) -> None:
         from pioxide.cli import show
-        from pioxide.tokenize import estimate
+        from pioxide.shards import estimate
 
         made = estimate(job, self.output)
         print(f"{self.output}: nothing written (dry run)")
@@ -184,6 +185,6 @@ class Tokenize:
             ("longest", f"{made.longest} of {job.settings.max_len} in a sample of {made.sampled:,} rows"),
             ("rows cut", f"about {made.truncated:.1%}"),
         ]
-        if self.model == "pi0-fast":
+        if self.model == "pi0_fast":
             lines.append(("rows clipped", f"about {made.clipped:.1%} (--on-overflow {self.on_overflow})"))
         show.facts(lines)

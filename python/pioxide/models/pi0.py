@@ -15,6 +15,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from pioxide.family import Family
 from pioxide.models.gemma import Cache, Gemma, GemmaConfig, Modulations
 from pioxide.models.masks import block_mask, positions
 from pioxide.models.observation import Observation
@@ -53,10 +54,15 @@ class Pi0Config:
     cameras: tuple[str, ...] = CAMERAS
     action_dim: int = 32
     action_horizon: int = 50
-    text_len: int = 48
+    text_len: int = Family.PI0.text_len
     param_dtype: DTypeLike = jnp.float32
     dtype: DTypeLike = jnp.bfloat16
     remat: bool = False
+
+    @property
+    def family(self) -> Family:
+        """Returns which of the two models this is."""
+        return Family.PI05 if self.pi05 else Family.PI0
 
     @classmethod
     def pi0(cls) -> Pi0Config:
@@ -66,7 +72,7 @@ class Pi0Config:
     @classmethod
     def pi05_base(cls) -> Pi0Config:
         """π0.5 as released."""
-        return cls(pi05=True, text_len=200)
+        return cls(pi05=True, text_len=Family.PI05.text_len)
 
     @classmethod
     def laptop(cls, *, pi05: bool = False) -> Pi0Config:
@@ -78,7 +84,7 @@ class Pi0Config:
             ),
             vision=SiglipConfig.small(),
             pi05=pi05,
-            text_len=200 if pi05 else 48,
+            text_len=(Family.PI05 if pi05 else Family.PI0).text_len,
         )
 
     @classmethod

@@ -15,6 +15,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from pioxide.family import Family
 from pioxide.models.gemma import Cache, Gemma, GemmaConfig
 from pioxide.models.masks import block_mask, positions
 from pioxide.models.observation import Observation
@@ -61,11 +62,16 @@ class Pi0FastConfig:
     cameras: tuple[str, ...] = CAMERAS
     action_dim: int = 32
     action_horizon: int = 32
-    text_len: int = 250
+    text_len: int = Family.PI0_FAST.text_len
     decoding: DecodingConvention = DecodingConvention.OPENPI
     param_dtype: DTypeLike = jnp.float32
     dtype: DTypeLike = jnp.bfloat16
     remat: bool = False
+
+    @property
+    def family(self) -> Family:
+        """Returns π0-FAST."""
+        return Family.PI0_FAST
 
     @classmethod
     def pi0_fast(cls) -> Pi0FastConfig:

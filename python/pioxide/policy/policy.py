@@ -21,20 +21,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, TextTokenizer
+from pioxide.control.runner import Request
+from pioxide.engine.compile import Flow, Inputs, Programs, Shape, Tokens, buckets
+from pioxide.engine.quantize import Quantization, check_quantization
 from pioxide.errors import IncompleteChunkError, InputError, PolicyError
-from pioxide.models import Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
-from pioxide.policy.compile import Flow, Inputs, Programs, Shape, Tokens, buckets
-from pioxide.policy.images import fit
-from pioxide.policy.quantize import Quantization, check_quantization
-from pioxide.policy.runner import Request
+from pioxide.family import Family, Normalization
+from pioxide.models import Pi0, Pi0Fast
 from pioxide.robots import ROBOTS, RobotInput, RobotSpec, droid
-from pioxide.robots.spec import FAST_CAMERAS, MODEL_CAMERAS
 from pioxide.sampling import Draft, Grammar, Guidance, Leftover, Speculation, pad_leftover
 from pioxide.sampling.constrained import FIRST_FROM_END
 from pioxide.sampling.tokens import BROKEN
 from pioxide.transforms import ActionChain, Pad, Quantile, Stats, ZScore
-
-Normalization = Literal["zscore", "quantile"]
+from pioxide.transforms.images import resize_with_pad
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class PolicyOptions:
         partial: π0-FAST without `constrained`: what an answer too short for a chunk is: an error, or
             completed with zeros.
         quantize: "int8" keeps the matrices of all layers in 8 bits with a scale an output: half of bfloat16's
-            memory, and other actions. `deviation` says by how much. None changes nothing.
+            memory, and other actions. `compare_policies` says by how much. None changes nothing.
         seed: Where noise begins; two policies with one seed give the same answers to the same calls.
     """
 
@@ -194,8 +192,8 @@ class Policy:
         self.robot, self.options = robot, options or PolicyOptions()
         self.calls = self.truncated = 0
         config = self._config = model.config
-        self._kind = _kind(config)
-        self._fast = self._kind == "pi0_fast"
+        self._kind = config.family
+        self._fast = self._kind is Family.PI0_FAST
         _check_cameras(robot, config.cameras)
         self._state_norm, actions_norm = _normalisers(norm_stats, self._kind, self.options, robot)
         width = config.action_dim
@@ -205,7 +203,7 @@ class Policy:
                 "its config's action_dim must be the robot's"
             )
         self._back = ActionChain(robot.delta, None, actions_norm, None, Pad(robot.action_dim, width))
-        self._state_pad = Pad(robot.state_dim, width) if self._kind == "pi0" else None
+        self._state_pad = Pad(robot.state_dim, width) if self._kind is Family.PI0 else None
         self._begin = np.zeros(0, np.int32)
         self._codec = codec
         realtime = self.options.realtime
@@ -230,7 +228,7 @@ class Policy:
             stop = (bar, 1 if tokenizer.eos_id is None else tokenizer.eos_id)
             temperature, block = self.options.temperature, self.options.speculative
             how = Tokens(stop, len(self._begin), most, temperature, grammar, block)
-        elif self._kind == "pi05" and self.options.state_in_text:
+        elif self._kind is Family.PI05 and self.options.state_in_text:
             self._prompts = Pi05Prompts(tokenizer, config.text_len)
         else:
             self._prompts = Pi0Prompts(tokenizer, config.text_len)
@@ -273,7 +271,7 @@ class Policy:
             InputError: A part is missing, or parts don't fit each other.
             CheckpointError: The weights are not whole.
         """
-        from pioxide.weights import load
+        from pioxide.weights import build, load
 
         dtype = dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
         with load(checkpoint) as opened:
@@ -282,12 +280,12 @@ class Policy:
             stats = opened.norm_stats(asset_id) if norm_stats is None else norm_stats
             tokenizer = _tokenizer(tokenizer or beside.text_model)
             fields: dict[str, Any] = {"action_horizon": action_horizon, "dtype": dtype}
-            if kind == "pi0_fast":
+            if kind is Family.PI0_FAST:
                 codec = _codec(codec or beside.fast_tokenizer, opened.path)
                 fields |= {"action_dim": robot.action_dim, "cameras": _fast_cameras(robot)}
             else:
                 codec = None
-            model = opened.merged().model(param_dtype=dtype, **fields)
+            model = build(opened.merged(), param_dtype=dtype, **fields)
         return cls(model, robot, stats, tokenizer, codec=codec, options=options, consume=True)
 
     @property
@@ -415,7 +413,7 @@ class Policy:
     def _fitted(self, seen: RobotInput) -> dict[str, NDArray[np.uint8]]:
         """Images by camera [1, S, S, 3]. π0-FAST was trained with a black image for an absent camera."""
         size = len(self._black)
-        found = {name: fit(image, size)[None] for name, image in seen.images.items()}
+        found = {name: resize_with_pad(image, size)[None] for name, image in seen.images.items()}
         return {name: found.get(name, self._black[None]) for name in self._cameras(found)}
 
     def _text(self, prompt: str | None, state: NDArray[np.float64]) -> Text:
@@ -570,12 +568,6 @@ class _Clock:
         self._last = now
 
 
-def _kind(config: Pi0Config | Pi0FastConfig) -> Literal["pi0", "pi05", "pi0_fast"]:
-    if isinstance(config, Pi0FastConfig):
-        return "pi0_fast"
-    return "pi05" if config.pi05 else "pi0"
-
-
 def _several(name: str, given: Iterable[Any]) -> list[Any]:
     """A list; a text would be taken for one of its letters."""
     if isinstance(given, str):
@@ -610,10 +602,10 @@ def _check_speculative(options: PolicyOptions, *, fast: bool) -> None:
         )
 
 
-def _robot(robot: RobotSpec | str, kind: str) -> RobotSpec:
+def _robot(robot: RobotSpec | str, kind: Family) -> RobotSpec:
     if isinstance(robot, RobotSpec):
         return robot
-    if (robot, kind) == ("droid", "pi0_fast"):
+    if robot == "droid" and kind is Family.PI0_FAST:
         return droid(fast_cameras=True)
     if robot not in ROBOTS:
         raise InputError(f"there is no robot {robot!r}; expected one of {sorted(ROBOTS)}, or a RobotSpec")
@@ -641,7 +633,8 @@ def _codec(codec: FastCodec | str | PathLike[str] | None, path: Path) -> FastCod
 def _fast_cameras(robot: RobotSpec) -> tuple[str, ...]:
     """π0-FAST takes whatever three names it was trained with: its own for DROID, π0's for the others."""
     slots = {camera.slot for camera in robot.cameras}
-    return FAST_CAMERAS if slots & set(FAST_CAMERAS[1:]) else MODEL_CAMERAS
+    fast = Family.PI0_FAST.cameras
+    return fast if slots & set(fast[1:]) else Family.PI0.cameras
 
 
 def _check_cameras(robot: RobotSpec, cameras: tuple[str, ...]) -> None:
@@ -654,7 +647,7 @@ def _check_cameras(robot: RobotSpec, cameras: tuple[str, ...]) -> None:
 
 
 def _normalisers(
-    stats: Mapping[str, Stats] | None, kind: str, options: PolicyOptions, robot: RobotSpec
+    stats: Mapping[str, Stats] | None, kind: Family, options: PolicyOptions, robot: RobotSpec
 ) -> tuple[ZScore | Quantile | None, ZScore | Quantile | None]:
     if stats is None:
         return None, None
@@ -666,6 +659,6 @@ def _normalisers(
             raise InputError(
                 f"the norm statistics of {key!r} cover {stats[key].dim} numbers, and {robot.name} has {dim}"
             )
-    zscore = (options.normalization or ("zscore" if kind == "pi0" else "quantile")) == "zscore"
+    zscore = (options.normalization or kind.normalization) == "zscore"
     how = ZScore if zscore else Quantile
     return how(stats["state"]), how(stats["actions"])

@@ -16,10 +16,10 @@ from pioxide.data import Episode, LeRobotDataset
 from pioxide.errors import DatasetError, FormatError, InputError
 from pioxide.report.facts import Prompts, Report, Source, Tokens
 from pioxide.report.measure import DensityMeter, ErrorMeter, RangeMeter
-from pioxide.tokenize import FitResult, TokenDataset
-from pioxide.tokenize.frames import Framer
-from pioxide.tokenize.plan import select_episodes
-from pioxide.tokenize.settings import ActionSpace
+from pioxide.shards import FitResult, TokenDataset
+from pioxide.shards.frames import Framer
+from pioxide.shards.plan import select_episodes
+from pioxide.shards.settings import ActionSpace
 from pioxide.transforms import Stats, load_norm_stats
 
 _SUFFIX_END = 2  # "|" and the end of sequence

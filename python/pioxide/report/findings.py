@@ -101,7 +101,7 @@ def _prompts(report: Report) -> list[Finding]:
     if prompts.truncated:
         share = prompts.truncated / len(prompts.lengths)
         lost = (
-            "the end of the action tokens" if report.source.model == "pi0-fast" else "the end of the prompt"
+            "the end of the action tokens" if report.source.model == "pi0_fast" else "the end of the prompt"
         )
         return [
             Finding(

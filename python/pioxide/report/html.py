@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pioxide import __version__
+from pioxide.family import Family
 from pioxide.files import atomic_file
 from pioxide.report.density import action_density
 from pioxide.report.episodes import tokens_by_episode
@@ -20,7 +21,7 @@ from pioxide.report.reconstruction import error_by_joint
 from pioxide.report.style import Picture, short
 from pioxide.report.worst import worst_chunk
 
-MODELS = {"pi0": "π0", "pi05": "π0.5", "pi0-fast": "π0-FAST", "fit": "FAST tokenizer"}
+MODELS = {**{family.value: family.symbol for family in Family}, "fit": "FAST tokenizer"}
 
 
 def write_page(report: Report, path: Path) -> None:
@@ -120,7 +121,7 @@ def _tokens(report: Report) -> str:
     if prompts is not None and len(prompts.lengths):
         note = (
             "Text, state and actions. A prompt that is cut loses its last action tokens and can't be decoded."
-            if report.source.model == "pi0-fast"
+            if report.source.model == "pi0_fast"
             else "Text and, where the model reads it there, the state. A prompt that is cut loses its end."
         )
         figures.append(_figure("Prompt lengths", note, prompt_lengths(prompts.lengths, prompts.max_len)))

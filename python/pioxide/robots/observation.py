@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pioxide.codec.arrays import floats
 from pioxide.errors import InputError
-from pioxide.transforms.real import floats
 
 
 def flatten(observation: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

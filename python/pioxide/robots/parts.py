@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pioxide.codec.arrays import floats
 from pioxide.errors import InputError
-from pioxide.transforms.real import floats
 
 # ALOHA: metres between the fingers at the gripper's two ends, and the linkage between finger and motor.
 LINEAR_CLOSED, LINEAR_OPEN = 0.01844, 0.05800

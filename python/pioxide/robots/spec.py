@@ -10,15 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pioxide.codec.arrays import floats
 from pioxide.errors import FormatError, InputError
 from pioxide.robots.declared import read_yaml, spec_arguments
 from pioxide.robots.observation import flatten, image, numbers, text
 from pioxide.robots.parts import Camera, Gripper, StatePart
 from pioxide.transforms import DeltaActions
-from pioxide.transforms.real import floats
-
-MODEL_CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
-FAST_CAMERAS = ("base_0_rgb", "base_1_rgb", "wrist_0_rgb")
 
 
 class RobotInput(NamedTuple):

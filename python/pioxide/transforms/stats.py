@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pioxide.codec.arrays import floats
 from pioxide.errors import FormatError, InputError
-from pioxide.transforms.real import floats
 
 FILE_NAME = "norm_stats.json"
 FIELDS = ("mean", "std", "q01", "q99")

@@ -1,9 +1,8 @@
 """Everyone's weights: checkpoints of openpi, LeRobot, openpi's PyTorch port and PaliGemma, read and written.
 
-    from pioxide.weights import load
+    from pioxide.weights import load_model
 
-    checkpoint = load("gs://openpi-assets/checkpoints/pi05_droid")
-    model = checkpoint.model(param_dtype="bfloat16")
+    model = load_model("gs://openpi-assets/checkpoints/pi05_droid", param_dtype="bfloat16")
 
 Every format is a table of names and a reader that gives tensors under openpi's paths; `checkpoint` finds out
 which one a path is. Nothing is ever unpickled.
@@ -14,7 +13,7 @@ from pioxide.weights.checkpoint import Checkpoint, load, stream
 from pioxide.weights.companions import Companions
 from pioxide.weights.convert import Written, convert
 from pioxide.weights.lora import MergedTree
-from pioxide.weights.model import build, configure, load_into, save, tree_of
+from pioxide.weights.model import build, configure, load_into, load_model, save, tree_of
 from pioxide.weights.tree import MemoryTree, Problems, Spec, Tree
 
 __all__ = [
@@ -34,6 +33,7 @@ __all__ = [
     "convert",
     "load",
     "load_into",
+    "load_model",
     "recognise",
     "save",
     "stream",

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from pioxide.errors import CheckpointError
+from pioxide.family import Family
 from pioxide.weights.openpi_tree import (
     ACTION,
     ADAPTIVE_NORMS,
@@ -26,9 +26,6 @@ from pioxide.weights.openpi_tree import (
     ROOT,
 )
 from pioxide.weights.tree import Problems, Spec, Tree
-
-Kind = Literal["pi0", "pi05", "pi0_fast"]
-TITLES: dict[Kind, str] = {"pi0": "π0", "pi05": "π0.5", "pi0_fast": "π0-FAST"}
 
 # A longer axis than any of the family's; more is a damaged or hostile file.
 LONGEST = 1 << 22
@@ -70,7 +67,7 @@ class Expert:
 class Architecture:
     """Every length that a checkpoint's tensors depend on."""
 
-    kind: Kind
+    kind: Family
     experts: tuple[Expert, ...]
     vision: Vision = Vision()
     depth: int = 18
@@ -80,7 +77,7 @@ class Architecture:
     @property
     def title(self) -> str:
         """The model's name as people write it."""
-        return TITLES[self.kind]
+        return self.kind.symbol
 
     @property
     def lora(self) -> bool:
@@ -111,13 +108,13 @@ class Architecture:
     def _table(self) -> dict[str, tuple[str, str]]:
         table = _image_and_words()
         for i, expert in enumerate(self.experts):
-            adaptive = self.kind == "pi05" and i == 1
+            adaptive = self.kind is Family.PI05 and i == 1
             parts = [EXPERT, ADAPTIVE_NORMS if adaptive else PLAIN_NORMS]
             parts += [ATTENTION_LORA] if expert.lora_attention else []
             parts += [MLP_LORA] if expert.lora_mlp else []
             table |= _expert(i, *parts)
-        if self.kind != "pi0_fast":
-            only = PI05_ONLY if self.kind == "pi05" else PI0_ONLY
+        if self.kind.is_flow:
+            only = PI05_ONLY if self.kind is Family.PI05 else PI0_ONLY
             table |= {path: ("expert1", axes) for path, axes in (ACTION | only).items()}
         return table
 
@@ -176,7 +173,7 @@ def recognise(tree: Tree) -> Architecture:
     """
     paths = tree.specs.keys()
     kind = _kind(paths)
-    experts = 1 if kind == "pi0_fast" else 2
+    experts = 2 if kind.is_flow else 1
     # Every expert may have everything here: what is absent simply has no vote.
     table = _image_and_words()
     for i in range(experts):
@@ -193,13 +190,13 @@ def recognise(tree: Tree) -> Architecture:
     return _elect(tree, kind, experts, votes)
 
 
-def _kind(names: Iterable[str]) -> Kind:
+def _kind(names: Iterable[str]) -> Family:
     names = set(names)
     if any("_1/Dense_0/" in p or p.startswith("time_mlp_") for p in names):
-        return "pi05"
+        return Family.PI05
     if any(p.startswith(("action_", "state_proj/")) or "_1/" in p for p in names if "/img/" not in p):
-        return "pi0"
-    return "pi0_fast"
+        return Family.PI0
+    return Family.PI0_FAST
 
 
 def _vote(scope: str, axis: str, length: int) -> list[tuple[tuple[str, str], int]]:
@@ -213,7 +210,9 @@ def _vote(scope: str, axis: str, length: int) -> list[tuple[tuple[str, str], int
     return [((scope, letter), length // factor)]
 
 
-def _elect(tree: Tree, kind: Kind, experts: int, votes: dict[tuple[str, str], Counter[int]]) -> Architecture:
+def _elect(
+    tree: Tree, kind: Family, experts: int, votes: dict[tuple[str, str], Counter[int]]
+) -> Architecture:
     unknown: list[str] = []
 
     def get(scope: str, letter: str, what: str, default: int | None = None) -> int:

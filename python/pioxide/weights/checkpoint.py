@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,9 +18,6 @@ from pioxide.weights.openpi import OrbaxTree, is_orbax
 from pioxide.weights.paligemma import NpzTree
 from pioxide.weights.pytorch import PytorchTree, open_pytorch
 from pioxide.weights.tree import Array, Problems, Spec, Tree, count_not_finite
-
-if TYPE_CHECKING:
-    from pioxide.models import Pi0, Pi0Fast
 
 Format = Literal["openpi", "openpi-pytorch", "lerobot", "paligemma-npz", "paligemma-hf"]
 FORMATS: dict[Format, str] = {
@@ -92,12 +89,6 @@ class Checkpoint:
             raise problems.error(str(self.path))
         tree = MergedTree(self.tree, scale)
         return Checkpoint(self.path, self.format, tree, self.architecture.merged, self.companions)
-
-    def model(self, config: Any = None, **how: Any) -> Pi0 | Pi0Fast:
-        """The model with its weights; for the arguments see `pioxide.weights.build`."""
-        from pioxide.weights.model import build
-
-        return build(self, config, **how)
 
     def close(self) -> None:
         """Let go of open files."""

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pioxide.errors import CheckpointError, InputError
+from pioxide.family import Family
 from pioxide.transforms import Stats
 from pioxide.weights.architecture import Architecture, compare, recognise
-from pioxide.weights.checkpoint import Checkpoint, stream
+from pioxide.weights.checkpoint import Checkpoint, load, stream
 from pioxide.weights.companions import OWN, Companions
 from pioxide.weights.convert import Target, Written, write_checkpoint
 from pioxide.weights.names import OPENPI
@@ -73,7 +74,7 @@ def configure(
     text = text_len or checkpoint.companions.max_token_len or (known and known.text_len)
     common: dict[str, Any] = options | {"vision": _vision(a), "action_horizon": horizon}
     common |= {"text_len": text} if text else {}
-    if a.kind == "pi0_fast":
+    if a.kind is Family.PI0_FAST:
         dim = action_dim or (known and known.action_dim)
         if not dim:
             raise InputError(
@@ -82,12 +83,12 @@ def configure(
         return Pi0FastConfig(language=_gemma(a, 0), action_dim=dim, **common)
     if action_dim not in (None, a.action_dim):
         raise InputError(f"{checkpoint.path} has actions of {a.action_dim} dimensions, not {action_dim}")
-    common.setdefault("text_len", 200 if a.kind == "pi05" else 48)
+    common.setdefault("text_len", a.kind.text_len)
     assert a.action_dim is not None
     return Pi0Config(
         language=_gemma(a, 0),
         action=_gemma(a, 1),
-        pi05=a.kind == "pi05",
+        pi05=a.kind is Family.PI05,
         action_dim=a.action_dim,
         **common,
     )
@@ -152,6 +153,14 @@ def build(
         flat[own_of[path]] = flat[own_of[path]].replace(put(array, where))
         del array  # before the next one is read
     return nnx.merge(graph, nnx.from_flat_state(flat))
+
+
+def load_model(
+    path: str | Path, config: Pi0Config | Pi0FastConfig | None = None, **how: Any
+) -> Pi0 | Pi0Fast:
+    """Opens a checkpoint of any format and builds its model; see `load` and `build`."""
+    with load(path) as checkpoint:
+        return build(checkpoint, config, **how)
 
 
 def load_into(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pioxide.errors import CheckpointError
+from pioxide.family import Family
 from pioxide.weights.architecture import Architecture
 from pioxide.weights.pytorch_names import EMBED_TOKENS, EMBEDDING, EXPERT_HEAD, LM_HEAD, ROWS, Row
 from pioxide.weights.safetensors import SafetensorsWriter
@@ -52,7 +53,7 @@ def write_pytorch(
     """
     if architecture.lora:
         raise CheckpointError(f"{layout} files hold no openpi LoRA: merge it first (--merge-lora)")
-    if layout == "openpi-pytorch" and architecture.kind == "pi0_fast":
+    if layout == "openpi-pytorch" and architecture.kind is Family.PI0_FAST:
         raise CheckpointError("openpi's PyTorch port has no π0-FAST; LeRobot has")
     rows = _rows_by_path(tree)
     specs: dict[str, Spec] = {}
@@ -62,7 +63,7 @@ def write_pytorch(
         for row, name, _ in _tensors(path, path_rows, spec, layout):
             shape = spec.shape[1:] if row.stacked else spec.shape
             specs[name] = Spec(row.how.foreign_shape(shape), stored)
-    if architecture.kind != "pi0_fast":
+    if architecture.kind.is_flow:
         stored = dtype or tree.specs[EMBEDDING].dtype
         specs[full_name(EXPERT_HEAD, layout)] = Spec(
             (architecture.vocab, architecture.experts[1].width), stored
@@ -82,7 +83,7 @@ def write_pytorch(
     make = lerobot_config if layout == "lerobot" else openpi_config
     config = make(architecture, dtype or tree.specs[EMBEDDING].dtype, action_horizon)
     # LeRobot's π0-FAST counts a prompt without its action tokens, which is another number.
-    if layout == "lerobot" and text_len and architecture.kind != "pi0_fast":
+    if layout == "lerobot" and text_len and architecture.kind.is_flow:
         config["tokenizer_max_length"] = text_len
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
@@ -104,7 +105,7 @@ def lerobot_config(architecture: Architecture, dtype: np.dtype[Any], horizon: in
     horizon = horizon or 50
     action = architecture.action_dim or 32
     config: dict[str, Any] = {
-        "type": architecture.kind,
+        "type": architecture.kind.value,
         "chunk_size": horizon,
         "n_action_steps": horizon,
         "max_state_dim": action,
@@ -113,7 +114,7 @@ def lerobot_config(architecture: Architecture, dtype: np.dtype[Any], horizon: in
         "dtype": "bfloat16" if dtype.itemsize == 2 else "float32",
         "paligemma_variant": _variant(architecture, 0),
     }
-    if architecture.kind != "pi0_fast":
+    if architecture.kind.is_flow:
         config["action_expert_variant"] = _variant(architecture, 1)
     return config
 

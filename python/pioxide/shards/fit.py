@@ -18,11 +18,12 @@ import pioxide
 from pioxide.codec import FastCodec
 from pioxide.data import EpisodeInfo, LeRobotDataset, compute_stats
 from pioxide.errors import DatasetError, FormatError, InputError, SettingsError
+from pioxide.family import Normalization
 from pioxide.files import locked, make_directory, output_error, sync_directory, write_json
-from pioxide.tokenize.evaluate import Evaluation
-from pioxide.tokenize.frames import Framer, check_space
-from pioxide.tokenize.plan import select_episodes
-from pioxide.tokenize.settings import ActionSpace, Normalization, as_json, refuse_if_different
+from pioxide.shards.evaluate import Evaluation
+from pioxide.shards.frames import Framer, check_space
+from pioxide.shards.plan import select_episodes
+from pioxide.shards.settings import ActionSpace, as_json, refuse_if_different
 from pioxide.transforms import save_norm_stats
 
 FILE_NAME = "fit.json"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pioxide.errors import InputError
-from pioxide.policy.images import fit, plan_for
+from pioxide.transforms.images import plan_for, resize_with_pad
 
 SHAPES = [
     (480, 640),
@@ -53,7 +53,7 @@ def test_pixels_are_those_of_jax_within_one_level(shape, size):
     if int(min(shape) / ratio) == 0:
         pytest.skip("nothing would be left of the short side")
     for image in images(*shape):
-        ours, theirs = fit(image, size), reference(image, size)
+        ours, theirs = resize_with_pad(image, size), reference(image, size)
         assert ours.shape == (size, size, 3)
         assert ours.dtype == np.uint8
         apart = np.abs(ours.astype(int) - theirs.astype(int))
@@ -64,11 +64,11 @@ def test_pixels_are_those_of_jax_within_one_level(shape, size):
 
 def test_an_image_of_the_right_size_is_not_copied():
     image = np.zeros((224, 224, 3), np.uint8)
-    assert fit(image, 224) is image
+    assert resize_with_pad(image, 224) is image
 
 
 def test_borders_are_black_and_the_odd_pixel_comes_after():
-    out = fit(np.full((100, 61, 3), 200, np.uint8), 28)
+    out = resize_with_pad(np.full((100, 61, 3), 200, np.uint8), 28)
     plan = plan_for(100, 61, 28)
     assert (plan.height, plan.width, plan.left) == (28, 17, 5)
     assert (out[:, 5:22] == 200).all()
@@ -79,13 +79,13 @@ def test_borders_are_black_and_the_odd_pixel_comes_after():
 def test_any_memory_order_gives_the_same():
     planes = np.random.default_rng(0).integers(0, 256, (3, 48, 64), dtype=np.uint8)
     view = np.moveaxis(planes, 0, -1)
-    np.testing.assert_array_equal(fit(view, 28), fit(np.ascontiguousarray(view), 28))
+    np.testing.assert_array_equal(resize_with_pad(view, 28), resize_with_pad(np.ascontiguousarray(view), 28))
 
 
 def test_a_plan_is_made_once_per_shape():
     plan_for.cache_clear()
     for _ in range(5):
-        fit(np.zeros((48, 64, 3), np.uint8), 28)
+        resize_with_pad(np.zeros((48, 64, 3), np.uint8), 28)
     assert plan_for.cache_info().misses == 1
 
 
@@ -100,5 +100,5 @@ def test_a_plan_is_made_once_per_shape():
 )
 def test_what_is_no_image_is_refused(image, words):
     with pytest.raises(InputError) as error:
-        fit(image, 28)
+        resize_with_pad(image, 28)
     assert words in str(error.value)

@@ -15,7 +15,7 @@ from typing import Any
 
 from pioxide.errors import FormatError
 from pioxide.files import make_directory, sha256_of, write_json
-from pioxide.tokenize.settings import refuse_if_different
+from pioxide.shards.settings import refuse_if_different
 
 FILE_NAME = "manifest.json"
 PROGRESS = ".progress"

@@ -20,9 +20,9 @@ import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
 
+from pioxide.engine.prepare import prepare
+from pioxide.engine.quantize import Quantization
 from pioxide.models import Observation, Pi0, Pi0Fast
-from pioxide.policy.prepare import prepare
-from pioxide.policy.quantize import Quantization
 from pioxide.sampling import (
     Draft,
     Grammar,

@@ -4,20 +4,20 @@ Needs pyarrow (`pip install "pioxide[data]"`).
 """
 
 # What it would make
-from pioxide.tokenize.estimate import Estimate, estimate
+from pioxide.shards.estimate import Estimate, estimate
 
 # A tokenizer and statistics from a dataset
-from pioxide.tokenize.fit import FitResult, FitSettings, fit
+from pioxide.shards.fit import FitResult, FitSettings, fit
 
 # A dataset into token shards
-from pioxide.tokenize.local import Interrupted, Job, Progress, prepare, tokenize_dataset
-from pioxide.tokenize.manifest import Manifest, ShardRecord, Skipped
+from pioxide.shards.local import Interrupted, Job, Progress, prepare, tokenize_dataset
+from pioxide.shards.manifest import Manifest, ShardRecord, Skipped
 
 # Reading them back
-from pioxide.tokenize.reader import TokenDataset
-from pioxide.tokenize.resolve import JobRequest, parse_mask, resolve
-from pioxide.tokenize.settings import ActionSpace, JobSettings
-from pioxide.tokenize.shard import JobInputs, ShardMaker
+from pioxide.shards.reader import TokenDataset
+from pioxide.shards.resolve import JobRequest, parse_mask, resolve
+from pioxide.shards.settings import ActionSpace, JobSettings
+from pioxide.shards.shard import JobInputs, ShardMaker
 
 __all__ = [
     "ActionSpace",

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pioxide.codec.arrays import floats
 from pioxide.errors import InputError
-from pioxide.transforms.real import floats
 
 
 class OnEmpty(enum.Enum):

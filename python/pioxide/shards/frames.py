@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from pioxide.data import Episode, LeRobotDataset, windows
 from pioxide.errors import InputError
-from pioxide.tokenize.settings import ActionSpace, Normalization
+from pioxide.family import Normalization
+from pioxide.shards.settings import ActionSpace
 from pioxide.transforms import DeltaActions, Quantile, Stats, ZScore
 
 # Frames worked on at a time: with H = 50 and D = 26 a block of float64 chunks is 21 MB.

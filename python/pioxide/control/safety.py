@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pioxide.codec.arrays import floats
 from pioxide.errors import InputError
-from pioxide.transforms.real import floats
 
 # Positions, speeds and accelerations beyond this are no numbers of a robot's. Their squares are still finite.
 FAR = 1e60
@@ -36,7 +36,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Bite:
+class LimitViolation:
     """One time that a limit changed an action.
 
     Attributes:
@@ -71,15 +71,15 @@ class SafetyFilter:
         limits: The limits.
         dim: D, numbers in an action.
         hz: Actions a second.
-        on_bite: Called for each limit that changes an action, after it was counted. What it raises goes to
-            the caller in the action's place, and the filter takes the robot to stand where it was.
+        on_violation: Called for each limit that changes an action, after it was counted. If it raises, no
+            action is returned and the filter assumes that the robot did not move.
         counts: How often each kind of limit changed an action.
     """
 
     limits: Limits
     dim: int
     hz: float
-    on_bite: Callable[[Bite], None] | None = None
+    on_violation: Callable[[LimitViolation], None] | None = None
     counts: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -186,9 +186,9 @@ class SafetyFilter:
         if not changed.any():
             return
         self.counts[kind] += 1
-        if self.on_bite is not None:
+        if self.on_violation is not None:
             joints = tuple(int(joint) for joint in np.flatnonzero(changed))
-            self.on_bite(Bite(self._tick, kind, joints, wanted.copy(), given.copy()))
+            self.on_violation(LimitViolation(self._tick, kind, joints, wanted.copy(), given.copy()))
 
     def _each(self, value: ArrayLike | None, name: str, missing: float) -> NDArray[np.float64]:
         if value is None:

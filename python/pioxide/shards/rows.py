@@ -6,7 +6,7 @@ and `length` (int32: ids before truncation, so `length > max_len` marks a row th
 
     pi0       `state` float32[S] and `actions` float32[H*D], normalised, row-major
     pi05      `actions` float32[H*D]; the state stands in the prompt
-    pi0-fast  `prefix_length` (int32: ids up to it are one bidirectional block without loss, those after it
+    pi0_fast  `prefix_length` (int32: ids up to it are one bidirectional block without loss, those after it
     are causal and
               carry the loss) and `clipped` (int32: coefficients that the FAST vocabulary lacks)
 """
@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts
 from pioxide.errors import OverflowingChunkError
-from pioxide.tokenize.frames import Frames
-from pioxide.tokenize.settings import OnOverflow
+from pioxide.shards.frames import Frames
+from pioxide.shards.settings import OnOverflow
 
 COMMON = [
     pa.field("episode", pa.int32(), nullable=False),

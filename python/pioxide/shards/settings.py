@@ -11,15 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from pioxide.errors import InputError, SettingsError
+from pioxide.family import Family, Normalization
 from pioxide.transforms import make_mask
 
-ModelName = Literal["pi0", "pi05", "pi0-fast"]
-Normalization = Literal["quantile", "zscore"]
 OnOverflow = Literal["error", "clip"]
-
-# Text lengths and normalisation of the released models.
-MAX_LEN: dict[str, int] = {"pi0": 48, "pi05": 200, "pi0-fast": 250}
-NORMALIZATION: dict[str, Normalization] = {"pi0": "zscore", "pi05": "quantile", "pi0-fast": "quantile"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,7 @@ class JobSettings:
             about 64 shards of 2,048 to 65,536 rows.
     """
 
-    model: ModelName
+    model: Family
     space: ActionSpace = field(default_factory=ActionSpace)
     normalization: Normalization | None = None
     max_len: int | None = None
@@ -108,17 +103,20 @@ class JobSettings:
         Raises:
             InputError: an unknown name or a number below 1.
         """
-        for name, allowed in (("model", ModelName), ("on_overflow", OnOverflow)):
-            if getattr(self, name) not in get_args(allowed):
-                raise InputError(
-                    f"{name} {getattr(self, name)!r}: expected one of {', '.join(get_args(allowed))}"
-                )
+        try:
+            object.__setattr__(self, "model", Family(self.model))
+        except ValueError:
+            raise InputError(f"model {self.model!r}: expected one of {', '.join(Family)}") from None
+        if self.on_overflow not in get_args(OnOverflow):
+            raise InputError(
+                f"on_overflow {self.on_overflow!r}: expected {' or '.join(get_args(OnOverflow))}"
+            )
         if self.normalization is None:
-            object.__setattr__(self, "normalization", NORMALIZATION[self.model])
+            object.__setattr__(self, "normalization", self.model.normalization)
         if self.normalization not in get_args(Normalization):
             raise InputError(f"normalization {self.normalization!r}: expected quantile or zscore")
         if self.max_len is None:
-            object.__setattr__(self, "max_len", MAX_LEN[self.model])
+            object.__setattr__(self, "max_len", self.model.text_len)
         for name in ("max_len", "limit", "shard_frames"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -23,7 +23,7 @@ from pioxide.files import (
     remove_temporary,
     sha256_of,
 )
-from pioxide.tokenize.manifest import (
+from pioxide.shards.manifest import (
     FILE_NAME,
     FORMAT,
     PROGRESS,
@@ -34,9 +34,9 @@ from pioxide.tokenize.manifest import (
     remove_progress,
     save_record,
 )
-from pioxide.tokenize.plan import Plan, ShardTask, make_plan, select_episodes
-from pioxide.tokenize.settings import JobSettings, as_json
-from pioxide.tokenize.shard import JobInputs, ShardMaker
+from pioxide.shards.plan import Plan, ShardTask, make_plan, select_episodes
+from pioxide.shards.settings import JobSettings, as_json
+from pioxide.shards.shard import JobInputs, ShardMaker
 
 FAST = "fast"
 NORM_STATS = "norm_stats.json"
@@ -109,7 +109,7 @@ def tokenize_dataset(
 
     Args:
         inputs: dataset, statistics, tokenizers.
-        output: made if absent. Holds `manifest.json`, `shards/`, `norm_stats.json` and, for pi0-fast,
+        output: made if absent. Holds `manifest.json`, `shards/`, `norm_stats.json` and, for pi0_fast,
             `fast/`.
         settings: what to make.
         skip_bad: leave out episodes that can't be read; the manifest lists them.

@@ -18,6 +18,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from pioxide.engine.quantize import Quantization, Quantized
 from pioxide.errors import InputError
 from pioxide.models.gemma import Block, Expert, Norm
 from pioxide.models.param import Linear, Weight, contract, weight
@@ -26,7 +27,6 @@ from pioxide.models.pi0_fast import Pi0Fast
 from pioxide.models.siglip import Attention, Merge
 from pioxide.models.siglip import Block as VisionBlock
 from pioxide.models.stack import Layers, layer
-from pioxide.policy.quantize import Quantization, Quantized
 
 Affine = TypeVar("Affine", Linear, Merge)
 

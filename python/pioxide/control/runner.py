@@ -19,9 +19,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pioxide.control.queue import ActionQueue, Snapshot
+from pioxide.control.safety import SafetyFilter
 from pioxide.errors import InputError, PioxideError
-from pioxide.policy.queue import ActionQueue, Snapshot
-from pioxide.policy.safety import SafetyFilter
 
 
 class Request(NamedTuple):

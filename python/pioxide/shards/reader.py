@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from pioxide.errors import FormatError, InputError
 from pioxide.files import sha256_of
-from pioxide.tokenize.manifest import FILE_NAME, SHARDS, Manifest
-from pioxide.tokenize.settings import ActionSpace
+from pioxide.shards.manifest import FILE_NAME, SHARDS, Manifest
+from pioxide.shards.settings import ActionSpace
 from pioxide.transforms import Stats, load_norm_stats
 
 Batch = dict[str, NDArray[Any]]
@@ -33,7 +33,7 @@ class TokenDataset:
 
         pi0       `state` float32[B, S], `actions` float32[B, H, D]
         pi05      `actions` float32[B, H, D]
-        pi0-fast  `ar_mask` int32[B, L] (0 prefix, 1 suffix), `loss_mask` bool[B, L] (True on the suffix),
+        pi0_fast  `ar_mask` int32[B, L] (0 prefix, 1 suffix), `loss_mask` bool[B, L] (True on the suffix),
                   `prefix_length`, `clipped` int32[B]
 
     L is the job's `max_len`. State and actions are normalised, and not padded to a model's width.
@@ -67,7 +67,7 @@ class TokenDataset:
 
     @property
     def model(self) -> str:
-        """Which model the rows are for: pi0, pi05 or pi0-fast."""
+        """Which model the rows are for: pi0, pi05 or pi0_fast."""
         return self.manifest.settings["model"]
 
     @property
@@ -92,8 +92,8 @@ class TokenDataset:
 
     @property
     def fast_directory(self) -> Path | None:
-        """The FAST tokenizer that the action ids are of, for pi0-fast."""
-        return self.path / "fast" if self.model == "pi0-fast" else None
+        """The FAST tokenizer that the action ids are of, for pi0_fast."""
+        return self.path / "fast" if self.model == "pi0_fast" else None
 
     @property
     def shards(self) -> list[Path]:
@@ -204,7 +204,7 @@ class TokenDataset:
         if "actions" in table.column_names:
             chunks = _matrix(_array(table, "actions"))
             batch["actions"] = chunks.reshape(len(chunks), self.space.horizon, -1)
-        if self.model == "pi0-fast":
+        if self.model == "pi0_fast":
             prefix = table["prefix_length"].to_numpy()
             suffix = batch["mask"] & (np.arange(self.max_len) >= prefix[:, None])
             batch["ar_mask"], batch["loss_mask"] = suffix.astype(np.int32), suffix

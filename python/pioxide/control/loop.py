@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pioxide.control.runner import Runner
 from pioxide.errors import InputError
-from pioxide.policy.runner import Runner
 
 
 class Clock(Protocol):

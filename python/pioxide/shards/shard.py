@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, TextTokenizer
 from pioxide.data import LeRobotDataset
 from pioxide.errors import InputError
+from pioxide.family import Family
 from pioxide.files import HashingFile, atomic_file
-from pioxide.tokenize.frames import Framer, check_space
-from pioxide.tokenize.manifest import SHARDS, ShardRecord, Skipped, save_record
-from pioxide.tokenize.plan import ShardTask
-from pioxide.tokenize.rows import Counts, Pi0FastRows, Pi0Rows, Pi05Rows, RowMaker
-from pioxide.tokenize.settings import JobSettings
+from pioxide.shards.frames import Framer, check_space
+from pioxide.shards.manifest import SHARDS, ShardRecord, Skipped, save_record
+from pioxide.shards.plan import ShardTask
+from pioxide.shards.rows import Counts, Pi0FastRows, Pi0Rows, Pi05Rows, RowMaker
+from pioxide.shards.settings import JobSettings
 from pioxide.transforms import load_norm_stats
 
 # A row group is closed at this many rows or soon after, and is the most that a shard holds in memory.
@@ -37,7 +38,7 @@ class JobInputs:
         dataset: a LeRobot dataset, v2.0, v2.1 or v3.0.
         stats: `norm_stats.json`.
         text_model: a SentencePiece model.
-        fast: directory of a FAST tokenizer; for pi0-fast only.
+        fast: directory of a FAST tokenizer; for pi0_fast only.
     """
 
     dataset: Path
@@ -187,13 +188,13 @@ def _row_maker(inputs: JobInputs, settings: JobSettings, dataset: LeRobotDataset
     text = TextTokenizer.load(inputs.text_model)
     numbers = settings.space.horizon * action_dim
     assert settings.max_len is not None
-    if settings.model == "pi0":
+    if settings.model is Family.PI0:
         return Pi0Rows(Pi0Prompts(text, settings.max_len), state_dim, numbers)
-    if settings.model == "pi05":
+    if settings.model is Family.PI05:
         return Pi05Rows(Pi05Prompts(text, settings.max_len), numbers)
     if inputs.fast is None:
         raise InputError(
-            "pi0-fast needs a FAST tokenizer; make one with `pioxide fit`, or `pioxide fetch fast`"
+            "pi0_fast needs a FAST tokenizer; make one with `pioxide fit`, or `pioxide fetch fast`"
         )
     codec = FastCodec.load(inputs.fast)
     return Pi0FastRows(Pi0FastPrompts(text, codec, settings.max_len), codec, settings.on_overflow)

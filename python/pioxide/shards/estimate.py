@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pioxide.tokenize.local import Job
-from pioxide.tokenize.manifest import Manifest, finished_shards
-from pioxide.tokenize.plan import ShardTask, Slice
-from pioxide.tokenize.shard import ShardMaker
+from pioxide.shards.local import Job
+from pioxide.shards.manifest import Manifest, finished_shards
+from pioxide.shards.plan import ShardTask, Slice
+from pioxide.shards.shard import ShardMaker
 
 SAMPLE_EPISODES = 8
 SAMPLE_FRAMES = 256

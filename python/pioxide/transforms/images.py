@@ -43,7 +43,7 @@ class Plan(NamedTuple):
     columns: tuple[Band, ...] | None
 
 
-def fit(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def resize_with_pad(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Resizes an image to [size, size, 3], its aspect kept, black where nothing is.
 
     A pixel is within one level of what `jax.image.resize` in float32, rounded, gives: the two add in another

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pioxide.errors import InputError
-from pioxide.tokenize.fit import FitResult
-from pioxide.tokenize.settings import (
+from pioxide.family import Family, Normalization
+from pioxide.shards.fit import FitResult
+from pioxide.shards.settings import (
     ActionSpace,
     JobSettings,
-    ModelName,
-    Normalization,
     OnOverflow,
     as_json,
     differences,
 )
-from pioxide.tokenize.shard import JobInputs
+from pioxide.shards.shard import JobInputs
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class JobRequest:
     """
 
     dataset: Path
-    model: ModelName
+    model: Family
     text_model: Path
     fit: Path | None = None
     stats: Path | None = None
@@ -67,7 +66,7 @@ def resolve(request: JobRequest) -> tuple[JobInputs, JobSettings]:
     because its statistics would then be those of other numbers.
 
     Raises:
-        InputError: no statistics, no FAST tokenizer for pi0-fast, or a contradiction to the fitted directory.
+        InputError: no statistics, no FAST tokenizer for pi0_fast, or a contradiction to the fitted directory.
         FormatError: the fitted directory is none.
     """
     fitted = None if request.fit is None else FitResult.load(request.fit)
@@ -77,14 +76,19 @@ def resolve(request: JobRequest) -> tuple[JobInputs, JobSettings]:
             "normalising needs statistics: make them with `pioxide fit DATASET -o DIR` and pass --fit DIR, "
             "or pass openpi's norm_stats.json with --stats"
         )
-    fast = (request.fast or request.fit) if request.model == "pi0-fast" else None
-    if request.model == "pi0-fast" and fast is None:
+    fast = (request.fast or request.fit) if Family(request.model) is Family.PI0_FAST else None
+    if Family(request.model) is Family.PI0_FAST and fast is None:
         raise InputError(
-            "pi0-fast needs a FAST tokenizer: pass --fit DIR (from `pioxide fit`), or --fast DIR "
+            "pi0_fast needs a FAST tokenizer: pass --fit DIR (from `pioxide fit`), or --fast DIR "
             "(any FAST tokenizer; `pioxide fetch fast` brings the published one)"
         )
     normalization = request.normalization
-    if normalization is None and fitted is not None and request.model == "pi0-fast" and request.fast is None:
+    if (
+        normalization is None
+        and fitted is not None
+        and Family(request.model) is Family.PI0_FAST
+        and request.fast is None
+    ):
         normalization = fitted.settings["normalization"]  # its vocabulary was made from such numbers
     settings = JobSettings(
         model=request.model,

@@ -1,0 +1,1 @@
+"""A model laid out and compiled for inference: no robot, no text, no state of its own. Needs JAX."""

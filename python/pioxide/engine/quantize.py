@@ -1,0 +1,69 @@
+"""Matrices in 8 bits with a scale for every output: half of bfloat16's memory and of a step's reading.
+
+Inexact, and opt-in. qwix calibrates and rounds; `pioxide.policy.compare_policies` says what it costs.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from pioxide.errors import InputError
+
+Quantization = Literal["int8"]
+
+
+class Quantized(nnx.Module):
+    """Stands where a weight [inputs..., outputs...] stood: int8 values, and a float32 scale an output.
+
+    Products are of the values, which bfloat16 holds exactly, and scaled afterwards: scaling the values first
+    would round each of them once more.
+    """
+
+    def __init__(self, kernel: jax.Array, inputs: int) -> None:
+        """Rounds each output's weights to 256 steps over their own range.
+
+        NaN or infinity among them makes all of the output NaN.
+
+        Args:
+            kernel: The weight.
+            inputs: How many leading axes are summed over.
+        """
+        import qwix
+
+        outputs = tuple(range(inputs, kernel.ndim))
+        rounded = qwix.quantize(kernel.astype(jnp.float32), jnp.int8, channelwise_axes=outputs)
+        self.values = nnx.Param(rounded.qvalue)
+        # 8 bits hold no NaN, and a maximum may pass over it: the scale has to carry it to the answer.
+        finite = jnp.isfinite(kernel).all(axis=tuple(range(inputs)))
+        scale = rounded.scale.reshape(kernel.shape[inputs:])
+        self.scale = nnx.Param(jnp.where(finite, scale, jnp.nan))
+
+    def compose(self) -> jax.Array:
+        """The weight that the values and scales stand for, float32."""
+        return self.values[...].astype(jnp.float32) * self.scale[...]
+
+    def contract(self, equation: str, x: jax.Array) -> jax.Array:
+        """`einsum(equation, x, weight)` in x's dtype; the equation's result must end with all outputs."""
+        values = self.values[...].astype(x.dtype)
+        product = jnp.einsum(equation, x, values, preferred_element_type=jnp.float32)
+        return (product * self.scale[...]).astype(x.dtype)
+
+
+def check_quantization(quantize: object) -> None:
+    """Refuses what there is not, or what can't be imported.
+
+    Raises:
+        InputError: It is neither None nor "int8", or qwix is not installed.
+    """
+    if quantize is None:
+        return
+    if quantize != "int8":
+        raise InputError(f'quantize: expected None or "int8", got {quantize!r}')
+    try:
+        import qwix  # noqa: F401
+    except ImportError:
+        raise InputError('quantize: int8 weights need qwix: pip install "pioxide[int8]"') from None
