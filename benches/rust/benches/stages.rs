@@ -7,7 +7,8 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pioxide_benches::{Chunks, text_model};
 use pioxide_core::{
-    Dct, FastRow, FastScratch, OnOverflow, Partial, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, TextScratch,
+    Dct, FastIds, FastRow, FastScratch, OnOverflow, Partial, Pi0FastPrompts, Pi0Prompts, Pi05Prompts,
+    PromptOptions, PromptStyle, TextScratch,
 };
 
 type Failure = Box<dyn std::error::Error>;
@@ -124,7 +125,10 @@ fn text(criterion: &mut Criterion) -> Result<(), Failure> {
     let states = Chunks::new(1, 32, 512);
     let mut next = (0..states.chunks.len()).cycle();
     let (mut tokens, mut mask) = (vec![0; 400], vec![false; 400]);
-    let (pi0, pi05) = (Pi0Prompts::new(text.clone())?, Pi05Prompts::new(text.clone())?);
+    let (pi0, pi05) = (
+        Pi0Prompts::new(text.clone(), PromptStyle::OpenPi)?,
+        Pi05Prompts::new(text.clone(), PromptOptions::default())?,
+    );
     let task = pi0.task(PROMPT)?;
     group.bench_function("pi0, known task", |bench| {
         bench.iter(|| pi0.write_into(black_box(&task), &mut tokens[..48], &mut mask[..48]));
@@ -136,7 +140,7 @@ fn text(criterion: &mut Criterion) -> Result<(), Failure> {
             pi05.write_into(black_box(&task), state, &mut tokens[..200], &mut mask[..200])
         });
     });
-    let pi0_fast = Pi0FastPrompts::new(text, 1024)?;
+    let pi0_fast = Pi0FastPrompts::new(text, FastIds::new(1024), PromptOptions::default())?;
     let task = pi0_fast.task(PROMPT)?;
     group.bench_function("pi0-fast prefix, known task, 32 joints", |bench| {
         bench.iter(|| {

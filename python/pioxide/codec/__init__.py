@@ -7,7 +7,7 @@ Text to PaliGemma's ids and back:
     TextTokenizer
 
 Prompts, as each model was trained to read them:
-    Pi0Prompts, Pi05Prompts, Pi0FastPrompts, Prompt, PromptBatch, FastPrompt, FastPromptBatch
+    Pi0Prompts, Pi05Prompts, Pi0FastPrompts, Prompt, PromptBatch, FastPrompt, FastPromptBatch, PromptStyle
 
 A robot's state as bins:
     state_bins
@@ -24,6 +24,7 @@ from pioxide.codec.prompts import (
     Pi05Prompts,
     Prompt,
     PromptBatch,
+    PromptStyle,
 )
 from pioxide.codec.state import state_bins
 from pioxide.codec.text import TextTokenizer
@@ -39,6 +40,7 @@ __all__ = [
     "Pi05Prompts",
     "Prompt",
     "PromptBatch",
+    "PromptStyle",
     "TextTokenizer",
     "TokenBatch",
     "state_bins",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +14,8 @@ from pioxide.codec.fast import Decoded, FastCodec, OnOverflow, Partial, TokenBat
 from pioxide.codec.text import TextTokenizer
 from pioxide.errors import InputError
 
+# Whose prompts: weights need the text that they were trained on.
+PromptStyle = Literal["openpi", "lerobot"]
 # The texts of a batch: one a row, or the distinct ones and which of them each row has.
 Texts = Sequence[str] | tuple[Sequence[str], NDArray[np.integer]]
 
@@ -74,14 +77,22 @@ class FastPromptBatch(NamedTuple):
 
 
 class Pi0Prompts:
-    """π0: the cleaned text and a newline. The state goes to the network as numbers, not as text."""
+    """π0: the text and a newline. The state goes to the network as numbers, not as text."""
 
-    __slots__ = ("_core", "tokenizer")
+    __slots__ = ("_core", "style", "tokenizer")
 
-    def __init__(self, tokenizer: TextTokenizer, max_len: int = 48) -> None:
-        """Prompts of `max_len` ids in the vocabulary of `tokenizer`."""
-        self.tokenizer = tokenizer
-        self._core = _core.Pi0Prompts(tokenizer, max_len)
+    def __init__(self, tokenizer: TextTokenizer, max_len: int = 48, *, style: PromptStyle = "openpi") -> None:
+        """Makes prompts of `max_len` ids in the vocabulary of `tokenizer`.
+
+        Args:
+            tokenizer: The text vocabulary.
+            max_len: L, ids in a row.
+            style: "openpi" strips the text, turns its underscores and newlines into spaces, and encodes the
+                final newline on its own. "lerobot" keeps the text, adds the newline only where it is missing,
+                and encodes both together.
+        """
+        self.tokenizer, self.style = tokenizer, style
+        self._core = _core.Pi0Prompts(tokenizer, max_len, style)
 
     @property
     def max_len(self) -> int:
@@ -103,18 +114,35 @@ class Pi0Prompts:
         return PromptBatch._make(self._core.encode_batch(prompts))
 
     def __reduce__(self):
-        return type(self), (self.tokenizer, self.max_len)
+        return functools.partial(type(self), style=self.style), (self.tokenizer, self.max_len)
 
 
 class Pi05Prompts:
     r"""π0.5: `Task: {text}, State: {bins};\nAction: `, the state as one number from 0 to 255 a joint."""
 
-    __slots__ = ("_core", "tokenizer")
+    __slots__ = ("_core", "state_width", "style", "tokenizer")
 
-    def __init__(self, tokenizer: TextTokenizer, max_len: int = 200) -> None:
-        """Prompts of `max_len` ids in the vocabulary of `tokenizer`."""
-        self.tokenizer = tokenizer
-        self._core = _core.Pi05Prompts(tokenizer, max_len)
+    def __init__(
+        self,
+        tokenizer: TextTokenizer,
+        max_len: int = 200,
+        *,
+        style: PromptStyle = "openpi",
+        state_width: int | None = None,
+    ) -> None:
+        """Makes prompts of `max_len` ids in the vocabulary of `tokenizer`.
+
+        Args:
+            tokenizer: The text vocabulary.
+            max_len: L, ids in a row.
+            style: Whose prompts. They differ only for texts that hold a control piece such as `<eos>`:
+                "openpi" reads it as letters, "lerobot" as that piece.
+            state_width: Joints that the text holds; a narrower state is filled up with zeros (bin 128). None
+                writes the state as it comes. LeRobot up to 0.4 wrote 32 joints; openpi and later versions of
+                LeRobot write the robot's.
+        """
+        self.tokenizer, self.style, self.state_width = tokenizer, style, state_width
+        self._core = _core.Pi05Prompts(tokenizer, max_len, style, state_width)
 
     @property
     def max_len(self) -> int:
@@ -122,14 +150,14 @@ class Pi05Prompts:
         return self._core.max_len
 
     def encode(self, prompt: str, state: ArrayLike) -> Prompt:
-        """One prompt.
+        """Encodes one prompt.
 
         Args:
             prompt: The instruction. Tokenized again only when it differs from the last call's.
             state: [D] the normalised state, not padded.
 
         Raises:
-            InputError: A joint is NaN or infinite; the message names it.
+            InputError: A joint is NaN or infinite (the message names it), or D is over `state_width`.
         """
         return Prompt._make(self._core.encode(prompt, state))
 
@@ -148,30 +176,80 @@ class Pi05Prompts:
         return PromptBatch._make(self._core.encode_batch(prompts, states))
 
     def __reduce__(self):
-        return type(self), (self.tokenizer, self.max_len)
+        made = functools.partial(type(self), style=self.style, state_width=self.state_width)
+        return made, (self.tokenizer, self.max_len)
 
 
 class Pi0FastPrompts:
     r"""π0-FAST: `Task: {text}, State: {bins};\n`, in training then `Action: `, the action ids, `|`, the end.
 
-    FAST id t is text id `vocab_size - 1 - 128 - t`.
+    FAST id t is text id `first_fast_id - t`.
     """
 
-    __slots__ = ("_core", "codec", "tokenizer")
+    __slots__ = ("_core", "codec", "skipped_ids", "state_width", "style", "tokenizer")
 
-    def __init__(self, tokenizer: TextTokenizer, codec: FastCodec | None, max_len: int = 250) -> None:
-        """Prompts of `max_len` ids; without `codec` only prefixes can be made.
+    def __init__(
+        self,
+        tokenizer: TextTokenizer,
+        codec: FastCodec | None,
+        max_len: int = 250,
+        *,
+        style: PromptStyle = "openpi",
+        state_width: int | None = None,
+        skipped_ids: int = 128,
+    ) -> None:
+        """Makes prompts of `max_len` ids; without `codec` only prefixes can be made.
+
+        Args:
+            tokenizer: The text vocabulary.
+            codec: The action tokenizer.
+            max_len: L, ids in a row. LeRobot cuts the prefix and the answer each at its own length; here only
+                the whole row is cut, and `truncated` says so.
+            style: "openpi" lower-cases the text and keeps its newlines. "lerobot" keeps case, turns newlines
+                into spaces, and puts a second beginning of sequence before `Action: `, which is causal and
+                carries no loss.
+            state_width: See `Pi05Prompts`.
+            skipped_ids: Ids at the end of the text vocabulary that FAST ids leave alone.
 
         Raises:
             InputError: The text vocabulary is too small for the codec's ids.
         """
         self.tokenizer, self.codec = tokenizer, codec
-        self._core = _core.Pi0FastPrompts(tokenizer, 1 if codec is None else codec.vocab_size, max_len)
+        self.style, self.state_width, self.skipped_ids = style, state_width, skipped_ids
+        fast_vocab = 1 if codec is None else codec.vocab_size
+        self._core = _core.Pi0FastPrompts(tokenizer, fast_vocab, max_len, style, state_width, skipped_ids)
 
     @property
     def max_len(self) -> int:
         """L, ids in a row."""
         return self._core.max_len
+
+    @property
+    def first_fast_id(self) -> int:
+        """The text id of FAST id 0; the others count down from it."""
+        return self.tokenizer.vocab_size - 1 - self.skipped_ids
+
+    @property
+    def answer_start(self) -> NDArray[np.int32]:
+        """Text ids that begin the answer, before its action ids: `Action: `, behind a BOS in LeRobot's style.
+
+        LeRobot 0.6 trains with that BOS causal, as here, but generates with it as the end of the prompt,
+        where the whole prompt attends to it.
+        """
+        return self._core.answer_start
+
+    @property
+    def answer_end(self) -> NDArray[np.int32]:
+        """Text ids that end the answer, behind its action ids: those of `|`, then the end of the sequence."""
+        return self._core.answer_end
+
+    def fast_to_ids(self, fast_ids: ArrayLike) -> NDArray[np.int32]:
+        """Returns [n] text ids of [n] FAST ids; `ids_to_fast` finds them again.
+
+        Raises:
+            InputError: An id is outside the FAST vocabulary; names its position.
+        """
+        return self._core.text_ids(fast_ids)
 
     def encode(
         self,
@@ -275,4 +353,7 @@ class Pi0FastPrompts:
         return self.codec
 
     def __reduce__(self):
-        return type(self), (self.tokenizer, self.codec, self.max_len)
+        made = functools.partial(
+            type(self), style=self.style, state_width=self.state_width, skipped_ids=self.skipped_ids
+        )
+        return made, (self.tokenizer, self.codec, self.max_len)

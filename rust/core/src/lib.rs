@@ -16,6 +16,8 @@ pub use dct::{Dct, Float};
 pub use error::{Error, Result};
 pub use fast::{FastCodec, FastFiles, FastScratch, OnOverflow, Partial};
 pub use fit::FitOptions;
-pub use prompt::{FastRow, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, Task, Written};
+pub use prompt::{
+    FastIds, FastRow, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, PromptOptions, PromptStyle, Task, Written,
+};
 pub use sentencepiece::{SentencePiece, TextScratch};
 pub use state::{state_bin, state_bins_into};

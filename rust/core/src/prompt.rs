@@ -6,14 +6,16 @@ mod fast;
 mod numbers;
 mod row;
 mod stated;
+mod style;
 
 use std::sync::Arc;
 
 use crate::{Error, Float, Result, SentencePiece};
-pub use fast::{FastRow, Pi0FastPrompts};
+pub use fast::{FastIds, FastRow, Pi0FastPrompts};
 pub use row::Written;
 use row::{Row, same_length};
 use stated::{Head, StatedPrompt};
+pub use style::{PromptOptions, PromptStyle};
 
 /// A prompt's text, cleaned and tokenized once, for as many states as come.
 ///
@@ -47,6 +49,7 @@ impl Task {
 #[derive(Debug)]
 pub struct Pi0Prompts {
     text: Arc<SentencePiece>,
+    style: PromptStyle,
     bos: i32,
     pad: i32,
     newline: Vec<i32>,
@@ -60,18 +63,24 @@ impl Pi0Prompts {
     ///
     /// # Errors
     /// [`Error::Argument`] when the vocabulary has no piece that begins a sequence.
-    pub fn new(text: Arc<SentencePiece>) -> Result<Self> {
+    pub fn new(text: Arc<SentencePiece>, style: PromptStyle) -> Result<Self> {
         let newline = to_i32(&text.encode("\n")?);
-        Ok(Self { bos: bos_of(&text)?, pad: pad_of(&text), newline, text })
+        Ok(Self { style, bos: bos_of(&text)?, pad: pad_of(&text), newline, text })
     }
 
-    /// Tokenizes a prompt: stripped, underscores and newlines as spaces.
+    /// Tokenizes a prompt. openpi's is stripped, its underscores and newlines become spaces, and a newline follows,
+    /// encoded on its own. LeRobot's is kept, and a newline that it does not end in is added and encoded with it.
     ///
     /// # Errors
     /// [`Error::Argument`] for a text over 1 GiB.
     pub fn task(&self, prompt: &str) -> Result<Task> {
-        let ids = self.text.encode(&clean::flow(prompt))?;
-        let head = [&[self.bos], to_i32(&ids).as_slice(), &self.newline].concat();
+        let (ids, newline) = match self.style {
+            PromptStyle::OpenPi => (self.style.encode(&self.text, &clean::flow(prompt))?, &*self.newline),
+            PromptStyle::LeRobot => {
+                (self.style.encode(&self.text, &clean::ends_in_newline(prompt))?, &[][..])
+            }
+        };
+        let head = [&[self.bos], &*ids, newline].concat();
         Ok(Task { format: Format::Pi0, head: Head::Ids(head) })
     }
 
@@ -104,9 +113,9 @@ impl Pi05Prompts {
     ///
     /// # Errors
     /// [`Error::Argument`] when the vocabulary has no piece that begins a sequence.
-    pub fn new(text: Arc<SentencePiece>) -> Result<Self> {
+    pub fn new(text: Arc<SentencePiece>, options: PromptOptions) -> Result<Self> {
         let pad = pad_of(&text);
-        Ok(Self { prompt: StatedPrompt::new(text, ";\nAction: ")?, pad })
+        Ok(Self { prompt: StatedPrompt::new(text, ";\nAction: ", options)?, pad })
     }
 
     /// Whether the state is written from a table; otherwise each prompt is encoded as a whole, which is far slower.
@@ -127,7 +136,8 @@ impl Pi05Prompts {
     ///
     /// # Errors
     /// [`Error::NotFinite`] names a joint that is NaN or infinite, and nothing is written; [`Error::Argument`] when the
-    /// task is another format's; [`Error::Shape`] when the lengths of `tokens` and `mask` differ.
+    /// task is another format's or the state wider than the text's; [`Error::Shape`] when the lengths of `tokens` and
+    /// `mask` differ.
     pub fn write_into<T: Float>(
         &self,
         task: &Task,

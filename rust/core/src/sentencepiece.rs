@@ -26,6 +26,8 @@ pub struct SentencePiece {
     /// themselves are in that order, as a trained model's are.
     ranks: Option<Box<[u32]>>,
     user_defined: Matcher,
+    /// Control pieces and the unknown one, for callers that read them in a text.
+    marks: Matcher,
     bytes: ByteIds,
     unk: u32,
     bos: Option<u32>,
@@ -68,9 +70,12 @@ impl SentencePiece {
             |text: &str| pieces.id(text.as_bytes()).filter(|&id| pieces.kind(id) == Some(Kind::Control));
         let user_defined = pieces.iter().filter(|(_, _, kind)| *kind == Kind::UserDefined);
         let user_defined = Matcher::new(user_defined.map(|(id, text, _)| (text.as_bytes(), id)).collect());
+        let marks = pieces.iter().filter(|(_, _, kind)| matches!(kind, Kind::Control | Kind::Unknown));
+        let marks = Matcher::new(marks.map(|(id, text, _)| (text.as_bytes(), id)).collect());
         let mut this = Self {
             ranks: ranks(&pieces, &scores),
             user_defined,
+            marks,
             bytes: pieces.byte_ids(model.byte_fallback)?,
             unk: pieces.unknown()?,
             bos: control(model.bos_piece),

@@ -12,7 +12,10 @@ use std::sync::Arc;
 
 use common::shared::in_repository;
 use counting::allocations;
-use pioxide_core::{FastRow, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, SentencePiece, TextScratch};
+use pioxide_core::{
+    FastIds, FastRow, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, PromptOptions, PromptStyle, SentencePiece,
+    TextScratch,
+};
 
 #[test]
 fn the_count_counts() {
@@ -35,9 +38,9 @@ fn nothing_is_allocated_in_the_steady_state() {
     encode_all(&mut scratch, &mut ids);
     assert_eq!(allocations(|| encode_all(&mut scratch, &mut ids)), 0);
 
-    let pi0 = Pi0Prompts::new(text.clone()).unwrap();
-    let pi05 = Pi05Prompts::new(text.clone()).unwrap();
-    let fast = Pi0FastPrompts::new(text.clone(), 2048).unwrap();
+    let pi0 = Pi0Prompts::new(text.clone(), PromptStyle::OpenPi).unwrap();
+    let pi05 = Pi05Prompts::new(text.clone(), PromptOptions::default()).unwrap();
+    let fast = Pi0FastPrompts::new(text.clone(), FastIds::new(2048), PromptOptions::default()).unwrap();
     let tasks = [pi0.task("pick up").unwrap(), pi05.task("pick up").unwrap(), fast.task("pick up").unwrap()];
     let (mut tokens, mut mask) = (vec![0; 250], vec![false; 250]);
     let (mut ar_mask, mut loss_mask) = (vec![0; 250], vec![false; 250]);

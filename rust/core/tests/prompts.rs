@@ -7,7 +7,9 @@ use std::fs;
 use std::sync::Arc;
 
 use common::shared::{in_reference, in_repository};
-use pioxide_core::{FastRow, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, SentencePiece};
+use pioxide_core::{
+    FastIds, FastRow, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, PromptOptions, PromptStyle, SentencePiece,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -46,9 +48,9 @@ fn recorded_actions(case: &Case, marker: &[i32], bar: i32, first: i32) -> Vec<u3
 }
 
 fn check(text: &Arc<SentencePiece>, cases: &[Case]) {
-    let pi0 = Pi0Prompts::new(text.clone()).unwrap();
-    let pi05 = Pi05Prompts::new(text.clone()).unwrap();
-    let fast = Pi0FastPrompts::new(text.clone(), 2048).unwrap();
+    let pi0 = Pi0Prompts::new(text.clone(), PromptStyle::OpenPi).unwrap();
+    let pi05 = Pi05Prompts::new(text.clone(), PromptOptions::default()).unwrap();
+    let fast = Pi0FastPrompts::new(text.clone(), FastIds::new(2048), PromptOptions::default()).unwrap();
     assert!(pi05.uses_table() && fast.uses_table());
     for (number, case) in cases.iter().enumerate() {
         let size = case.max_len;

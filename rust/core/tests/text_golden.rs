@@ -8,7 +8,9 @@ use std::fs;
 use std::sync::Arc;
 
 use common::shared::in_repository;
-use pioxide_core::{FastRow, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, SentencePiece};
+use pioxide_core::{
+    FastIds, FastRow, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, PromptOptions, PromptStyle, SentencePiece,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -81,16 +83,16 @@ fn the_demos_vocabulary_is_laid_out_as_paligemmas() {
         (Some("<loc1023>"), Some("<loc0000>"))
     );
     assert_eq!(text.encode("\n").unwrap().len(), 1);
-    assert!(Pi05Prompts::new(text.clone()).unwrap().uses_table());
-    assert!(Pi0FastPrompts::new(text, 2048).unwrap().uses_table());
+    assert!(Pi05Prompts::new(text.clone(), PromptOptions::default()).unwrap().uses_table());
+    assert!(Pi0FastPrompts::new(text, FastIds::new(2048), PromptOptions::default()).unwrap().uses_table());
 }
 
 #[test]
 fn prompts_equal_the_reference_stacks() {
     let (golden, text) = (golden(), demo());
-    let pi0 = Pi0Prompts::new(text.clone()).unwrap();
-    let pi05 = Pi05Prompts::new(text.clone()).unwrap();
-    let fast = Pi0FastPrompts::new(text, 2048).unwrap();
+    let pi0 = Pi0Prompts::new(text.clone(), PromptStyle::OpenPi).unwrap();
+    let pi05 = Pi05Prompts::new(text.clone(), PromptOptions::default()).unwrap();
+    let fast = Pi0FastPrompts::new(text, FastIds::new(2048), PromptOptions::default()).unwrap();
     assert!(golden.prompts.iter().any(|case| case.training_length > case.max_len));
     for case in &golden.prompts {
         let size = case.max_len;

@@ -10,7 +10,9 @@ use std::sync::{Arc, LazyLock};
 
 use common::shared::{in_reference, in_repository};
 use common::{CONTROL, NORMAL, UNKNOWN, USER_DEFINED, model};
-use pioxide_core::{Pi0FastPrompts, Pi0Prompts, Pi05Prompts, SentencePiece, TextScratch};
+use pioxide_core::{
+    FastIds, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, PromptOptions, PromptStyle, SentencePiece, TextScratch,
+};
 use proptest::prelude::*;
 
 /// A vocabulary with the formats in it.
@@ -25,9 +27,9 @@ impl Formats {
     fn new(model: &[u8]) -> Self {
         let text = Arc::new(SentencePiece::from_bytes(model).unwrap());
         Self {
-            pi0: Pi0Prompts::new(text.clone()).unwrap(),
-            pi05: Pi05Prompts::new(text.clone()).unwrap(),
-            fast: Pi0FastPrompts::new(text.clone(), 1024).ok(),
+            pi0: Pi0Prompts::new(text.clone(), PromptStyle::OpenPi).unwrap(),
+            pi05: Pi05Prompts::new(text.clone(), PromptOptions::default()).unwrap(),
+            fast: Pi0FastPrompts::new(text.clone(), FastIds::new(1024), PromptOptions::default()).ok(),
             text,
         }
     }

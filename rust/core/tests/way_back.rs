@@ -7,7 +7,7 @@ use std::fs;
 use std::sync::{Arc, LazyLock};
 
 use common::shared::in_repository;
-use pioxide_core::{Error, FastRow, Pi0FastPrompts, SentencePiece};
+use pioxide_core::{Error, FastIds, FastRow, Pi0FastPrompts, PromptOptions, SentencePiece};
 use proptest::prelude::*;
 
 struct Demo {
@@ -24,7 +24,8 @@ static DEMO: LazyLock<Demo> = LazyLock::new(|| {
     let text = Arc::new(SentencePiece::from_bytes(&bytes).unwrap());
     let ids = |part: &str| text.encode(part).unwrap().iter().map(|&id| id as i32).collect::<Vec<_>>();
     let (marker, bar) = (ids("Action: "), ids("|")[0]);
-    let [fast, small] = [2048, 1024].map(|size| Pi0FastPrompts::new(text.clone(), size).unwrap());
+    let [fast, small] = [2048, 1024]
+        .map(|size| Pi0FastPrompts::new(text.clone(), FastIds::new(size), PromptOptions::default()).unwrap());
     Demo { fast, small, marker, bar, text }
 });
 
@@ -151,7 +152,11 @@ fn garbage_is_an_error_that_names_it() {
 #[test]
 fn a_vocabulary_too_small_for_the_ids_is_refused() {
     let text = &DEMO.text;
-    let refusal = |size| Pi0FastPrompts::new(text.clone(), size).unwrap_err().to_string();
+    let refusal = |size| {
+        Pi0FastPrompts::new(text.clone(), FastIds::new(size), PromptOptions::default())
+            .unwrap_err()
+            .to_string()
+    };
     assert!(refusal(0).contains("can't hold 0 FAST ids"));
     assert!(refusal(text.vocab_size()).contains("can't hold"));
     assert!(refusal(text.vocab_size() - 128).contains("is both an action and part of the frame"));

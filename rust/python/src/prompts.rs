@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use numpy::ndarray::{ArrayView2, Ix1, Ix2};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadwriteArray1};
-use pioxide_core::{Error, FastRow, Float, Task, Written};
+use pioxide_core::{Error, FastIds, FastRow, Float, PromptOptions, PromptStyle, Task, Written};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
@@ -163,8 +163,9 @@ pub(crate) struct Pi0Prompts {
 #[pymethods]
 impl Pi0Prompts {
     #[new]
-    fn new(tokenizer: &TextTokenizer, max_len: usize) -> PyResult<Self> {
-        let format = pioxide_core::Pi0Prompts::new(tokenizer.model.clone()).map_err(to_py)?;
+    fn new(tokenizer: &TextTokenizer, max_len: usize, style: &str) -> PyResult<Self> {
+        let style = parse_style(style)?;
+        let format = pioxide_core::Pi0Prompts::new(tokenizer.model.clone(), style).map_err(to_py)?;
         Ok(Self { format, max_len: check_max_len(max_len)?, last: LastTask::default() })
     }
 
@@ -219,9 +220,17 @@ pub(crate) struct Pi05Prompts {
 #[pymethods]
 impl Pi05Prompts {
     #[new]
-    fn new(py: Python<'_>, tokenizer: &TextTokenizer, max_len: usize) -> PyResult<Self> {
+    #[pyo3(signature = (tokenizer, max_len, style, state_width))]
+    fn new(
+        py: Python<'_>,
+        tokenizer: &TextTokenizer,
+        max_len: usize,
+        style: &str,
+        state_width: Option<usize>,
+    ) -> PyResult<Self> {
+        let options = PromptOptions { style: parse_style(style)?, state_width };
         let model = tokenizer.model.clone();
-        let format = py.detach(|| pioxide_core::Pi05Prompts::new(model)).map_err(to_py)?;
+        let format = py.detach(|| pioxide_core::Pi05Prompts::new(model, options)).map_err(to_py)?;
         Ok(Self { format, max_len: check_max_len(max_len)?, last: LastTask::default() })
     }
 
@@ -295,9 +304,20 @@ pub(crate) struct Pi0FastPrompts {
 #[pymethods]
 impl Pi0FastPrompts {
     #[new]
-    fn new(py: Python<'_>, tokenizer: &TextTokenizer, fast_vocab: usize, max_len: usize) -> PyResult<Self> {
+    #[pyo3(signature = (tokenizer, fast_vocab, max_len, style, state_width, skipped_ids))]
+    fn new(
+        py: Python<'_>,
+        tokenizer: &TextTokenizer,
+        fast_vocab: usize,
+        max_len: usize,
+        style: &str,
+        state_width: Option<usize>,
+        skipped_ids: usize,
+    ) -> PyResult<Self> {
+        let options = PromptOptions { style: parse_style(style)?, state_width };
+        let fast = FastIds { count: fast_vocab, skipped: skipped_ids };
         let model = tokenizer.model.clone();
-        let format = py.detach(|| pioxide_core::Pi0FastPrompts::new(model, fast_vocab)).map_err(to_py)?;
+        let format = py.detach(|| pioxide_core::Pi0FastPrompts::new(model, fast, options)).map_err(to_py)?;
         Ok(Self { format, max_len: check_max_len(max_len)?, last: LastTask::default() })
     }
 
@@ -395,6 +415,30 @@ impl Pi0FastPrompts {
         Ok((tokens, mask, ar_mask, loss_mask, lengths, truncated))
     }
 
+    /// The text ids before the action ids.
+    #[getter]
+    fn answer_start<'py>(&self, py: Python<'py>) -> Tokens<'py> {
+        PyArray1::from_slice(py, self.format.answer_start())
+    }
+
+    /// The text ids behind the action ids.
+    #[getter]
+    fn answer_end<'py>(&self, py: Python<'py>) -> Tokens<'py> {
+        PyArray1::from_slice(py, self.format.answer_end())
+    }
+
+    /// FAST ids as text ids.
+    fn text_ids<'py>(&self, py: Python<'py>, fast_ids: &Bound<'py, PyAny>) -> PyResult<Tokens<'py>> {
+        let fast_ids = ids(fast_ids, "fast_ids")?;
+        let text_id = |(at, &id): (usize, &u32)| {
+            self.format
+                .text_id(id)
+                .ok_or_else(|| input_error(format!("fast_ids[{at}]: {id} is outside the FAST vocabulary")))
+        };
+        let found: PyResult<Vec<i32>> = fast_ids.iter().enumerate().map(text_id).collect();
+        Ok(found?.into_pyarray(py))
+    }
+
     /// The FAST ids in a generated sequence; `continued` where its prefix ended in "Action: " already.
     fn fast_ids<'py>(
         &self,
@@ -478,6 +522,14 @@ impl Pi0FastPrompts {
             Some(actions) => self.format.write_training_into(task, state, actions, row),
             None => self.format.write_into(task, state, row.tokens, row.mask),
         }
+    }
+}
+
+fn parse_style(name: &str) -> PyResult<PromptStyle> {
+    match name {
+        "openpi" => Ok(PromptStyle::OpenPi),
+        "lerobot" => Ok(PromptStyle::LeRobot),
+        other => Err(input_error(format!("style: expected \"openpi\" or \"lerobot\", got {other:?}"))),
     }
 }
 

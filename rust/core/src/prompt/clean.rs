@@ -1,7 +1,9 @@
 //! What the formats do to a prompt's text before it is tokenized, with the meaning Python's `str` methods have: the
 //! models were trained on text cleaned by those.
 
-/// π0 and π0.5: `prompt.strip()`, then underscores and newlines become spaces.
+use std::borrow::Cow;
+
+/// π0, π0.5 and LeRobot's π0-FAST: `prompt.strip()`, then underscores and newlines become spaces.
 pub(super) fn flow(prompt: &str) -> String {
     strip(prompt).replace(['_', '\n'], " ")
 }
@@ -10,6 +12,11 @@ pub(super) fn flow(prompt: &str) -> String {
 pub(super) fn fast(prompt: &str) -> String {
     // Both languages lower-case by Unicode's full mapping, the final sigma included.
     strip(&prompt.to_lowercase()).replace('_', " ")
+}
+
+/// LeRobot's π0: the prompt as it is, with a newline at its end.
+pub(super) fn ends_in_newline(prompt: &str) -> Cow<'_, str> {
+    if prompt.ends_with('\n') { prompt.into() } else { format!("{prompt}\n").into() }
 }
 
 /// `str.strip()`.
@@ -37,6 +44,8 @@ mod tests {
     fn underscores_and_newlines_follow_the_format() {
         assert_eq!(flow(" _Pick\nup_ \n"), " Pick up ");
         assert_eq!(fast(" _Pick\nup_ \n"), " pick\nup ");
+        assert_eq!(ends_in_newline(" _Pick\nup_ "), " _Pick\nup_ \n");
+        assert_eq!(ends_in_newline("up\n\n"), "up\n\n");
     }
 
     #[derive(serde::Deserialize)]

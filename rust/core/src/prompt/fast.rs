@@ -3,16 +3,32 @@
 
 use std::sync::Arc;
 
-use super::row::{Row, Written, mark, same_length};
+use super::row::{Row, Written, fill_range, same_length};
 use super::stated::StatedPrompt;
-use super::{Format, Task, clean, pad_of, to_i32};
+use super::{Format, PromptOptions, PromptStyle, Task, bos_of, clean, pad_of, to_i32};
 use crate::sentencepiece::{ESCAPED_SPACE, Surface};
 use crate::{Error, Float, Result, SentencePiece};
 
-/// The pieces at the end of the vocabulary that FAST ids leave alone: PaliGemma's `<seg000>` to `<seg127>`.
-const SKIPPED: usize = 128;
 /// What stands before the action ids.
 const MARKER: &str = "Action: ";
+
+/// Where FAST ids lie in the text vocabulary: FAST id `t` is text id `vocabulary - 1 - skipped - t`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FastIds {
+    /// FAST ids there are.
+    pub count: usize,
+    /// Pieces at the end of the vocabulary that FAST ids leave alone.
+    pub skipped: usize,
+}
+
+impl FastIds {
+    /// This many ids before the last 128 pieces, which are PaliGemma's `<seg000>` to `<seg127>`, as in the released
+    /// models.
+    #[must_use]
+    pub fn new(count: usize) -> Self {
+        Self { count, skipped: 128 }
+    }
+}
 
 /// π0-FAST: `Task: {text}, State: {bins};\n`, and in training `Action: `, the action ids, `|` and the end.
 #[derive(Debug)]
@@ -21,8 +37,13 @@ pub struct Pi0FastPrompts {
     text: Arc<SentencePiece>,
     pad: i32,
     eos: i32,
+    style: PromptStyle,
+    /// `Action: `
     marker: Vec<i32>,
-    bar: Vec<i32>,
+    /// What stands between the state and the action ids: LeRobot's begins with a beginning.
+    start: Vec<i32>,
+    /// `|` and the end.
+    end: Vec<i32>,
     /// The text id of FAST id 0. They count down from here.
     first: i32,
     fast_vocab: i32,
@@ -45,37 +66,41 @@ impl Pi0FastPrompts {
     /// The row length that released models were trained with.
     pub const MAX_LEN: usize = 250;
 
-    /// Prompts in this vocabulary, for a FAST tokenizer with `fast_vocab` ids.
-    ///
-    /// FAST id `t` is text id `vocabulary - 1 - 128 - t`.
+    /// Prompts in this vocabulary.
     ///
     /// # Errors
     /// [`Error::Argument`] when the vocabulary lacks the pieces that begin or end a sequence, or has too few pieces for
     /// the FAST ids and the text beside them.
-    pub fn new(text: Arc<SentencePiece>, fast_vocab: usize) -> Result<Self> {
+    pub fn new(text: Arc<SentencePiece>, fast: FastIds, options: PromptOptions) -> Result<Self> {
         let wrong = |why: String| Error::Argument { what: "vocabulary", why };
-        let prompt = StatedPrompt::new(text.clone(), ";\n")?;
+        let prompt = StatedPrompt::new(text.clone(), ";\n", options)?;
         let eos = text.eos().ok_or_else(|| wrong("it has no piece that ends a sequence".to_owned()))? as i32;
         let size = text.vocab_size();
-        if fast_vocab == 0 || size < SKIPPED + fast_vocab {
-            return Err(wrong(format!(
-                "its {size} pieces can't hold {fast_vocab} FAST ids and {SKIPPED} others"
-            )));
+        let FastIds { count, skipped } = fast;
+        if count == 0 || count.checked_add(skipped).is_none_or(|needed| needed > size) {
+            return Err(wrong(format!("its {size} pieces can't hold {count} FAST ids and {skipped} others")));
         }
+        let marker = to_i32(&text.encode(MARKER)?);
+        let start = match options.style {
+            PromptStyle::OpenPi => marker.clone(),
+            PromptStyle::LeRobot => [&[bos_of(&text)?], &*marker].concat(),
+        };
         let this = Self {
             prompt,
             pad: pad_of(&text),
             eos,
-            marker: to_i32(&text.encode(MARKER)?),
-            bar: to_i32(&text.encode("|")?),
-            first: (size - 1 - SKIPPED) as i32,
-            fast_vocab: fast_vocab as i32,
+            style: options.style,
+            marker,
+            start,
+            end: [&*to_i32(&text.encode("|")?), &[eos]].concat(),
+            first: (size - 1 - skipped) as i32,
+            fast_vocab: count as i32,
             text,
         };
-        let framing = this.marker.iter().chain(&this.bar).chain([&this.eos]);
+        let framing = this.start.iter().chain(&this.end);
         if let Some(id) = framing.copied().find(|&id| this.fast_id(id).is_some()) {
             return Err(wrong(format!(
-                "with {fast_vocab} FAST ids, id {id} is both an action and part of the frame"
+                "with {count} FAST ids, id {id} is both an action and part of the frame"
             )));
         }
         Ok(this)
@@ -87,12 +112,43 @@ impl Pi0FastPrompts {
         self.prompt.by_parts()
     }
 
-    /// Tokenizes a prompt: lower case, stripped, underscores as spaces.
+    /// The ids that begin the answer, before its action ids: `Action: `, in LeRobot's style behind a beginning of
+    /// sequence.
+    #[must_use]
+    pub fn answer_start(&self) -> &[i32] {
+        &self.start
+    }
+
+    /// The ids that end the answer, behind its action ids: `|` and the end of the sequence.
+    #[must_use]
+    pub fn answer_end(&self) -> &[i32] {
+        &self.end
+    }
+
+    /// The text id of a FAST id; `None` outside the FAST vocabulary.
+    #[must_use]
+    pub fn text_id(&self, fast_id: u32) -> Option<i32> {
+        (fast_id < self.fast_vocab as u32).then(|| self.first - fast_id as i32)
+    }
+
+    /// The FAST id of a text id; `None` for text that is no action.
+    #[inline]
+    #[must_use]
+    pub fn fast_id(&self, token: i32) -> Option<u32> {
+        let id = self.first.wrapping_sub(token);
+        (0..self.fast_vocab).contains(&id).then_some(id as u32)
+    }
+
+    /// Tokenizes a prompt: stripped, underscores as spaces; openpi's in lower case, LeRobot's with newlines as spaces.
     ///
     /// # Errors
     /// [`Error::Argument`] for a text over 1 GiB.
     pub fn task(&self, prompt: &str) -> Result<Task> {
-        Ok(Task { format: Format::Pi0Fast, head: self.prompt.head(clean::fast(prompt))? })
+        let cleaned = match self.style {
+            PromptStyle::OpenPi => clean::fast(prompt),
+            PromptStyle::LeRobot => clean::flow(prompt),
+        };
+        Ok(Task { format: Format::Pi0Fast, head: self.prompt.head(cleaned)? })
     }
 
     /// Writes one row of a prompt for a normalised, unpadded state; `tokens` and `mask` as in
@@ -137,15 +193,14 @@ impl Pi0FastPrompts {
         let mut row = Row::new(tokens);
         self.prompt.write(task.head_for(Format::Pi0Fast)?, state, &mut row)?;
         let prefix = row.length();
-        row.extend(&self.marker);
+        row.extend(&self.start);
         row.extend_with(actions, |&id| self.first - id as i32);
-        row.extend(&self.bar);
-        row.extend(&[self.eos]);
+        row.extend(&self.end);
         let written = row.finish(self.pad, mask);
-        mark(loss_mask, prefix, written.length);
-        for (causal, &lossy) in ar_mask.iter_mut().zip(loss_mask.iter()) {
-            *causal = i32::from(lossy);
-        }
+        fill_range(ar_mask, prefix..written.length, 0, 1);
+        // Nothing is asked to predict LeRobot's second beginning.
+        let learnt = prefix + self.start.len() - self.marker.len();
+        fill_range(loss_mask, learnt..written.length, false, true);
         Ok(written)
     }
 
@@ -170,12 +225,6 @@ impl Pi0FastPrompts {
     /// [`Error::NotAnAction`], as [`Self::fast_ids`].
     pub fn continued_fast_ids(&self, tokens: &[i32], out: &mut Vec<u32>) -> Result<()> {
         self.fast_ids_from(tokens, 0, out)
-    }
-
-    #[inline]
-    fn fast_id(&self, token: i32) -> Option<u32> {
-        let id = self.first.wrapping_sub(token);
-        (0..self.fast_vocab).contains(&id).then_some(id as u32)
     }
 
     fn fast_ids_from(&self, tokens: &[i32], start: usize, out: &mut Vec<u32>) -> Result<()> {

@@ -1,5 +1,7 @@
 //! One row of a batch of prompts, written from the left into slices that the caller owns.
 
+use std::ops::Range;
+
 use super::numbers::Entry;
 use crate::{Error, Result};
 
@@ -64,17 +66,17 @@ impl<'a> Row<'a> {
         let size = self.tokens.len();
         let used = self.length.min(size);
         self.tokens[used..].fill(pad);
-        mark(mask, 0, used);
+        fill_range(mask, 0..used, false, true);
         Written { length: self.length, truncated: self.length > size }
     }
 }
 
-/// True from `start` to `end`, false elsewhere.
-pub(super) fn mark(mask: &mut [bool], start: usize, end: usize) {
-    mask.fill(false);
-    let end = end.min(mask.len());
-    if let Some(marked) = mask.get_mut(start..end) {
-        marked.fill(true);
+/// One value inside a range and another one elsewhere; the range may reach beyond the row.
+pub(super) fn fill_range<T: Copy>(row: &mut [T], range: Range<usize>, outside: T, inside: T) {
+    row.fill(outside);
+    let end = range.end.min(row.len());
+    if let Some(marked) = row.get_mut(range.start..end) {
+        marked.fill(inside);
     }
 }
 

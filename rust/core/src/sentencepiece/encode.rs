@@ -74,6 +74,28 @@ impl SentencePiece {
         Ok(out)
     }
 
+    /// The ids of `text` as Hugging Face's tokenizers give them: control pieces and the unknown piece that are written
+    /// out in the text are those pieces.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a text over 1 GiB.
+    pub fn encode_with_marks(&self, text: &str) -> Result<Vec<u32>> {
+        let (mut out, mut scratch) = (Vec::new(), TextScratch::default());
+        let (mut start, mut at) = (0, 0);
+        while at < text.len() {
+            let Some((id, length)) = self.marks.longest(&text.as_bytes()[at..]) else {
+                at += 1;
+                continue;
+            };
+            self.encode_into(&text[start..at], &mut scratch, &mut out)?;
+            out.push(id);
+            at += length;
+            start = at;
+        }
+        self.encode_into(&text[start..], &mut scratch, &mut out)?;
+        Ok(out)
+    }
+
     /// Writes spaces as the pieces do, with those added or left out that the model asks for.
     fn normalize(&self, text: &str, out: &mut Vec<u8>) {
         out.clear();
