@@ -91,7 +91,8 @@ class Pi0Prompts:
                 final newline on its own. "lerobot" keeps the text, adds the newline only where it is missing,
                 and encodes both together.
         """
-        self.tokenizer, self.style = tokenizer, style
+        self.tokenizer = tokenizer
+        self.style: PromptStyle = style
         self._core = _core.Pi0Prompts(tokenizer, max_len, style)
 
     @property
@@ -141,7 +142,8 @@ class Pi05Prompts:
                 writes the state as it comes. LeRobot up to 0.4 wrote 32 joints; openpi and later versions of
                 LeRobot write the robot's.
         """
-        self.tokenizer, self.style, self.state_width = tokenizer, style, state_width
+        self.tokenizer, self.state_width = tokenizer, state_width
+        self.style: PromptStyle = style
         self._core = _core.Pi05Prompts(tokenizer, max_len, style, state_width)
 
     @property
@@ -215,7 +217,8 @@ class Pi0FastPrompts:
             InputError: The text vocabulary is too small for the codec's ids.
         """
         self.tokenizer, self.codec = tokenizer, codec
-        self.style, self.state_width, self.skipped_ids = style, state_width, skipped_ids
+        self.state_width, self.skipped_ids = state_width, skipped_ids
+        self.style: PromptStyle = style
         fast_vocab = 1 if codec is None else codec.vocab_size
         self._core = _core.Pi0FastPrompts(tokenizer, fast_vocab, max_len, style, state_width, skipped_ids)
 
