@@ -21,7 +21,13 @@ class IncompleteChunkError(InputError):
 
 
 class FormatError(PioxideError, ValueError):
-    """A file is not what its format says: a tokenizer, a SentencePiece model, statistics."""
+    """A file is not what its format says: a tokenizer, a SentencePiece model, statistics.
+
+    Attributes:
+        reason: the message without the file's name, where `pioxide.files` raised it; else "".
+    """
+
+    reason: str = ""
 
 
 class DatasetError(PioxideError):

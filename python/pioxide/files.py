@@ -1,17 +1,25 @@
-"""Files that appear whole or not at all, and the lock that keeps two runs out of one directory."""
+"""Reads JSON, and writes files and directories that appear whole or not at all: the one place for both.
+
+Also the lock that keeps two runs out of one directory.
+"""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
+import re
+import secrets
+import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pioxide.errors import OutputError
+from pioxide.errors import FormatError, OutputError
 
 try:
     import fcntl
@@ -19,6 +27,132 @@ except ImportError:  # Windows has no flock; there nothing keeps two runs apart 
     fcntl = None
 
 TEMPORARY = ".tmp"
+PARTIAL = ".partial"
+# Bytes of a file's name that its temporary name repeats: file systems end names at 255.
+NAME_BYTES = 200
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def read_bytes(path: Path) -> bytes:
+    """Returns a file's content.
+
+    Raises:
+        FormatError: there is no such file, it can't be read, or it is a directory, a pipe or a device (which
+            could make us wait for ever). The message names the file; `reason` is the rest.
+    """
+    try:
+        with _open(path) as file:
+            return file.read()
+    except FileNotFoundError as error:
+        raise _misread(path, "no such file") from error
+    except OSError as error:
+        raise _misread(path, f"can't be read ({error.strerror or error})") from error
+    except ValueError as error:  # a NUL in the name
+        raise _misread(path, f"is no name of a file ({error})") from error
+
+
+def read_text(path: Path) -> str:
+    """Returns a file's text, without a byte order mark.
+
+    Raises:
+        FormatError: as `read_bytes`, or it is not UTF-8.
+    """
+    return _decode(read_bytes(path), path)
+
+
+def read_json(path: Path) -> Any:
+    """Returns what a JSON file holds: `parse_json` of its content.
+
+    Raises:
+        FormatError: as `read_bytes` and `parse_json`; names the file, and `reason` is the rest.
+    """
+    return parse_json(read_bytes(path), path)
+
+
+def parse_json(content: bytes | str, where: object) -> Any:
+    """Returns the value that JSON stands for.
+
+    A byte order mark is passed over. NaN and Infinity, which JSON lacks and Python writes, are read as such:
+    whoever uses a number checks that it is finite.
+
+    Args:
+        content: UTF-8 bytes, or text.
+        where: names the file, and the place in it, in messages.
+
+    Raises:
+        FormatError: it is not JSON, not UTF-8, nested too deeply, has a key twice in one object, or is
+            something else altogether (empty, a Git LFS pointer, a web page), which is then said.
+    """
+    text = content if isinstance(content, str) else _decode(content, where)
+    try:
+        return json.loads(text, object_pairs_hook=_no_twins)
+    except RecursionError as error:
+        raise _misread(where, "is JSON nested too deeply") from error
+    except ValueError as error:
+        reason = mistaken(text[:1024].encode(errors="replace")) or f"is not JSON ({error})"
+        raise _misread(where, reason) from error
+
+
+def mistaken(head: bytes) -> str:
+    """Returns what a file is whose first bytes are not those of its format, or "" where that isn't known.
+
+    Args:
+        head: its first bytes, at least 64 where it has them.
+    """
+    if not head:
+        return "is empty"
+    if head.startswith(LFS_POINTER):
+        return "is a Git LFS pointer, not the file itself; `git lfs pull` in its repository brings that"
+    if re.match(rb"\s*<(!doctype\s+html|html)\b", head, re.IGNORECASE):
+        return "is a web page; was it downloaded by the address of a page about it?"
+    return ""
+
+
+def mistaken_file(path: Path) -> str:
+    """Returns `mistaken` of a file's beginning; "" where it can't be read."""
+    try:
+        with _open(path) as file:
+            return mistaken(file.read(64))
+    except (OSError, ValueError):
+        return ""
+
+
+def _open(path: Path) -> io.BufferedReader:
+    """Open a regular file; a pipe would be waited for already while it is opened."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def _decode(content: bytes, where: object) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte = content[error.start]
+        raise _misread(where, f"is not UTF-8 text (byte 0x{byte:02x} at {error.start})") from error
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} is there twice in one object")
+    return found
+
+
+def _misread(where: object, reason: str) -> FormatError:
+    error = FormatError(f"{where}: {reason}")
+    error.reason = reason
+    return error
 
 
 class HashingFile:
@@ -72,9 +206,13 @@ def atomic_file(path: Path) -> Iterator[HashingFile]:
     """Write a file under a temporary name; it takes its own name only once all of it is on the disk.
 
     Raises:
-        OutputError: it can't be written. Nothing is left behind then, nor when the body raises.
+        OutputError: it can't be written, or something that is no file has its name. Nothing is left behind
+            then, nor when the body raises.
     """
-    temporary = path.with_name(f".{path.name}{TEMPORARY}")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"can't write {path}: there is something of that name which is no regular file")
+    # A name of its own: two processes may write the same file, and the last one wins whole.
+    temporary = path.with_name(f".{_short_name(path)}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
         with open(temporary, "wb") as raw:
             file = HashingFile(raw)
@@ -91,10 +229,80 @@ def atomic_file(path: Path) -> Iterator[HashingFile]:
         raise
 
 
+@contextmanager
+def new_directory(target: Path) -> Iterator[Path]:
+    """A hidden directory beside `target` to write into; it takes that name at the end, or vanishes.
+
+    What a killed run left in the hidden directory is removed. `target` may be there already if it is an empty
+    directory.
+
+    Raises:
+        OutputError: it can't be written, or another run is writing it. Nothing is left behind then, nor when
+            the body raises.
+    """
+    final = target.resolve()
+    partial = final.with_name(f".{_short_name(final)}{PARTIAL}")
+    make_directory(partial)
+    with locked(partial):
+        try:
+            for left in partial.iterdir():
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+            yield partial
+            sync_directory(partial)
+            os.replace(partial, final)
+            sync_directory(final.parent)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise output_error(target, error) from error
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically, always the same bytes for the same content."""
+    """Write JSON atomically, always the same bytes for the same content.
+
+    Raises:
+        OutputError: as `atomic_file`.
+        ValueError: a number is NaN or infinite, for which JSON has no word.
+    """
+    write_text(path, json_text(content))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file atomically; see `atomic_file`."""
     with atomic_file(path) as file:
-        file.write((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+        file.write(text.encode())
+
+
+def json_text(content: Any) -> str:
+    """Returns JSON that is UTF-8 whatever the strings hold.
+
+    Names of files that are no UTF-8 come as lone surrogates in Python; they are written as escapes, and
+    `parse_json` gives the same string back.
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give a finished file its name, for good.
+
+    Raises:
+        OutputError: it can't be done.
+    """
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        raise output_error(target, error) from error
+    sync_directory(target.parent)
+
+
+def _short_name(path: Path) -> str:
+    name = path.name
+    while len(os.fsencode(name)) > NAME_BYTES:
+        name = name[:-1]
+    return name
 
 
 def sync_directory(directory: Path) -> None:
@@ -126,8 +334,12 @@ def remove_temporary(directory: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file's content."""
-    with open(path, "rb") as file:
+    """Hex digest of a file's content.
+
+    Raises:
+        OSError: it can't be read, or is no regular file.
+    """
+    with _open(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

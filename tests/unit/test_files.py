@@ -2,12 +2,26 @@ import errno
 import hashlib
 import multiprocessing
 import os
+import re
 from pathlib import Path
 
 import pytest
 
-from pioxide.errors import OutputError
-from pioxide.files import atomic_file, locked, remove_temporary, write_json
+import pioxide
+from pioxide.errors import FormatError, OutputError
+from pioxide.files import (
+    atomic_file,
+    locked,
+    new_directory,
+    parse_json,
+    read_bytes,
+    read_json,
+    read_text,
+    remove_temporary,
+    write_json,
+)
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 
 
 def test_file_appears_with_its_digest(tmp_path: Path) -> None:
@@ -85,3 +99,133 @@ def test_second_run_is_refused_and_a_dead_one_is_not_waited_for(tmp_path: Path) 
         holder.join()
     with locked(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is empty"),
+        (b"{", r"is not JSON \(Expecting"),
+        (b"[1, 2] 3", r"is not JSON \(Extra data"),
+        (b'{"a": "\xe4"}', r"is not UTF-8 text \(byte 0xe4 at 7\)"),
+        ("[1]".encode("utf-16"), r"is not UTF-8 text \(byte 0xff at 0\)"),
+        (b"[" * 100_000, "is JSON nested too deeply"),
+        (b'{"a":' * 100_000, "is JSON nested too deeply"),
+        (b"9" * 10_000, r"is not JSON \(Exceeds the limit"),
+        (b'{"a": {"b": 1, "c": 2, "b": 3}}', r"is not JSON \(the key 'b' is there twice"),
+        (LFS, "is a Git LFS pointer, not the file itself; `git lfs pull`"),
+        (b"\n<!DOCTYPE html>\n<html>", "is a web page"),
+        (b"<html lang=en>", "is a web page"),
+    ],
+)
+def test_what_is_no_json_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(FormatError, match=rf"^{re.escape(str(tmp_path))}/a\.json: {reason}") as caught:
+        read_json(tmp_path / "a.json")
+    assert str(caught.value) == f"{tmp_path}/a.json: {caught.value.reason}"
+    assert "\n" not in str(caught.value)
+
+
+def test_json_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(tmp_path / "a.json") == {"a": 1}
+    assert read_text(tmp_path / "a.json") == '{"a": 1}'
+
+
+def test_json_that_is_text_already_is_read_too() -> None:
+    assert parse_json('{"a": [1, null]}', "here") == {"a": [1, None]}
+    with pytest.raises(FormatError, match=r"^here: is not JSON"):
+        parse_json("nothing", "here")
+
+
+def test_only_a_regular_file_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, reason in [
+        ("pipe", "can't be read .not a regular file."),  # and not waited for
+        (".", "can't be read .Is a directory."),
+        ("absent", "no such file"),
+        ("a\0b", "is no name of a file"),
+    ]:
+        with pytest.raises(FormatError, match=reason):
+            read_bytes(tmp_path / name)
+
+
+def test_a_name_that_is_no_utf8_survives_json(tmp_path: Path) -> None:
+    name = os.fsdecode(b"robot-\xe4\xff")
+    write_json(tmp_path / "a.json", {"path": name, "title": "π"})
+    assert read_json(tmp_path / "a.json") == {"path": name, "title": "π"}
+    assert "π" in (tmp_path / "a.json").read_bytes().decode()
+
+
+def test_nothing_but_a_file_is_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="no regular file"), atomic_file(tmp_path / "pipe"):
+        pass
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
+    with atomic_file(tmp_path / "a") as first, atomic_file(tmp_path / "a") as second:
+        first.write(b"first, and longer")
+        second.write(b"second")
+    assert (tmp_path / "a").read_bytes() == b"first, and longer"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_longest_name_can_be_written(tmp_path: Path) -> None:
+    name = "ä" * 127
+    write_json(tmp_path / name, 1)
+    with new_directory(tmp_path / f"d{name}") as directory:
+        (directory / "x").touch()
+    assert sorted(os.listdir(tmp_path)) == sorted([name, f"d{name}"])
+
+
+def test_directory_appears_when_all_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / ".d.partial" / "sub").mkdir(parents=True)
+    (tmp_path / ".d.partial" / "sub" / "old").touch()  # a killed run's
+    (tmp_path / ".d.partial" / "link").symlink_to(tmp_path)
+    with new_directory(tmp_path / "d") as directory:
+        (directory / "x").touch()
+        assert not (tmp_path / "d").exists()
+    assert os.listdir(tmp_path) == ["d"]
+    assert os.listdir(tmp_path / "d") == ["x"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_directory_vanishes_when_the_body_raises(tmp_path: Path, error: type[BaseException]) -> None:
+    def write() -> None:
+        with new_directory(tmp_path / "d") as directory:
+            (directory / "x").touch()
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert os.listdir(tmp_path) == []
+
+
+def test_directory_is_not_laid_over_another(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "x").touch()
+    with pytest.raises(OutputError, match="d: Directory not empty"), new_directory(tmp_path / "d"):
+        pass
+    assert os.listdir(tmp_path) == ["d"]
+    with (
+        pytest.raises(OutputError, match="another run"),
+        new_directory(tmp_path / "e"),
+        new_directory(tmp_path / "e"),
+    ):
+        pass
+
+
+def test_no_other_module_reads_json_or_gives_files_their_names() -> None:
+    """Each has been written several times before, and not the same way."""
+    ways = re.compile(r"json\.loads?\b|json\.dump\b|os\.(replace|rename)\b|tempfile\.|\.write_(text|bytes)\(")
+    root = Path(pioxide.__file__).parent
+    found = [
+        f"{path.relative_to(root)}:{number}: {line.strip()}"
+        for path in root.rglob("*.py")
+        if path.name != "files.py"
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if ways.search(line)
+    ]
+    assert found == []

@@ -239,7 +239,7 @@ def test_info_that_is_wrong(root, changes, message):
 @pytest.mark.parametrize("text", ["", "{", "[1]", b"\xff\xfe"])
 def test_info_that_is_no_json_object(root, text):
     (root / "meta/info.json").write_bytes(text if isinstance(text, bytes) else text.encode())
-    assert_will_not_open(root, r"^meta/info\.json: (can't be read as JSON|is not a JSON object)")
+    assert_will_not_open(root, r"^meta/info\.json: (is not JSON|is not UTF-8|is empty|is not a JSON object)")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from pioxide.errors import FormatError, InputError
+from pioxide.errors import FormatError, InputError, OutputError
 from pioxide.transforms import (
     ActionChain,
     DeltaActions,
@@ -206,7 +206,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OutputError, match="No space"):
         save_norm_stats(tmp_path, {"state": Stats([0.0], [1.0])})
     assert load_norm_stats(tmp_path)["state"] == STATS
     assert [p.name for p in tmp_path.iterdir()] == ["norm_stats.json"]

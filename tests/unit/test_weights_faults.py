@@ -159,11 +159,11 @@ def header(entries: dict, data: bytes = b"", length: int | None = None) -> bytes
 
 
 HOSTILE = {
-    "empty": (b"", "cut off"),
+    "empty": (b"", "is empty"),
     "a header longer than the file": (header({}, length=1 << 40), "cut off"),
-    "no JSON": (struct.pack("<Q", 4) + b"\xff\xfe{}", "no JSON object"),
+    "no JSON": (struct.pack("<Q", 4) + b"\xff\xfe{}", "is not UTF-8 text"),
     "a list": (struct.pack("<Q", 2) + b"[]", "no JSON object"),
-    "nested too deep": (struct.pack("<Q", 200_000) + b"[" * 200_000, "no JSON object"),
+    "nested too deep": (struct.pack("<Q", 200_000) + b"[" * 200_000, "nested too deeply"),
     "an entry that is no object": (header({"a": 3}), "a: its entry"),
     "a dtype that is no text": (
         header({"a": {"dtype": ["F32"], "shape": [1], "data_offsets": [0, 4]}}, b"1234"),
@@ -213,7 +213,7 @@ HOSTILE = {
     ),
     "one name twice": (
         struct.pack("<Q", 15) + b'{"a": {},"a":{}}'[:15],
-        "no JSON object",
+        "is not JSON",
     ),
 }
 
@@ -230,7 +230,7 @@ def test_a_name_twice_in_a_header(tmp_path):
     entry = '{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
     text = f'{{"a":{entry},"a":{entry}}}'.encode()
     (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + b"1234")
-    with pytest.raises(CheckpointError, match="'a' stands in it twice"):
+    with pytest.raises(CheckpointError, match="the key 'a' is there twice"):
         SafetensorsFile(tmp_path / "x.safetensors")
 
 
@@ -394,7 +394,7 @@ def test_orbax_metadata_that_lists_more_than_is_there(tmp_path):
         missing = checkpoint.problems().missing
     assert "params.PaliGemma.img.head.bias (listed in _METADATA, its data is not there)" in missing
     (tmp_path / "params" / "_METADATA").write_text("{")
-    with pytest.raises(CheckpointError, match="no JSON"):
+    with pytest.raises(CheckpointError, match="is not JSON"):
         load(tmp_path)
 
 

@@ -7,7 +7,6 @@ frequency first, become characters that byte-level BPE joins to tokens.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pioxide import _core
 from pioxide.errors import FormatError, InputError
+from pioxide.files import make_directory, mistaken, read_bytes, write_text
 
 OnOverflow = Literal["error", "clip"]
 Partial = Literal["error", "pad"]
@@ -93,12 +93,11 @@ class FastCodec:
         Raises:
             FormatError: A file is absent, or is not what its name says.
         """
-        files = []
-        for name in ("tokenizer.json", "processor_config.json"):
-            try:
-                files.append(Path(directory, name).read_bytes())
-            except OSError as error:
-                raise FormatError(f"{Path(directory, name)}: can't be read ({error.strerror})") from error
+        names = ("tokenizer.json", "processor_config.json")
+        files = [read_bytes(Path(directory, name)) for name in names]
+        for name, content in zip(names, files, strict=True):
+            if reason := mistaken(content[:64]):
+                raise FormatError(f"{Path(directory, name)}: {reason}")
         try:
             return cls(*files)
         except FormatError as error:
@@ -144,18 +143,9 @@ class FastCodec:
             dim: Written as the default `action_dim`.
         """
         directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         for name, text in self._core.files(horizon, dim).items():
-            with tempfile.NamedTemporaryFile("w", dir=directory, delete=False, encoding="utf-8") as file:
-                try:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-                    os.chmod(file.name, 0o644)
-                    os.replace(file.name, directory / name)
-                except BaseException:
-                    os.unlink(file.name)
-                    raise
+            write_text(directory / name, text)
 
     def encode(self, chunk: ArrayLike, *, on_overflow: OnOverflow = "error") -> Encoded:
         """Encodes one chunk.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pioxide import _core
 from pioxide.errors import FormatError
+from pioxide.files import mistaken, read_bytes
 
 if TYPE_CHECKING:
     import os
@@ -23,10 +24,9 @@ class TextTokenizer(_core.TextTokenizer):
             FormatError: The file is absent, or is not a SentencePiece BPE model that can be reproduced
                 exactly.
         """
-        try:
-            model = Path(path).read_bytes()
-        except OSError as error:
-            raise FormatError(f"{path}: can't be read ({error.strerror})") from error
+        model = read_bytes(Path(path))
+        if reason := mistaken(model[:64]):
+            raise FormatError(f"{path}: {reason}")
         try:
             return cls(model)
         except FormatError as error:

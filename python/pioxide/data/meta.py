@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,7 +12,8 @@ import pyarrow.parquet as pq
 
 from pioxide.data.episode import EpisodeInfo, Feature, parse_feature
 from pioxide.data.faults import fault, one_line
-from pioxide.errors import DatasetError
+from pioxide.errors import DatasetError, FormatError
+from pioxide.files import parse_json, read_json, read_text
 
 INFO = "meta/info.json"
 VERSIONS = ("v2.0", "v2.1", "v3.0")
@@ -86,12 +86,12 @@ def load_meta(root: Path) -> Meta:
 def _read_info(root: Path) -> dict[str, Any]:
     if not root.is_dir():
         raise fault("no such directory", file=str(root))
+    if not (root / INFO).exists():
+        raise fault(f"no such file; {root} is not a LeRobot dataset", file=INFO)
     try:
-        info = json.loads((root / INFO).read_bytes())
-    except FileNotFoundError as error:
-        raise fault(f"no such file; {root} is not a LeRobot dataset", file=INFO) from error
-    except (OSError, ValueError) as error:
-        raise fault(f"can't be read as JSON ({one_line(error)})", file=INFO) from error
+        info = read_json(root / INFO)
+    except FormatError as error:
+        raise fault(error.reason, file=INFO) from error
     if not isinstance(info, dict):
         raise fault("is not a JSON object", file=INFO)
     return info
@@ -205,18 +205,16 @@ def _add_task(tasks: dict[int, str], index: int, task: Any, where: str) -> None:
 
 def _json_lines(root: Path, file: str) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        lines = (root / file).read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError as error:
-        raise fault("no such file", file=file) from error
-    except (OSError, ValueError) as error:
-        raise fault(f"can't be read ({one_line(error)})", file=file) from error
+        lines = read_text(root / file).split("\n")
+    except FormatError as error:
+        raise fault(error.reason, file=file) from error
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise fault(f"is not JSON ({one_line(error)})", file=f"{file}:{number}") from error
+            row = parse_json(line, "")
+        except FormatError as error:
+            raise fault(error.reason, file=f"{file}:{number}") from error
         if not isinstance(row, dict):
             raise fault("is not a JSON object", file=f"{file}:{number}")
         yield number, row

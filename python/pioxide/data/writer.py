@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pioxide.errors import InputError
+from pioxide.files import new_directory, write_json, write_text
 
 CHUNK_SIZE = 1000  # episodes (v2.1) or files (v3.0) a folder
 INDEX_FEATURES = {"timestamp": "float32", "frame_index": "int64", "episode_index": "int64", "index": "int64"}
@@ -74,7 +73,7 @@ def write_lerobot_v3(
     Raises:
         InputError: the directory is not empty, there are no episodes, or their columns don't agree.
     """
-    with _new_directory(Path(path)) as root:
+    with _new_dataset(Path(path)) as root:
         recording = _Recording(episodes, names or {}, fps)
         writer: pq.ParquetWriter | None = None
         rows_in_file, file, first_row = 0, -1, 0
@@ -115,14 +114,14 @@ def write_lerobot_v3(
         (root / "meta/episodes/chunk-000").mkdir(parents=True)
         pq.write_table(pa.Table.from_pylist(listed), root / "meta/episodes/chunk-000/file-000.parquet")
         pq.write_table(_task_table(recording.tasks), root / "meta/tasks.parquet")
-        _write_json(root / "meta/stats.json", _joined(recording.stats))
+        write_json(root / "meta/stats.json", _joined(recording.stats))
         info = recording.info("v3.0", robot_type) | {
             "data_files_size_in_mb": 100,
             "video_files_size_in_mb": 200,
             "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
             "video_path": None,
         }
-        _write_json(root / "meta/info.json", info)
+        write_json(root / "meta/info.json", info)
     return Path(path)
 
 
@@ -136,7 +135,7 @@ def write_lerobot_v21(
     compression: str = "snappy",
 ) -> Path:
     """Write a LeRobot v2.1 dataset: one file an episode. Arguments and errors as in `write_lerobot_v3`."""
-    with _new_directory(Path(path)) as root:
+    with _new_dataset(Path(path)) as root:
         recording = _Recording(episodes, names or {}, fps)
         listed: list[dict[str, Any]] = []
         for index, (episode, table) in enumerate(recording):
@@ -162,7 +161,7 @@ def write_lerobot_v21(
             "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
             "video_path": None,
         }
-        _write_json(root / "meta/info.json", info)
+        write_json(root / "meta/info.json", info)
     return Path(path)
 
 
@@ -243,19 +242,12 @@ class _Recording:
 
 
 @contextmanager
-def _new_directory(path: Path) -> Iterator[Path]:
-    """A hidden directory beside `path` that takes its name at the end, or vanishes."""
+def _new_dataset(path: Path) -> Iterator[Path]:
+    """A directory to write into, which becomes `path` when everything is in it."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path} exists already; a dataset is written to a new directory")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
-        root = temporary / "dataset"  # made by mkdir and not by mkdtemp, which closes a directory to others
-        root.mkdir()
+    with new_directory(path) as root:
         yield root
-        os.replace(root, path)
-    finally:
-        shutil.rmtree(temporary)
 
 
 def _parquet_writer(file: Path, schema: pa.Schema, compression: str) -> pq.ParquetWriter:
@@ -347,9 +339,5 @@ def _joined(stats: Sequence[dict[str, dict[str, list]]]) -> dict[str, dict[str, 
     return out
 
 
-def _write_json(file: Path, value: Any) -> None:
-    file.write_text(json.dumps(value, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def _write_lines(file: Path, rows: Iterable[Any]) -> None:
-    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

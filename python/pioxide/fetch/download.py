@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib
-import json
 import logging
 import os
 import socket
@@ -16,8 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pioxide.errors import FetchError
-from pioxide.files import atomic_file, locked, make_directory, output_error, sha256_of, sync_directory
+from pioxide.errors import FetchError, FormatError
+from pioxide.files import (
+    locked,
+    make_directory,
+    output_error,
+    read_json,
+    read_text,
+    rename,
+    sha256_of,
+    write_json,
+    write_text,
+)
 
 BLOCK_BYTES = 4 << 20
 ATTEMPTS = 4
@@ -89,14 +98,9 @@ def download(url: str, target: Path, *, sleep: Callable[[float], None] = time.sl
         _fill(filesystem, path, url, remote, part, sleep)
         sha256 = sha256_of(part)
         checked = _check(part, remote, sha256, url)
-        try:
-            os.replace(part, target)
-        except OSError as error:
-            raise output_error(target, error) from error
-        sync_directory(target.parent)
+        rename(part, target)
         _note(part).unlink(missing_ok=True)
-        with atomic_file(_record(target)) as file:
-            file.write(f"{sha256}  {target.name}\n".encode())
+        write_text(_record(target), f"{sha256}  {target.name}\n")
     return Downloaded(target, target.stat().st_size, sha256, checked, found=False)
 
 
@@ -106,8 +110,8 @@ def _found(target: Path) -> Downloaded | None:
         return None
     sha256 = sha256_of(target)
     try:
-        recorded = _record(target).read_text(encoding="utf-8").split()[:1]
-    except OSError:
+        recorded = read_text(_record(target)).split()[:1]
+    except FormatError:
         recorded = [sha256]  # put here by hand: the person knows what it is
     if recorded != [sha256]:
         return None
@@ -172,8 +176,7 @@ def _fill(
     # Without a size there is no telling a whole file from a cut one: then all of it comes in one piece.
     if remote.size is None or _read_note(part) != note:
         part.unlink(missing_ok=True)
-        with atomic_file(_note(part)) as file:
-            file.write(json.dumps(note).encode())
+        write_json(_note(part), note)
     try:
         with open(part, "ab") as out:
             while remote.size is None or out.tell() < remote.size:
@@ -256,8 +259,8 @@ def _note(part: Path) -> Path:
 
 def _read_note(part: Path) -> Any:
     try:
-        return json.loads(_note(part).read_text(encoding="utf-8")) if part.is_file() else None
-    except (OSError, ValueError):
+        return read_json(_note(part)) if part.is_file() else None
+    except FormatError:
         return None
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -19,7 +16,7 @@ from pioxide.codec import FastCodec
 from pioxide.data import EpisodeInfo, LeRobotDataset, compute_stats
 from pioxide.errors import DatasetError, FormatError, InputError, SettingsError
 from pioxide.family import Normalization
-from pioxide.files import locked, make_directory, output_error, sync_directory, write_json
+from pioxide.files import new_directory, read_json, write_json
 from pioxide.shards.evaluate import Evaluation
 from pioxide.shards.frames import Framer, check_space
 from pioxide.shards.plan import select_episodes
@@ -112,18 +109,16 @@ class FitResult:
             FormatError: there is none, or it is of another format.
         """
         path = directory / FILE_NAME
+        if not path.exists():
+            raise FormatError(f"{directory} has no {FILE_NAME}; make it with `pioxide fit`")
+        value = read_json(path)
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
             if value["versions"]["format"] != FORMAT:
                 raise FormatError(
                     f"{path}: format {value['versions']['format']}, this pioxide reads {FORMAT}"
                 )
             return cls(directory=directory, **value, found=True)
-        except FileNotFoundError:
-            raise FormatError(f"{directory} has no {FILE_NAME}; make it with `pioxide fit`") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            if isinstance(error, FormatError):
-                raise
+        except (KeyError, TypeError) as error:
             raise FormatError(f"{path} was not written by pioxide fit ({error!r})") from error
 
     @property
@@ -178,7 +173,7 @@ def fit(
     found = _existing(target, head)
     if found is not None:
         return found
-    with _new_directory(target) as directory:
+    with new_directory(target) as directory:
         made = _fit(opened, directory, settings, skip_bad, say)
         write_json(directory / FILE_NAME, {**head, **made})
     return FitResult(directory=target, **head, **made)
@@ -287,23 +282,3 @@ def _existing(target: Path, head: dict[str, Any]) -> FitResult | None:
     }
     refuse_if_different(before, now, target)
     return found
-
-
-@contextmanager
-def _new_directory(target: Path) -> Iterator[Path]:
-    """A hidden directory that becomes `target` when the body ends well, and vanishes when it doesn't."""
-    make_directory(target.parent)
-    temporary = target.with_name(f".{target.resolve().name}.partial")
-    make_directory(temporary)
-    with locked(temporary):
-        try:
-            for leftover in temporary.iterdir():  # of a run that was killed
-                leftover.unlink()
-            yield temporary
-            sync_directory(temporary)
-            os.replace(temporary, target)
-            sync_directory(target.parent)
-        except OSError as error:
-            raise output_error(target, error) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)

@@ -7,14 +7,13 @@ machine need to agree on nothing; the manifest gathers them.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pioxide.errors import FormatError
-from pioxide.files import make_directory, sha256_of, write_json
+from pioxide.files import make_directory, read_json, sha256_of, write_json
 from pioxide.shards.settings import refuse_if_different
 
 FILE_NAME = "manifest.json"
@@ -133,8 +132,10 @@ class Manifest:
             FormatError: it can't be read, or is of another format.
         """
         path = directory / FILE_NAME
+        if not path.exists():
+            return None
+        value = read_json(path)
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
             if value["versions"]["format"] != FORMAT:
                 raise FormatError(
                     f"{path}: format {value['versions']['format']}, this pioxide reads format {FORMAT}"
@@ -142,11 +143,7 @@ class Manifest:
             fields = {f.name: value[f.name] for f in dataclasses.fields(cls)}
             shards = tuple(ShardRecord.from_json(shard) for shard in fields.pop("shards"))
             return cls(**fields, shards=shards)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, FormatError):
-                raise
+        except (KeyError, TypeError, AttributeError) as error:
             raise FormatError(f"{path} is not a manifest of pioxide ({error!r})") from error
 
 
@@ -201,8 +198,8 @@ def _record_path(directory: Path, name: str) -> Path:
 def _load_record(path: Path) -> ShardRecord | None:
     """A shard's record; None where there is none, or none that can be read: the shard is then made again."""
     try:
-        return ShardRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):
+        return ShardRecord.from_json(read_json(path))
+    except (FormatError, KeyError, TypeError):
         return None
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pioxide.codec.arrays import floats
 from pioxide.errors import FormatError, InputError
+from pioxide.files import make_directory, read_json, write_json
 
 FILE_NAME = "norm_stats.json"
 FIELDS = ("mean", "std", "q01", "q99")
@@ -83,12 +82,7 @@ def load_norm_stats(path: str | os.PathLike[str]) -> dict[str, Stats]:
     file = Path(path)
     if file.is_dir():
         file = file / FILE_NAME
-    try:
-        document = json.loads(file.read_bytes())
-    except OSError as error:
-        raise FormatError(f"{file}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise FormatError(f"{file} is not JSON: {error}") from error
+    document = read_json(file)
     table = document.get("norm_stats") if isinstance(document, dict) else None
     if not isinstance(table, dict):
         raise FormatError(f'{file} has no "norm_stats" object at its top')
@@ -104,27 +98,16 @@ def save_norm_stats(path: str | os.PathLike[str], stats: Mapping[str, Stats]) ->
 
     Returns:
         The file that was written.
+
+    Raises:
+        OutputError: it can't be written.
     """
     file = Path(path)
     if file.suffix != ".json":
         file = file / FILE_NAME
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(file.parent)
     table = {key: {name: _listed(getattr(value, name)) for name in FIELDS} for key, value in stats.items()}
-    text = json.dumps({"norm_stats": table}, indent=2, allow_nan=False) + "\n"
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp makes the file private to its owner; statistics are for whoever may read the directory.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, file)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_json(file, {"norm_stats": table})
     return file
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pioxide.errors import CheckpointError, InputError
+from pioxide.errors import CheckpointError, FormatError, InputError
+from pioxide.files import read_json
 from pioxide.transforms import Stats, load_norm_stats
 from pioxide.weights.safetensors import SafetensorsFile
 from pioxide.weights.tree import Array
@@ -166,7 +166,7 @@ def _json(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        value = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file} is no JSON: {error}") from error
+        value = read_json(file)
+    except FormatError as error:
+        raise CheckpointError(str(error)) from error
     return value if isinstance(value, dict) else {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pioxide.errors import InputError, OutputError
-from pioxide.files import locked, make_directory, output_error, sync_directory
+from pioxide.files import new_directory
 from pioxide.transforms import save_norm_stats
 from pioxide.weights.architecture import Architecture
 from pioxide.weights.checkpoint import Checkpoint
@@ -119,7 +118,7 @@ def write_checkpoint(
         raise OutputError(f"{target} is there already; name a new directory")
     checked = CheckedTree(tree)
     left_out: list[str] = []
-    with _appearing(target) as partial:
+    with new_directory(target) as partial:
         if to == "openpi":
             write_openpi(checked, partial / "params", dtype, on_bytes=on_bytes)
             if companions.action_horizon:
@@ -148,26 +147,6 @@ def write_checkpoint(
         files = tuple(sorted(p.relative_to(partial).as_posix() for p in partial.rglob("*") if p.is_file()))
         size = sum((partial / name).stat().st_size for name in files)
     return Written(target, files, size, tuple(left_out))
-
-
-@contextmanager
-def _appearing(target: Path) -> Iterator[Path]:
-    """A directory to write into, which takes the name `target` once it is done and vanishes if it fails."""
-    partial = target.with_name(f".{target.name}.partial")
-    make_directory(partial)
-    with locked(partial):
-        try:
-            for left in partial.iterdir():  # of a run that was killed
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
-            yield partial
-            partial.rename(target)
-            sync_directory(target.parent)
-        except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise output_error(target, error) from error
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
 
 
 class CheckedTree(Tree):

@@ -7,7 +7,6 @@ beside a JSON file `_METADATA` that says which arrays there are. JAX is not need
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import time
@@ -17,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from pioxide.errors import CheckpointError
+from pioxide.errors import CheckpointError, FormatError
+from pioxide.files import parse_json, read_json, write_json
 from pioxide.weights.tree import BFLOAT16, BLOCK_BYTES, Array, Spec, Tree
 
 OUTER, LEAF = "params", "value"
@@ -121,7 +121,7 @@ class OrbaxTree(Tree):
                     for ending, zarr3 in endings.items():
                         file = folder / ending[1:]
                         if file.is_file() and file.stat().st_size < LONGEST_HEADER:
-                            found[folder.name] = (json.loads(file.read_bytes()), zarr3)
+                            found[folder.name] = (read_json(file), zarr3)
                 return found
             store = ts.KvStore.open(
                 {"driver": "ocdbt", "base": _place(self.directory)}, context=self.context
@@ -131,8 +131,8 @@ class OrbaxTree(Tree):
                 for ending, zarr3 in endings.items():
                     if name.endswith(ending):
                         value = store.read(raw).result().value
-                        found[name.removesuffix(ending)] = (json.loads(value), zarr3)
-        except (ValueError, OSError, RecursionError, UnicodeDecodeError) as error:
+                        found[name.removesuffix(ending)] = (parse_json(value, name), zarr3)
+        except (ValueError, OSError) as error:
             raise CheckpointError(f"{self.where} is damaged: {_first_line(error)}") from error
         return found
 
@@ -216,20 +216,18 @@ def write_openpi(
             target = array[start:stop] if spec.shape else array
             _written(target.write(block))
             on_bytes(path, block.size * spec.dtype.itemsize)
-    (directory / "_METADATA").write_text(json.dumps(_described(keys)), encoding="utf-8")
+    write_json(directory / "_METADATA", _described(keys))
     stamps = {"init_timestamp_nsecs": began, "commit_timestamp_nsecs": time.time_ns()}
     handler = "orbax.checkpoint._src.handlers.pytree_checkpoint_handler.PyTreeCheckpointHandler"
-    (directory / "_CHECKPOINT_METADATA").write_text(
-        json.dumps(
-            {
-                "item_handlers": handler,
-                "metrics": {},
-                "performance_metrics": {},
-                **stamps,
-                "custom_metadata": {},
-            }
-        ),
-        encoding="utf-8",
+    write_json(
+        directory / "_CHECKPOINT_METADATA",
+        {
+            "item_handlers": handler,
+            "metrics": {},
+            "performance_metrics": {},
+            **stamps,
+            "custom_metadata": {},
+        },
     )
 
 
@@ -291,9 +289,9 @@ def _metadata(directory: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        value = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file} is no JSON: {error}") from error
+        value = read_json(file)
+    except FormatError as error:
+        raise CheckpointError(str(error)) from error
     return value if isinstance(value, dict) else {}
 
 

@@ -5,7 +5,6 @@ Layers lie there one by one and are put together as they are read; names come fr
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -14,7 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pioxide.errors import CheckpointError, InputError
+from pioxide.errors import CheckpointError, FormatError, InputError
+from pioxide.files import parse_json, read_json
 from pioxide.weights.pytorch_names import (
     EMBED_TOKENS,
     EMBEDDING,
@@ -168,9 +168,9 @@ class PytorchTree(Tree):
     def _stored_heads(self) -> tuple[int, int]:
         for file in self.files:
             try:
-                stored = json.loads(file.metadata.get("pioxide", "{}"))
+                stored = parse_json(file.metadata.get("pioxide", "{}"), file.path)
                 heads = stored["vision_heads"], stored["kv_heads"]
-            except (ValueError, KeyError, TypeError, RecursionError):
+            except (FormatError, KeyError, TypeError):
                 continue
             if all(type(n) is int and n > 0 for n in heads):
                 return heads
@@ -311,7 +311,7 @@ def open_pytorch(path: Path, **options: Any) -> PytorchTree:
     index = _index(path)
     if index is not None:
         there = {name for file in files for name in file.tensors}
-        listed = set(json.loads(index.read_bytes())["weight_map"])
+        listed = set(read_json(index)["weight_map"])
         tree.problems.missing += sorted(f"{name} (listed in {index.name})" for name in listed - there)
     return tree
 
@@ -329,8 +329,10 @@ def safetensors_files(path: Path) -> list[Path]:
             raise CheckpointError(f"{path} has no model.safetensors and no model.safetensors.index.json")
         return [file]
     try:
-        names = json.loads(index.read_bytes())["weight_map"].values()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        names = read_json(index)["weight_map"].values()
+    except FormatError as error:
+        raise CheckpointError(str(error)) from error
+    except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index} is no index of safetensors files: {error}") from error
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):

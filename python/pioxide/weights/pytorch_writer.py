@@ -11,6 +11,7 @@ import numpy as np
 
 from pioxide.errors import CheckpointError
 from pioxide.family import Family
+from pioxide.files import write_json
 from pioxide.weights.architecture import Architecture
 from pioxide.weights.pytorch_names import EMBED_TOKENS, EMBEDDING, EXPERT_HEAD, LM_HEAD, ROWS, Row
 from pioxide.weights.safetensors import SafetensorsWriter
@@ -85,7 +86,7 @@ def write_pytorch(
     # LeRobot's π0-FAST counts a prompt without its action tokens, which is another number.
     if layout == "lerobot" and text_len and architecture.kind.is_flow:
         config["tokenizer_max_length"] = text_len
-    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_json(directory / "config.json", config)
 
 
 def full_name(core: str, layout: str) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pioxide.errors import CheckpointError, FetchError
 from pioxide.fetch import cache_directory, download, open_filesystem
-from pioxide.files import make_directory, write_json
+from pioxide.files import make_directory, read_json, write_json
 
 # Written last, so that a checkpoint of which a part is still missing is not taken for whole.
 COMPLETE = ".complete.json"
@@ -86,7 +85,7 @@ def choose(names: object) -> list[str]:
 
 def _complete(target: Path) -> bool:
     try:
-        files = json.loads((target / COMPLETE).read_bytes())["files"]
+        files = read_json(target / COMPLETE)["files"]
         return all((target / name).stat().st_size == size for name, size in files.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from math import prod
@@ -18,7 +17,8 @@ from typing import Any, BinaryIO, NamedTuple, TypeGuard
 import ml_dtypes
 import numpy as np
 
-from pioxide.errors import CheckpointError
+from pioxide.errors import CheckpointError, FormatError
+from pioxide.files import mistaken, parse_json
 from pioxide.weights.tree import BFLOAT16, Array, Spec
 
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -117,16 +117,20 @@ class SafetensorsFile:
         self.file.close()
 
     def _header(self, size: int) -> tuple[dict[str, Any], int]:
-        length = int.from_bytes(self.file.read(8), "little")
+        head = self.file.read(64)
+        if reason := mistaken(head):
+            raise CheckpointError(f"{self.path} {reason}")
+        length = int.from_bytes(head[:8], "little")
         if size < 8 or not 2 <= length <= min(size - 8, LONGEST_HEADER):
             raise CheckpointError(
                 f"{self.path} is not a safetensors file, or cut off: "
                 f"a header of {length:,} bytes in a file of {size:,}"
             )
+        self.file.seek(8)
         try:
-            header = json.loads(self.file.read(length), object_pairs_hook=_no_twins)
-        except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"{self.path}: its header is no JSON object: {error}") from error
+            header = parse_json(self.file.read(length), f"{self.path}: header")
+        except FormatError as error:
+            raise CheckpointError(str(error)) from error
         if not isinstance(header, dict):
             raise CheckpointError(f"{self.path}: its header is no JSON object")
         return header, 8 + length
@@ -239,11 +243,3 @@ def _naturals(value: Any) -> TypeGuard[list[int]]:
 def _possible(shape: Any) -> TypeGuard[list[int]]:
     """Whether an array can have this shape; one of no numbers must not be too long either."""
     return _naturals(shape) and len(shape) <= MOST_AXES and prod(n or 1 for n in shape) < 1 << 48
-
-
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        twin = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"{twin!r} stands in it twice")
-    return made
