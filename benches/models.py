@@ -90,14 +90,14 @@ def moments(
 
 def one_hot_loss(model: Pi0Fast, observation: Observation) -> jax.Array:
     """π0-FAST's loss the plain way: one-hot over the whole vocabulary, at every position of the text."""
-    assert observation.token_loss is not None
+    assert observation.loss_mask is not None
     prefix = embed_prefix(model.vision, model.language, observation, model.config.cameras)
-    mask = block_mask(prefix.valid, prefix.starts)[:, :-1, :-1]
+    mask = block_mask(prefix.valid, prefix.ar_mask)[:, :-1, :-1]
     slots = jnp.broadcast_to(jnp.arange(mask.shape[1]), mask.shape[:2])
     (out,), _ = model.language((prefix.tokens[:, :-1],), slots, mask)
     targets = jax.nn.one_hot(observation.tokens[:, 1:], model.language.config.vocab)
     scores = jax.nn.log_softmax(model.language.logits(out[:, -targets.shape[1] :]), axis=-1)
-    carries = observation.token_loss[:, 1:]
+    carries = observation.loss_mask[:, 1:]
     return -jnp.sum(jnp.sum(targets * scores, axis=-1) * carries, axis=-1) / jnp.sum(carries, axis=-1)
 
 
@@ -162,26 +162,26 @@ def inference(kind: str, c: Config, leaves: tuple[jax.Array, ...], cameras: int)
         noise = np.random.default_rng(2).standard_normal((1, c.action_horizon, c.action_dim), np.float32)
         inputs, prepared = (observation, noise), prepare(model, step_times(1))
 
-        def answer(model, observation, noise, conditions=None, *, unroll):
+        def answer(model, observation, noise, conditions=None, *, scan_layers):
             return sample_actions(
-                model, observation, noise, num_steps=1, unroll=unroll, conditions=conditions
+                model, observation, noise, num_steps=1, scan_layers=scan_layers, conditions=conditions
             )
     else:
         inputs, prepared = (observation, np.full((1, 1), 7, np.int32)), prepare(model)
 
-        def answer(model, observation, token, conditions=None, *, unroll):
-            first, decoding = model.prefill(observation, 1, unroll=unroll)
+        def answer(model, observation, token, conditions=None, *, scan_layers):
+            first, decoding = model.prefill(observation, 1, scan_layers=scan_layers)
             return jnp.stack([first, model.decode(token, decoding)[0][:, 0]])
 
     own = apart(prepared.model)
 
     def laid_out(weights, *inputs):
         leaves, conditions = weights
-        return answer(own.merge(leaves), *inputs, conditions, unroll=True)
+        return answer(own.merge(leaves), *inputs, conditions, scan_layers=False)
 
     return {
-        "layers by scan": Row(lambda w, *i: answer(merge(w), *i, unroll=False), leaves, inputs),
-        "layers unrolled": Row(lambda w, *i: answer(merge(w), *i, unroll=True), leaves, inputs),
+        "layers by scan": Row(lambda w, *i: answer(merge(w), *i, scan_layers=True), leaves, inputs),
+        "layers unrolled": Row(lambda w, *i: answer(merge(w), *i, scan_layers=False), leaves, inputs),
         "weights laid out, unrolled (a policy's)": Row(laid_out, (own.leaves, prepared.conditions), inputs),
     }
 
@@ -254,15 +254,17 @@ def by_depth(kind: str, c: Config, cameras: int, depths: list[int]) -> dict[str,
     for layers in depths:
         deeper = deep(c, layers)
         weights = shapes(deeper)
-        for way, unroll in (("scan", False), ("unrolled", True)):
+        for way, scan_layers in (("scan", True), ("unrolled", False)):
 
-            def error(leaves, observation, actions, weights=weights, unroll=unroll):
+            def error(leaves, observation, actions, weights=weights, scan_layers=scan_layers):
                 times = jnp.full(1, 0.5)
-                velocity = weights.merge(leaves).velocity(observation, actions, times, unroll=unroll)
+                velocity = weights.merge(leaves).velocity(
+                    observation, actions, times, scan_layers=scan_layers
+                )
                 return jnp.mean(jnp.square(velocity))
 
-            def scores(leaves, observation, _, weights=weights, unroll=unroll):
-                return weights.merge(leaves).prefill(observation, 1, unroll=unroll)
+            def scores(leaves, observation, _, weights=weights, scan_layers=scan_layers):
+                return weights.merge(leaves).prefill(observation, 1, scan_layers=scan_layers)
 
             function = scores if kind == "pi0_fast" else jax.grad(error)
             made = compiled(Row(function, weights.leaves, (observation, actions)))
@@ -358,7 +360,7 @@ def main() -> None:
     jax.config.update("jax_enable_compilation_cache", False)
     facts = device_facts()
     results = []
-    for size in arguments.model or ["laptop" if jax.default_backend() == "cpu" else "full"]:
+    for size in arguments.model or ["small" if jax.default_backend() == "cpu" else "full"]:
         for kind in arguments.kind or KINDS:
             depths = arguments.depth or [6, 12, 24]
             result = bench(kind, size, arguments.cameras, arguments.batch, depths, arguments.seconds)

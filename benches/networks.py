@@ -25,7 +25,7 @@ INEXACT = "+ matrices in 8 bits (opt-in, other actions)"
 
 NAMES = {"pi05": "π0.5", "pi0": "π0", "pi0_fast": "π0-FAST"}
 KINDS = tuple(NAMES)
-SIZES = ("tiny", "laptop", "so400m-dummy", "full")
+SIZES = ("tiny", "small", "so400m-dummy", "full")
 # Ids of a prompt: π0 has no state in it.
 TEXT = {"pi05": 60, "pi0": 20, "pi0_fast": 60}
 
@@ -55,8 +55,8 @@ def _flow_config(size: str, *, pi05: bool) -> Pi0Config:
     if size == "tiny":
         made = replace(Pi0Config.tiny(pi05=pi05), text_len=200 if pi05 else 48, action_dim=14)
         return replace(made, language=replace(made.language, vocab=4096))
-    if size == "laptop":
-        return Pi0Config.laptop(pi05=pi05)
+    if size == "small":
+        return Pi0Config.small(pi05=pi05)
     if size == "so400m-dummy":
         dummy = GemmaConfig.dummy()
         return Pi0Config(language=dummy, action=dummy, pi05=pi05, text_len=200 if pi05 else 48)
@@ -67,8 +67,8 @@ def _fast_config(size: str) -> Pi0FastConfig:
     if size == "tiny":
         made = replace(Pi0FastConfig.tiny(), text_len=250)
         made = replace(made, language=replace(made.language, vocab=4096))
-    elif size == "laptop":
-        made = Pi0FastConfig.laptop()
+    elif size == "small":
+        made = Pi0FastConfig.small()
     elif size == "so400m-dummy":
         made = Pi0FastConfig(language=GemmaConfig.dummy())
     else:

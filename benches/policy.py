@@ -5,7 +5,7 @@ timed: the largest difference of an action over the largest action, or the token
 
     python benches/policy.py                                      # what fits the device
     python benches/policy.py --kind pi05 --model full --cameras 3
-    python benches/policy.py --model laptop --markdown            # tables for docs/policy.md
+    python benches/policy.py --model small --markdown            # tables for docs/policy.md
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def main() -> None:
     gpu = jax.default_backend() != "cpu"
     facts = device_facts()
     results = []
-    for size in arguments.model or (["full"] if gpu else ["laptop", "so400m-dummy"]):
+    for size in arguments.model or (["full"] if gpu else ["small", "so400m-dummy"]):
         for kind in arguments.kind or KINDS:
             text = arguments.text or TEXT[kind]
             parts = tuple(arguments.part or PARTS)

@@ -95,16 +95,18 @@ class ScoringAll(NamedTuple):
 
     model: Any
 
-    def prefill(self, observation: Observation, room: int, *, unroll: bool, head: None = None) -> Any:
+    def prefill(self, observation: Observation, room: int, *, scan_layers: bool, head: None = None) -> Any:
         model = self.model
         assert model.config.decoding is DecodingConvention.OPENPI
-        assert observation.token_starts is None
-        prefix = embed_prefix(model.vision, model.language, observation, model.config.cameras, unroll=unroll)
+        assert observation.ar_mask is None
+        prefix = embed_prefix(
+            model.vision, model.language, observation, model.config.cameras, scan_layers=scan_layers
+        )
         batch, slots = prefix.valid.shape
-        cache = model.language.empty_cache(batch, slots + room, unroll=unroll)
-        mask = jnp.pad(block_mask(prefix.valid, prefix.starts), ((0, 0), (0, 0), (0, room)))
+        cache = model.language.empty_cache(batch, slots + room, scan_layers=scan_layers)
+        mask = jnp.pad(block_mask(prefix.valid, prefix.ar_mask), ((0, 0), (0, 0), (0, room)))
         (out,), cache = model.language(
-            (prefix.tokens,), positions(prefix.valid), mask, cache=cache, unroll=unroll
+            (prefix.tokens,), positions(prefix.valid), mask, cache=cache, scan_layers=scan_layers
         )
         scores = model.language.logits(out)
         length = prefix.valid.sum(axis=1, dtype=jnp.int32)
@@ -128,8 +130,10 @@ class Trained(NamedTuple):
     def language(self) -> Any:
         return self.model.language
 
-    def prefill(self, observation: Observation, room: int, *, unroll: bool = True, head: Any = None) -> Any:
-        scores, state = self.model.prefill(observation, room, head=head, unroll=unroll)
+    def prefill(
+        self, observation: Observation, room: int, *, scan_layers: bool = False, head: Any = None
+    ) -> Any:
+        scores, state = self.model.prefill(observation, room, head=head, scan_layers=scan_layers)
         return scores + self.lowered[self.begun], state
 
     def decode(self, tokens: jax.Array, state: Decoding, *, head: Any = None) -> Any:
@@ -148,8 +152,8 @@ class Pruned(NamedTuple):
     def head(self) -> jax.Array:
         return self.model.language.head(self.ids)
 
-    def prefill(self, observation: Observation, room: int, *, unroll: bool = True) -> Any:
-        return self.model.prefill(observation, room, head=self.head, unroll=unroll)
+    def prefill(self, observation: Observation, room: int, *, scan_layers: bool = False) -> Any:
+        return self.model.prefill(observation, room, head=self.head, scan_layers=scan_layers)
 
     def decode(self, tokens: jax.Array, state: Decoding) -> Any:
         return self.model.decode(self.ids[tokens], state, head=self.head)
@@ -164,7 +168,7 @@ class Way:
         all_positions: Whether every position of the prompt is scored.
         own: Whether weights are laid out for inference.
         rounded: Whether they are in 8 bits.
-        unroll: Layers one by one.
+        scan_layers: Whether layers run in a scan.
         begun: Whether "Action: " is in the prompt, and the answer ends at "|".
         pruned: Whether only what may come is scored.
         grammar: Whether only whole chunks can be written.
@@ -175,7 +179,7 @@ class Way:
     all_positions: bool = True
     own: bool = False
     rounded: bool = False
-    unroll: bool = False
+    scan_layers: bool = True
     begun: bool = False
     pruned: bool = False
     grammar: bool = False
@@ -211,7 +215,7 @@ class Bench:
 
         add("+ scores of the prompt's last token alone", all_positions=False)
         add(f"+ text padded to {short}, not {longest}", text=short)
-        add("+ layers unrolled", unroll=True)
+        add("+ layers unrolled", scan_layers=False)
         add("+ weights laid out", own=True)
         add('+ "Action: " in the prefill, the end at "|"', begun=True)
         add("+ vocabulary pruned to what may come", pruned=True)
@@ -227,7 +231,7 @@ class Bench:
             return seen
         tokens, starts = np.array(seen.tokens), np.zeros((1, way.text), np.int32)
         tokens[0, self.real : real], starts[0, self.real : real] = ids, 1
-        return seen._replace(tokens=tokens, token_starts=starts)
+        return seen._replace(tokens=tokens, ar_mask=starts)
 
     def row(self, way: Way) -> Row:
         """A whole answer."""
@@ -241,10 +245,14 @@ class Bench:
                     model, observation, self.grammar, draft[0], block=BLOCK, **size
                 )
             if way.grammar:
-                tokens = sample_action_tokens(model, observation, self.grammar, unroll=way.unroll, **size)
+                tokens = sample_action_tokens(
+                    model, observation, self.grammar, scan_layers=way.scan_layers, **size
+                )
                 return _counted(tokens, without_pass=2)
             stop = self._stop(way)
-            tokens = sample_tokens(model, observation, max_tokens=FAST_ROOM, stop=stop, unroll=way.unroll)
+            tokens = sample_tokens(
+                model, observation, max_tokens=FAST_ROOM, stop=stop, scan_layers=way.scan_layers
+            )
             if way.pruned:
                 written = jnp.arange(FAST_ROOM) <= jnp.argmax(tokens == stop[0], axis=1)[:, None]
                 tokens = jnp.where(written, model.ids[tokens], 0)
@@ -257,7 +265,7 @@ class Bench:
 
         def function(weights, observation):
             model = self._model(way, weights)
-            scores, decoding = model.prefill(observation, FAST_ROOM, unroll=way.unroll)
+            scores, decoding = model.prefill(observation, FAST_ROOM, scan_layers=way.scan_layers)
             return jnp.argmax(scores, axis=-1), decoding
 
         return Row(function, self._weights(way), (self.observation(way),))

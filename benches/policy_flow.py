@@ -35,21 +35,21 @@ from pioxide.engine.prepare import prepare
 from pioxide.models import Observation, Pi0, Pi0Config
 from pioxide.models.masks import block_mask, positions
 from pioxide.models.pi0 import Condition, PrefixCache
-from pioxide.policy import Guidance
-from pioxide.sampling import pad_leftover, sample_actions, step_times
+from pioxide.policy import RTCConfig
+from pioxide.sampling import pad_prev_chunk_left_over, sample_actions, step_times
 from pioxide.sampling.flow import of_step
 
 
 def whole_prefill(
-    model: Pi0, observation: Observation, *, room: int, unroll: bool
+    model: Pi0, observation: Observation, *, room: int, scan_layers: bool
 ) -> tuple[jax.Array, PrefixCache]:
     """The prefix through all of every layer: what comes out behind the last one, and keys and values."""
-    prefix = model.embed_prefix(observation, unroll=unroll)
+    prefix = model.embed_prefix(observation, scan_layers=scan_layers)
     batch, length = prefix.valid.shape
-    cache = model.language.empty_cache(batch, length + room, unroll=unroll)
-    mask = jnp.pad(block_mask(prefix.valid, prefix.starts), ((0, 0), (0, 0), (0, room)))
+    cache = model.language.empty_cache(batch, length + room, scan_layers=scan_layers)
+    mask = jnp.pad(block_mask(prefix.valid, prefix.ar_mask), ((0, 0), (0, 0), (0, room)))
     (out, _), cache = model.language(
-        (prefix.tokens, None), positions(prefix.valid), mask, cache=cache, unroll=unroll
+        (prefix.tokens, None), positions(prefix.valid), mask, cache=cache, scan_layers=scan_layers
     )
     return out, PrefixCache(cache, prefix.valid)
 
@@ -62,12 +62,12 @@ def denoise(
     fixed: bool = False,
     in_place: bool = False,
     conditions: Condition | None = None,
-    unroll: bool = False,
+    scan_layers: bool = True,
 ) -> tuple[jax.Array, jax.Array]:
     """A chunk, plainly but for the measures that are named, and what comes out behind the prefix."""
     c = model.config
     suffix = c.action_horizon + (0 if c.pi05 else 1)
-    out, prefix = whole_prefill(model, observation, room=suffix if in_place else 0, unroll=unroll)
+    out, prefix = whole_prefill(model, observation, room=suffix if in_place else 0, scan_layers=scan_layers)
     dt = -1.0 / STEPS
 
     def body(index, carry):
@@ -120,7 +120,7 @@ def rows(model: Pi0, cameras: int, real: int) -> dict[str, Row]:
         # What comes out behind the prefix is part of the answer, or the compiler would drop its last layer.
         def function(weights, o, n):
             leaves, conditions = weights
-            measures = {"fixed": True, "in_place": True, "unroll": True}
+            measures = {"fixed": True, "in_place": True, "scan_layers": False}
             return denoise(parts.merge(leaves), o, n, conditions=conditions, **measures)
 
         return Row(function, (parts.leaves, conditions), (padded, noise))
@@ -186,10 +186,12 @@ def continued(model: Pi0, cameras: int, real: int) -> dict[str, Callable[[], Any
     observation = observed(c, cameras, bucket(real, buckets(c.text_len)), real, absent=False)
     rng = np.random.default_rng(2)
     noise, before = (rng.standard_normal((1, c.action_horizon, c.action_dim), np.float32) for _ in range(2))
-    left = pad_leftover(before[0, c.action_horizon // 2 :], 4, horizon=c.action_horizon, dim=c.action_dim)
+    left = pad_prev_chunk_left_over(
+        before[0, c.action_horizon // 2 :], 4, horizon=c.action_horizon, dim=c.action_dim
+    )
     shape = Shape(tuple(observation.images), observation.tokens.shape[1])
     calls = {}
-    for name, realtime in (("on its own", None), ("guided", Guidance()), ("as trained", "trained")):
+    for name, realtime in (("on its own", None), ("guided", RTCConfig()), ("as trained", "trained")):
         programs = Programs(model, Flow(STEPS, realtime))
         length = np.array([real], np.int32)
         inputs = Inputs(observation.images, observation.tokens, length, observation.state, noise)

@@ -1,6 +1,6 @@
 """What surrounds the network: a call by stage, the upload, and the start with and without kept programs.
 
-python benches/policy_host.py pi05 laptop --cameras 2 --keep FOLDER    # one start, as JSON
+python benches/policy_host.py pi05 small --cameras 2 --keep FOLDER    # one start, as JSON
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class Options:
     horizon: int = 50
     replan: int | None = None
     seed: int = 0
-    model: Literal["tiny", "laptop"] = "laptop"
+    model: Literal["tiny", "small"] = "small"
     smooth: float = 30.0
     clock: Literal["real", "simulated"] = "real"
     latency_ticks: int = 4
@@ -225,11 +225,11 @@ def make_policies(options: Options) -> dict[str, Any]:
     from pioxide.codec import TextTokenizer
     from pioxide.data import LeRobotDataset, compute_stats
     from pioxide.models import Pi0, Pi0Config
-    from pioxide.policy import Guidance, Policy, PolicyOptions
+    from pioxide.policy import Policy, PolicyOptions, RTCConfig
     from pioxide.robots import aloha
 
     tokenizer = TextTokenizer.load(demo.text_model_path())
-    preset = {"tiny": Pi0Config.tiny, "laptop": Pi0Config.laptop}[options.model]()
+    preset = {"tiny": Pi0Config.tiny, "small": Pi0Config.small}[options.model]()
     config = replace(
         preset,
         language=replace(preset.language, vocab=tokenizer.vocab_size),
@@ -251,7 +251,7 @@ def make_policies(options: Options) -> dict[str, Any]:
     # The dataset and gym-aloha share their joints' signs and grippers, so there is nothing to adapt.
     robot = aloha(sim=True, adapt_to_pi=False)
     policies = {}
-    for name, realtime in (("without RTC", None), ("with RTC", Guidance())):
+    for name, realtime in (("without RTC", None), ("with RTC", RTCConfig())):
         policy = Policy(model, robot, stats, tokenizer, options=PolicyOptions(realtime=realtime))
         policy.warm_up([PROMPT], cameras=[("base_0_rgb",)])
         policies[name] = policy

@@ -114,15 +114,15 @@ def close(ours, theirs):
     np.testing.assert_allclose(np.asarray(ours), theirs, rtol=RELATIVE, atol=RELATIVE * np.abs(theirs).max())
 
 
-@nnx.jit(static_argnames="unroll")
-def image_tokens(vision, *, unroll):
-    return vision(to_float(jnp.asarray(SEE.images).reshape(-1, hf.SIZE, hf.SIZE, 3)), unroll=unroll)
+@nnx.jit(static_argnames="scan_layers")
+def image_tokens(vision, *, scan_layers):
+    return vision(to_float(jnp.asarray(SEE.images).reshape(-1, hf.SIZE, hf.SIZE, 3)), scan_layers=scan_layers)
 
 
-@pytest.mark.parametrize("unroll", [False, True])
-def test_images_give_the_same_tokens_in_the_language_models_width(reference, unroll):
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_images_give_the_same_tokens_in_the_language_models_width(reference, scan_layers):
     theirs, model = reference("paligemma")
-    close(image_tokens(model.vision, unroll=unroll), theirs["image_tokens"])
+    close(image_tokens(model.vision, scan_layers=scan_layers), theirs["image_tokens"])
 
 
 @nnx.jit
@@ -143,9 +143,9 @@ def test_text_that_sees_what_is_before_it_has_the_same_hidden_states_and_scores(
 
 @nnx.jit
 def whole_sequence(model):
-    observation = observe(token_starts=SEE.answer.astype(np.int32))
+    observation = observe(ar_mask=SEE.answer.astype(np.int32))
     prefix = embed_prefix(model.vision, model.language, observation, NAMES)
-    mask = block_mask(prefix.valid, prefix.starts)
+    mask = block_mask(prefix.valid, prefix.ar_mask)
     (hidden,), _ = model.language((prefix.tokens,), positions(prefix.valid), mask)
     return model.language.logits(hidden), prefix.valid
 

@@ -94,11 +94,13 @@ def test_flow_models_give_openpis_tokens_velocity_loss_and_actions(golden, fill,
     close(loss, recorded["loss"])
 
     noise = jnp.asarray(batch["noise"])
-    for steps, unroll in ((10, True), (4, False)):
+    for steps, scan_layers in ((10, False), (4, True)):
 
         @jax.jit
-        def sample(state, observation, noise, steps=steps, unroll=unroll):
-            return sample_actions(nnx.merge(graph, state), observation, noise, num_steps=steps, unroll=unroll)
+        def sample(state, observation, noise, steps=steps, scan_layers=scan_layers):
+            return sample_actions(
+                nnx.merge(graph, state), observation, noise, num_steps=steps, scan_layers=scan_layers
+            )
 
         close(sample(state, observation, noise), recorded[f"actions_{steps}"])
 
@@ -116,7 +118,7 @@ def test_pi0_fast_gives_openpis_loss_and_greedy_tokens(golden, fill):
     graph, state = nnx.split(fill(config, Pi0Fast, spec))
     length, slots = jnp.asarray(batch["length"]), jnp.arange(spec["max_token_len"])
     suffix = (slots >= (length // 2)[:, None]) & observation.token_mask
-    training = observation._replace(token_starts=suffix.astype(jnp.int32), token_loss=suffix)
+    training = observation._replace(ar_mask=suffix.astype(jnp.int32), loss_mask=suffix)
     most = int(suffix.sum(1).max())
 
     @jax.jit

@@ -71,7 +71,7 @@ class Script(Pi0Fast):
     def head(self, ids):
         return ids
 
-    def prefill(self, observation, room, *, head, unroll):
+    def prefill(self, observation, max_new_tokens, *, head, scan_layers):
         return self.scores[:, 0], Position(jnp.int32(1))
 
     def decode(self, tokens, state, *, head):
@@ -269,7 +269,7 @@ def model():
 
 write = nnx.jit(
     sample_action_tokens,
-    static_argnames=("grammar", "horizon", "dim", "max_tokens", "temperature", "unroll"),
+    static_argnames=("grammar", "horizon", "dim", "max_tokens", "temperature", "scan_layers"),
 )
 
 

@@ -41,8 +41,8 @@ def observation_of(config, cameras=None):
         tokens=placeholder(config.text_len, dtype=jnp.int32),
         token_mask=placeholder(config.text_len, dtype=jnp.bool_),
         state=placeholder(config.action_dim),
-        token_starts=placeholder(config.text_len, dtype=jnp.int32),
-        token_loss=placeholder(config.text_len, dtype=jnp.bool_),
+        ar_mask=placeholder(config.text_len, dtype=jnp.int32),
+        loss_mask=placeholder(config.text_len, dtype=jnp.bool_),
     )
 
 
@@ -72,14 +72,14 @@ def test_flow_models_are_traced_in_every_precision(pi05, rule, param_dtype, dtyp
     config = replace(Pi0Config.tiny(pi05=pi05), param_dtype=param_dtype, dtype=dtype)
     graph, state = abstract(Pi0, config, rule)
     chunk = placeholder(config.action_horizon, config.action_dim)
-    observation = observation_of(config)._replace(token_starts=None, token_loss=None)
+    observation = observation_of(config)._replace(ar_mask=None, loss_mask=None)
     for time in (placeholder(), placeholder(config.action_horizon)):
         velocity = traced(graph, Pi0.velocity, state, observation, chunk, time)
         assert (velocity.shape, velocity.dtype) == (chunk.shape, jnp.float32)
-    for unroll in (False, True):
+    for scan_layers in (False, True):
         actions = traced(
             graph,
-            lambda m, o, n, u=unroll: sample_actions(m, o, n, num_steps=2, unroll=u),
+            lambda m, o, n, u=scan_layers: sample_actions(m, o, n, num_steps=2, scan_layers=u),
             state,
             observation,
             chunk,
@@ -111,11 +111,11 @@ def test_pi0_fast_is_traced_in_every_precision(rule, param_dtype, dtype):
         loss = traced(graph, lambda m, o, n=most: m.loss(o, loss_tokens=n), state, observation)
         assert (loss.shape, loss.dtype) == ((BATCH,), jnp.float32)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    for unroll, temperature in ((False, 0.0), (True, 1.0)):
+    for scan_layers, temperature in ((False, 0.0), (True, 1.0)):
         tokens = traced(
             graph,
-            lambda m, o, k, u=unroll, t=temperature: sample_tokens(
-                m, o, max_tokens=4, temperature=t, key=k, unroll=u
+            lambda m, o, k, u=scan_layers, t=temperature: sample_tokens(
+                m, o, max_tokens=4, temperature=t, key=k, scan_layers=u
             ),
             state,
             observation,
@@ -129,7 +129,7 @@ def test_cameras_may_be_fewer(cameras):
     config = Pi0Config.tiny()
     graph, state = abstract(Pi0, config)
     chunk = placeholder(config.action_horizon, config.action_dim)
-    observation = observation_of(config, cameras)._replace(token_starts=None, token_loss=None)
+    observation = observation_of(config, cameras)._replace(ar_mask=None, loss_mask=None)
     assert traced(graph, sample_actions, state, observation, chunk).shape == chunk.shape
 
 
@@ -139,7 +139,7 @@ def test_a_wrong_shape_is_caught():
         block_mask(jnp.ones((2, 4, 1), bool), jnp.zeros(4, jnp.int32))
     config = Pi0Config.tiny()
     graph, state = abstract(Pi0, config)
-    observation = observation_of(config)._replace(token_starts=None, token_loss=None)
+    observation = observation_of(config)._replace(ar_mask=None, loss_mask=None)
     chunk = placeholder(config.action_horizon, config.action_dim)
     one_time_too_few = jax.ShapeDtypeStruct((BATCH - 1,), jnp.float32)
     with pytest.raises(TypeCheckError):

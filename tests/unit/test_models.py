@@ -25,8 +25,8 @@ from support.models import random_model
 
 KINDS = ["pi0", "pi05"]
 velocity_of = nnx.jit(lambda model, observation, x_t, time: model.velocity(observation, x_t, time))
-decode_tokens = nnx.jit(sample_tokens, static_argnames=("max_tokens", "temperature", "stop", "unroll"))
-decode_actions = nnx.jit(sample_actions, static_argnames=("num_steps", "unroll"))
+decode_tokens = nnx.jit(sample_tokens, static_argnames=("max_tokens", "temperature", "stop", "scan_layers"))
+decode_actions = nnx.jit(sample_actions, static_argnames=("num_steps", "scan_layers"))
 
 
 @functools.cache
@@ -92,11 +92,13 @@ def test_padding_changes_nothing(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("unroll", [True, False])
-def test_cached_velocity_equals_the_whole_pass(kind, unroll):
+@pytest.mark.parametrize("scan_layers", [True, False])
+def test_cached_velocity_equals_the_whole_pass(kind, scan_layers):
     model = flow(kind)
     observation = observe(model.config)
-    prefix = nnx.jit(Pi0.prefill, static_argnames=("unroll",))(model, observation, unroll=unroll)
+    prefix = nnx.jit(Pi0.prefill, static_argnames=("scan_layers",))(
+        model, observation, scan_layers=scan_layers
+    )
     for value in (0.9, 0.2):
         time, x_t = jnp.full(2, value), noise(model.config) * value
         velocity, prefix = nnx.jit(Pi0.cached_velocity)(
@@ -114,7 +116,7 @@ def test_sampling_equals_euler_written_out(kind):
         x = x - velocity_of(model, observation, x, jnp.full(2, 1 - step / 3)) / 3
     np.testing.assert_allclose(sampled, x, atol=5e-5)
     np.testing.assert_allclose(
-        decode_actions(model, observation, noise(model.config), num_steps=3, unroll=False), x, atol=5e-5
+        decode_actions(model, observation, noise(model.config), num_steps=3, scan_layers=True), x, atol=5e-5
     )
 
 
@@ -191,7 +193,7 @@ def _whole_pass(model, observation, generated, gap):
     prefix = embed_prefix(model.vision, model.language, observation, model.config.cameras)
     where = positions(prefix.valid)
     text = jnp.pad(generated, ((0, 0), (prefix.valid.shape[1] - generated.shape[1], 0)))
-    (out,), _ = model.language((prefix.tokens,), where + gap * text, block_mask(prefix.valid, prefix.starts))
+    (out,), _ = model.language((prefix.tokens,), where + gap * text, block_mask(prefix.valid, prefix.ar_mask))
     last = prefix.valid.shape[1] - 1 - jnp.argmax(prefix.valid[:, ::-1], axis=1)
     return model.language.logits(jnp.take_along_axis(out, last[:, None, None], axis=1)[:, 0])
 
@@ -211,7 +213,7 @@ def test_decoding_equals_whole_passes_over_what_was_written(decoding):
             n = length[row]
             ids[row, :n], ids[row, n : n + t] = observation.tokens[row, :n], tokens[row, :t]
             valid[row, : n + t], generated[row, n : n + t] = True, 1
-        whole = observation._replace(tokens=ids, token_mask=valid, token_starts=generated)
+        whole = observation._replace(tokens=ids, token_mask=valid, ar_mask=generated)
         logits = _whole_pass(model, jax.tree.map(jnp.asarray, whole), jnp.asarray(generated), gap)
         np.testing.assert_array_equal(jnp.argmax(logits, -1), tokens[:, t])
 
@@ -225,8 +227,8 @@ def test_rows_stop_at_their_own_end_and_the_rest_is_zero():
     first = int(np.flatnonzero(np.asarray(free[0]) == end)[0])
     np.testing.assert_array_equal(stopped[0, : first + 1], free[0, : first + 1])
     assert not stopped[0, first + 1 :].any()
-    unrolled = decode_tokens(model, observation, max_tokens=8, stop=(), unroll=False)
-    np.testing.assert_array_equal(unrolled, free)
+    scanned = decode_tokens(model, observation, max_tokens=8, stop=(), scan_layers=True)
+    np.testing.assert_array_equal(scanned, free)
 
 
 def test_temperature_draws_and_needs_a_key():

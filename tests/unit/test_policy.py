@@ -12,7 +12,7 @@ from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, Te
 from pioxide.control import Request
 from pioxide.errors import InputError, PolicyError
 from pioxide.models import Observation, Pi0Config, Pi0FastConfig
-from pioxide.policy import Guidance, Policy, PolicyOptions
+from pioxide.policy import Policy, PolicyOptions, RTCConfig
 from pioxide.robots import aloha, libero
 from pioxide.sampling import sample_actions
 from pioxide.transforms import Stats
@@ -127,7 +127,7 @@ def test_the_answer_is_the_plain_models_in_the_robots_units(models, policies, to
     observation = libero_observation()
     plain = plain_observation(models[kind], kind, tokenizer, observation)
     graph, weights = nnx.split(models[kind])
-    sample = jax.jit(lambda w, o, n: sample_actions(nnx.merge(graph, w), o, n, unroll=False))
+    sample = jax.jit(lambda w, o, n: sample_actions(nnx.merge(graph, w), o, n, scan_layers=True))
     expected = np.asarray(sample(weights, plain, jnp.asarray(noise)[None]))[0]
 
     answer = policies[kind](observation, noise=noise)
@@ -195,12 +195,12 @@ def test_the_constant_beginning_in_the_prefill_scores_as_if_it_had_been_generate
         tokens[0, : len(ids)] = ids
         valid = np.arange(slots)[None] < len(ids)
         starts = (np.arange(slots)[None] >= len(ids) - causal) & valid
-        return Observation(images, {}, tokens, valid, token_starts=starts.astype(np.int32))
+        return Observation(images, {}, tokens, valid, ar_mask=starts.astype(np.int32))
 
     @jax.jit
     def generated(weights, o):
         model = nnx.merge(graph, weights)
-        _, decoding = model.prefill(o, 8, unroll=False)
+        _, decoding = model.prefill(o, 8, scan_layers=True)
         for token in begin:
             scores, decoding = model.decode(jnp.full((1, 1), token, jnp.int32), decoding)
         after, _ = model.decode(jnp.full((1, 1), 7, jnp.int32), decoding)
@@ -209,7 +209,7 @@ def test_the_constant_beginning_in_the_prefill_scores_as_if_it_had_been_generate
     @jax.jit
     def prefilled(weights, o):
         model = nnx.merge(graph, weights)
-        scores, decoding = model.prefill(o, 8, unroll=False)
+        scores, decoding = model.prefill(o, 8, scan_layers=True)
         after, _ = model.decode(jnp.full((1, 1), 7, jnp.int32), decoding)
         return scores, after[:, 0]
 
@@ -303,7 +303,7 @@ NOISE = np.random.default_rng(3).standard_normal((6, 16), np.float32)
 
 
 @pytest.mark.parametrize("kind", ["pi0", "pi05"])
-@pytest.mark.parametrize("realtime", [Guidance(), "trained"], ids=["guided", "trained"])
+@pytest.mark.parametrize("realtime", [RTCConfig(), "trained"], ids=["guided", "trained"])
 def test_a_first_chunk_is_the_same_whatever_continues_chunks(policies, kind, realtime):
     policy = policies["make"](kind, realtime=realtime)
     expected = policies[kind](libero_observation(), noise=NOISE).actions
@@ -330,7 +330,7 @@ def test_a_trained_policy_keeps_the_actions_that_will_have_been_played(models, t
 
 
 def test_a_guided_policy_comes_nearer_to_what_is_left(policies):
-    guided, free = policies["make"]("pi05", realtime=Guidance()), policies["pi05"]
+    guided, free = policies["make"]("pi05", realtime=RTCConfig()), policies["pi05"]
     left = free(libero_observation(seed=1), noise=NOISE).actions[1:]
     other = np.random.default_rng(4).standard_normal((6, 16), np.float32)
     held = guided(libero_observation(), noise=other, leftover=left, delay=2).actions
@@ -341,7 +341,7 @@ def test_a_guided_policy_comes_nearer_to_what_is_left(policies):
 def test_a_leftover_that_can_not_be_used_is_refused(policies, models, tokenizer, codec):
     with pytest.raises(InputError, match="realtime"):
         policies["pi0"](libero_observation(), leftover=np.zeros((3, 7)))
-    policy = policies["make"]("pi0", realtime=Guidance())
+    policy = policies["make"]("pi0", realtime=RTCConfig())
     with pytest.raises(InputError, match=r"expected \[\.\.\., 7\]"):
         policy(libero_observation(), leftover=np.zeros((3, 6)))
     with pytest.raises(InputError, match="delay"):
@@ -356,8 +356,8 @@ def test_a_leftover_that_can_not_be_used_is_refused(policies, models, tokenizer,
     with pytest.raises(InputError, match="leftover: nan at step 1, dimension 2"):
         policy(libero_observation(), leftover=bad)
     with pytest.raises(InputError, match="π0-FAST can't continue"):
-        policies["make"]("pi0_fast", realtime=Guidance())
-    with pytest.raises(InputError, match="expected None, a Guidance"):
+        policies["make"]("pi0_fast", realtime=RTCConfig())
+    with pytest.raises(InputError, match="expected None, an RTCConfig"):
         policies["make"]("pi0", realtime="guided")
 
 

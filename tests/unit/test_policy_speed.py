@@ -50,12 +50,12 @@ def observe(cameras, text, real=11, masked=()):
     )
 
 
-def sampled(model, observation, *, unroll, conditions=None):
+def sampled(model, observation, *, scan_layers, conditions=None):
     graph, state = nnx.split(model)
     noise = jnp.asarray(np.random.default_rng(1).standard_normal((1, 6, 7), np.float32))
     run = jax.jit(
         lambda s, o, m: sample_actions(
-            nnx.merge(graph, s), o, noise, unroll=unroll, conditions=m, num_steps=4
+            nnx.merge(graph, s), o, noise, scan_layers=scan_layers, conditions=m, num_steps=4
         )
     )
     return np.asarray(run(state, observation, conditions))
@@ -65,26 +65,26 @@ def sampled(model, observation, *, unroll, conditions=None):
 def plain(model):
     """All cameras with one masked, text padded to its full length, a scan over layers."""
     cameras = model.config.cameras
-    answer = sampled(model, observe(cameras, 40, masked=cameras[1:2]), unroll=False)
+    answer = sampled(model, observe(cameras, 40, masked=cameras[1:2]), scan_layers=True)
     assert np.abs(answer).max() > 0.1
     return answer
 
 
 def test_an_absent_camera_is_a_masked_one(model, plain):
     cameras = (model.config.cameras[0], model.config.cameras[2])
-    np.testing.assert_allclose(sampled(model, observe(cameras, 40), unroll=False), plain, **CLOSE)
+    np.testing.assert_allclose(sampled(model, observe(cameras, 40), scan_layers=True), plain, **CLOSE)
 
 
 def test_text_in_a_bucket_is_padded_text(model, plain):
     cameras = model.config.cameras
     short = observe(cameras, 16, masked=cameras[1:2])
-    np.testing.assert_allclose(sampled(model, short, unroll=False), plain, **CLOSE)
+    np.testing.assert_allclose(sampled(model, short, scan_layers=True), plain, **CLOSE)
 
 
 def test_unrolled_layers_are_scanned_ones(model, plain):
     cameras = model.config.cameras
     whole = observe(cameras, 40, masked=cameras[1:2])
-    np.testing.assert_allclose(sampled(model, whole, unroll=True), plain, **CLOSE)
+    np.testing.assert_allclose(sampled(model, whole, scan_layers=False), plain, **CLOSE)
 
 
 def test_prepared_weights_and_conditions_are_the_models_own(model, plain):
@@ -92,14 +92,14 @@ def test_prepared_weights_and_conditions_are_the_models_own(model, plain):
     prepared = prepare(model, step_times(4))
     assert prepared.conditions is not None
     whole = observe(cameras, 40, masked=cameras[1:2])
-    ours = sampled(prepared.model, whole, unroll=True, conditions=prepared.conditions)
+    ours = sampled(prepared.model, whole, scan_layers=False, conditions=prepared.conditions)
     np.testing.assert_allclose(ours, plain, **CLOSE)
 
 
 def test_all_of_it_together(model, plain):
     cameras = (model.config.cameras[0], model.config.cameras[2])
     prepared = prepare(model, step_times(4))
-    ours = sampled(prepared.model, observe(cameras, 16), unroll=True, conditions=prepared.conditions)
+    ours = sampled(prepared.model, observe(cameras, 16), scan_layers=False, conditions=prepared.conditions)
     np.testing.assert_allclose(ours, plain, **CLOSE)
 
 
@@ -117,7 +117,7 @@ def test_a_consumed_model_gives_the_same_answers_and_its_layers_are_freed(model,
     layers = jax.tree.leaves(nnx.state((mine.language.blocks, mine.vision.blocks)))
     assert all(leaf.is_deleted() for leaf in layers)
     whole = observe(model.config.cameras, 40, masked=model.config.cameras[1:2])
-    ours = sampled(prepared.model, whole, unroll=True, conditions=prepared.conditions)
+    ours = sampled(prepared.model, whole, scan_layers=False, conditions=prepared.conditions)
     np.testing.assert_allclose(ours, plain, **CLOSE)
 
 
@@ -136,8 +136,8 @@ def test_prepared_bfloat16_rounds_as_the_model_does():
     prepared = prepare(model, step_times(4))
     assert prepared.model.language.blocks.each[0].experts[0].down[...].dtype == jnp.bfloat16
     cameras = model.config.cameras
-    theirs = sampled(model, observe(cameras, 40), unroll=True)
-    ours = sampled(prepared.model, observe(cameras, 40), unroll=True, conditions=prepared.conditions)
+    theirs = sampled(model, observe(cameras, 40), scan_layers=False)
+    ours = sampled(prepared.model, observe(cameras, 40), scan_layers=False, conditions=prepared.conditions)
     # Products of another shape add in another order, which bfloat16 shows at its own resolution.
     assert np.abs(ours - theirs).max() <= 0.03 * np.abs(theirs).max()
 
@@ -146,20 +146,20 @@ def test_low_rank_updates_become_part_of_the_weights():
     model = random_model(config(False))
     add_lora(model.language, [LoraConfig(2, 2.0), LoraConfig(2, 2.0)], nnx.Rngs(0))
     observation = observe(model.config.cameras[:1], 16)
-    theirs = sampled(model, observation, unroll=True)
-    np.testing.assert_allclose(sampled(prepare(model).model, observation, unroll=True), theirs, **CLOSE)
+    theirs = sampled(model, observation, scan_layers=False)
+    np.testing.assert_allclose(sampled(prepare(model).model, observation, scan_layers=False), theirs, **CLOSE)
 
 
 def test_prepared_pi0_fast_writes_the_same_tokens():
     model = random_model(replace(Pi0FastConfig.tiny(), cameras=Pi0Config().cameras))
     observation = observe(model.config.cameras, 24)._replace(state=None)
 
-    def write(model, unroll):
+    def write(model, scan_layers):
         graph, state = nnx.split(model)
         return np.asarray(
-            jax.jit(lambda s, o: sample_tokens(nnx.merge(graph, s), o, max_tokens=12, unroll=unroll))(
-                state, observation
-            )
+            jax.jit(
+                lambda s, o: sample_tokens(nnx.merge(graph, s), o, max_tokens=12, scan_layers=scan_layers)
+            )(state, observation)
         )
 
     np.testing.assert_array_equal(write(prepare(model).model, True), write(model, False))

@@ -12,7 +12,7 @@ from pioxide.codec import FastCodec, TextTokenizer
 from pioxide.engine.quantize import Quantized
 from pioxide.errors import InputError, PolicyError
 from pioxide.models import Pi0Config, Pi0FastConfig
-from pioxide.policy import Guidance, Policy, PolicyOptions, compare_policies
+from pioxide.policy import Policy, PolicyOptions, RTCConfig, compare_policies
 from pioxide.robots import libero
 from support.models import random_model
 from support.text_model import write_text_model
@@ -115,7 +115,7 @@ def test_a_policy_does_not_deviate_from_itself(make):
 
 def test_a_guided_chunk_takes_its_gradient_through_8_bits(make):
     seen = observations(1)[0]
-    policy = make("pi0", quantize="int8", realtime=Guidance())
+    policy = make("pi0", quantize="int8", realtime=RTCConfig())
     noise = np.random.default_rng(0).standard_normal(policy.noise_shape, np.float32)
     alone = policy(seen, noise=noise).actions
     left = alone[2:] + 0.5

@@ -29,13 +29,14 @@ HORIZON, DIM = 8, 3
 MAX = 40
 BLOCK = 4
 
-sample = nnx.jit(sample_tokens, static_argnames=("max_tokens", "stop", "unroll"))
-speculate = nnx.jit(speculate_tokens, static_argnames=("block", "max_tokens", "stop", "unroll"))
+sample = nnx.jit(sample_tokens, static_argnames=("max_tokens", "stop", "scan_layers"))
+speculate = nnx.jit(speculate_tokens, static_argnames=("block", "max_tokens", "stop", "scan_layers"))
 sample_chunk = nnx.jit(
-    sample_action_tokens, static_argnames=("grammar", "horizon", "dim", "max_tokens", "unroll")
+    sample_action_tokens, static_argnames=("grammar", "horizon", "dim", "max_tokens", "scan_layers")
 )
 speculate_chunk = nnx.jit(
-    speculate_action_tokens, static_argnames=("grammar", "horizon", "dim", "block", "max_tokens", "unroll")
+    speculate_action_tokens,
+    static_argnames=("grammar", "horizon", "dim", "block", "max_tokens", "scan_layers"),
 )
 
 
@@ -109,10 +110,10 @@ def test_an_answer_is_that_of_greedy_decoding(seed, decoding):
         np.testing.assert_array_equal(got.tokens, answer, name)
 
 
-@pytest.mark.parametrize(("seed", "unroll"), [(0, True), (1, True), (2, False)])
-def test_a_chunk_is_that_of_constrained_decoding(seed, unroll):
+@pytest.mark.parametrize(("seed", "scan_layers"), [(0, False), (1, False), (2, True)])
+def test_a_chunk_is_that_of_constrained_decoding(seed, scan_layers):
     m, observation = model(seed), observe(model(seed).config, 3, seed)
-    size = {"horizon": HORIZON, "dim": DIM, "max_tokens": MAX, "unroll": unroll}
+    size = {"horizon": HORIZON, "dim": DIM, "max_tokens": MAX, "scan_layers": scan_layers}
     answer = np.asarray(sample_chunk(m, observation, grammar(), **size))
     for name, draft in drafts(answer, grammar().ids, np.random.default_rng(seed)).items():
         got = speculate_chunk(m, observation, grammar(), draft_of(*draft), block=BLOCK, **size)

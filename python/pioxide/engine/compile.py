@@ -26,14 +26,14 @@ from pioxide.models import Observation, Pi0, Pi0Fast
 from pioxide.sampling import (
     Draft,
     Grammar,
-    Guidance,
-    Leftover,
+    PrevChunkLeftOver,
+    RTCConfig,
     Speculation,
     sample_action_tokens,
     sample_actions,
-    sample_continued,
-    sample_guided,
+    sample_guided_rtc,
     sample_tokens,
+    sample_trained_rtc,
     speculate_action_tokens,
     speculate_tokens,
     step_times,
@@ -67,7 +67,7 @@ class Inputs(NamedTuple):
     state: NDArray[np.float32] | None = None
     noise: NDArray[np.float32] | None = None
     key: NDArray[np.uint32] | None = None
-    leftover: Leftover | None = None
+    leftover: PrevChunkLeftOver | None = None
     draft: Draft | None = None
 
 
@@ -83,7 +83,7 @@ class Flow:
     """How π0 and π0.5 answer: Euler steps, each chunk on its own, or continuing the one before."""
 
     num_steps: int = 10
-    realtime: Guidance | Literal["trained"] | None = None
+    realtime: RTCConfig | Literal["trained"] | None = None
 
     @property
     def times(self) -> jax.Array:
@@ -218,7 +218,7 @@ class Programs:
             _like((1, c.action_dim), np.float32) if reads_state else None,
             chunk if flow else None,
             None if flow else _like((2,), np.uint32),
-            Leftover(chunk, count, count) if continues else None,
+            PrevChunkLeftOver(chunk, count, count) if continues else None,
             None if most is None else Draft(_like((1, most), np.int32), count),
         )
 
@@ -232,12 +232,12 @@ def _answer(model: Any, conditions: Any, inputs: Any, how: Flow | Tokens) -> Ans
         if how.realtime is None:
             return sample_actions(model, observation, inputs.noise, **given)
         if how.realtime == "trained":
-            return sample_continued(model, observation, inputs.noise, inputs.leftover, **given)
-        return sample_guided(
-            model, observation, inputs.noise, inputs.leftover, guidance=how.realtime, **given
+            return sample_trained_rtc(model, observation, inputs.noise, inputs.leftover, **given)
+        return sample_guided_rtc(
+            model, observation, inputs.noise, inputs.leftover, config=how.realtime, **given
         )
     starts = (slots >= (inputs.lengths - how.causal)[:, None]) & valid
-    observation = observation._replace(token_starts=starts.astype(jnp.int32))
+    observation = observation._replace(ar_mask=starts.astype(jnp.int32))
     given: dict[str, Any] = {"max_tokens": how.max_tokens, "temperature": how.temperature}
     size = {"horizon": model.config.action_horizon, "dim": model.config.action_dim}
     if how.speculative:

@@ -150,7 +150,7 @@ def prepare(
             that shares its arrays (`nnx.merge` of the same state).
 
     Returns:
-        A model of the same class for calls with `unroll=True`.
+        A model of the same class for calls with `scan_layers=False`.
 
     Raises:
         InputError: The model's arrays were freed before.

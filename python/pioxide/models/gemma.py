@@ -77,7 +77,7 @@ class GemmaConfig:
         return cls((ExpertConfig(1024, 4096),), depth=18)
 
     @classmethod
-    def laptop(cls) -> GemmaConfig:
+    def small(cls) -> GemmaConfig:
         """Small enough to train on a laptop."""
         return cls((ExpertConfig(384, 1536),), depth=6, heads=6, head_dim=64)
 
@@ -283,10 +283,10 @@ class Gemma(nnx.Module):
             self.final_norms[expert].modulate(condition, self.dtype),
         )
 
-    def empty_cache(self, batch: int, slots: int, *, unroll: bool) -> Cache:
+    def empty_cache(self, batch: int, cache_length: int, *, scan_layers: bool) -> Cache:
         """A cache of zeros in the compute dtype."""
-        shape = (batch, slots, self.config.kv_heads, self.config.head_dim)
-        if not unroll:
+        shape = (batch, cache_length, self.config.kv_heads, self.config.head_dim)
+        if scan_layers:
             stacked = jnp.zeros((self.config.depth, *shape), self.dtype)
             return KVCache(stacked, stacked)
         zero = jnp.zeros(shape, self.dtype)
@@ -301,7 +301,7 @@ class Gemma(nnx.Module):
         *,
         cache: Cache | None = None,
         start: int | Int[Array, ""] = 0,
-        unroll: bool = False,
+        scan_layers: bool = True,
         cache_only: bool = False,
     ) -> tuple[tuple[Any, ...], Cache | None]:
         """Runs the streams that are there through all layers.
@@ -313,10 +313,10 @@ class Gemma(nnx.Module):
             modulations: One an expert, from `modulate`, for adaptive experts.
             cache: Where to write keys and values, and what is seen beside them.
             start: The slot of the first token.
-            unroll: Layers one by one, as inference wants them, instead of a scan. A cache must be made the
-                same way.
-            cache_only: Whether the last layer stops at its keys and values: all that a prefix is needed for.
-                Only unrolled layers save anything by it.
+            scan_layers: Whether layers run in a scan, which compiles fast, or one by one, which runs fast. A
+                cache must be made the same way.
+            cache_only: Whether the last layer stops at its keys and values, which is all that a prefix is
+                needed for. Saves time only where layers are not scanned.
 
         Returns:
             The streams after their final norms (None for absent ones, and for all with `cache_only`), and the
@@ -330,7 +330,7 @@ class Gemma(nnx.Module):
             seen, modulation = extra
             return self._layer(block, streams, positions, mask, modulation, seen, start, stop)
 
-        if unroll:
+        if not scan_layers:
             written: list = []
             for i in range(self.config.depth):
                 extra = (

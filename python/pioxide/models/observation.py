@@ -17,8 +17,9 @@ class Observation(NamedTuple):
         tokens: [B, L] the prompt's ids, valid ones first.
         token_mask: [B, L] which are real.
         state: [B, S] normalised and padded to the model's width; π0 alone reads it.
-        token_starts: [B, L] 1 where a token sees only what is before it (π0-FAST's ar_mask).
-        token_loss: [B, L] which tokens carry the loss (π0-FAST).
+        ar_mask: [B, L] 1 where a token begins a new attention block, 0 where it belongs to that of the token
+            before it (π0-FAST).
+        loss_mask: [B, L] which tokens carry the loss (π0-FAST).
     """
 
     images: dict[str, Array]
@@ -26,8 +27,8 @@ class Observation(NamedTuple):
     tokens: Int[Array, "b l"]
     token_mask: Bool[Array, "b l"]
     state: Float[Array, "b s"] | None = None
-    token_starts: Int[Array, "b l"] | None = None
-    token_loss: Bool[Array, "b l"] | None = None
+    ar_mask: Int[Array, "b l"] | None = None
+    loss_mask: Bool[Array, "b l"] | None = None
 
 
 def to_float(image: Array) -> Float[Array, "b h w 3"]:

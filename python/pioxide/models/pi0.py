@@ -75,13 +75,11 @@ class Pi0Config:
         return cls(pi05=True, text_len=Family.PI05.text_len)
 
     @classmethod
-    def laptop(cls, *, pi05: bool = False) -> Pi0Config:
+    def small(cls, *, pi05: bool = False) -> Pi0Config:
         """Small enough to train on a laptop."""
         return cls(
-            language=GemmaConfig.laptop(),
-            action=replace(
-                GemmaConfig.laptop(), experts=(replace(GemmaConfig.laptop().experts[0], mlp=768),)
-            ),
+            language=GemmaConfig.small(),
+            action=replace(GemmaConfig.small(), experts=(replace(GemmaConfig.small().experts[0], mlp=768),)),
             vision=SiglipConfig.small(),
             pi05=pi05,
             text_len=(Family.PI05 if pi05 else Family.PI0).text_len,
@@ -109,10 +107,10 @@ Condition = Modulations | Float[Array, "_ _ w"]
 
 
 class Suffix(NamedTuple):
-    """The action expert's tokens [B, T, W], where blocks start [T], and its norms' modulations (π0.5)."""
+    """The action expert's tokens [B, T, W], the AR mask [T], and the modulations of its norms (π0.5)."""
 
     tokens: Float[Array, "b t w"]
-    starts: Int[Array, " t"]
+    ar_mask: Int[Array, " t"]
     modulations: Modulations | None
 
 
@@ -157,9 +155,11 @@ class Pi0(nnx.Module):
         """The action expert's width."""
         return self.language.config.experts[1].width
 
-    def embed_prefix(self, observation: Observation, *, unroll: bool = False) -> Prefix:
+    def embed_prefix(self, observation: Observation, *, scan_layers: bool = True) -> Prefix:
         """Images and text, one block."""
-        return embed_prefix(self.vision, self.language, observation, self.config.cameras, unroll=unroll)
+        return embed_prefix(
+            self.vision, self.language, observation, self.config.cameras, scan_layers=scan_layers
+        )
 
     def condition(self, time: Float[Array, "b *t"]) -> Condition:
         """All that depends on flow times alone, one a row [B] or one an action [B, H]."""
@@ -193,10 +193,10 @@ class Pi0(nnx.Module):
         if x_t.shape[1:] != (horizon, dim):
             raise ValueError(f"actions are {x_t.shape[1:]}, expected {(horizon, dim)}")
         actions = self.action_in(x_t)
-        starts = jnp.zeros(horizon, jnp.int32).at[0].set(1)
+        ar_mask = jnp.zeros(horizon, jnp.int32).at[0].set(1)
         if self.config.pi05:
             assert isinstance(condition, Modulations)
-            return Suffix(actions, starts, condition)
+            return Suffix(actions, ar_mask, condition)
         assert not isinstance(condition, Modulations)
         if observation.state is None:
             raise ValueError("π0 reads the state, and this observation has none")
@@ -205,7 +205,7 @@ class Pi0(nnx.Module):
         actions = self.action_time_out(nnx.swish(mixed))
         state = self.state_in(observation.state)[:, None].astype(actions.dtype)
         tokens = jnp.concatenate([state, actions], axis=1)
-        return Suffix(tokens, jnp.concatenate([jnp.ones(1, jnp.int32), starts]), None)
+        return Suffix(tokens, jnp.concatenate([jnp.ones(1, jnp.int32), ar_mask]), None)
 
     def velocity(
         self,
@@ -213,20 +213,20 @@ class Pi0(nnx.Module):
         x_t: Float[Array, "b h d"],
         time: Float[Array, "b *t"],
         *,
-        unroll: bool = False,
+        scan_layers: bool = True,
     ) -> Float[Array, "b h d"]:
         """The velocity at noisy actions: one pass over prefix and suffix, as training computes it."""
-        prefix = self.embed_prefix(observation, unroll=unroll)
+        prefix = self.embed_prefix(observation, scan_layers=scan_layers)
         suffix = self.embed_suffix(observation, x_t, self.condition(time))
         valid = jnp.concatenate([prefix.valid, jnp.ones(suffix.tokens.shape[:2], bool)], axis=1)
-        suffix_starts = jnp.broadcast_to(suffix.starts, suffix.tokens.shape[:2])
-        starts = jnp.concatenate([prefix.starts, suffix_starts], axis=1)
+        suffix_ar_mask = jnp.broadcast_to(suffix.ar_mask, suffix.tokens.shape[:2])
+        ar_mask = jnp.concatenate([prefix.ar_mask, suffix_ar_mask], axis=1)
         (_, out), _ = self.language(
             (prefix.tokens, suffix.tokens),
             positions(valid),
-            block_mask(valid, starts),
+            block_mask(valid, ar_mask),
             (None, suffix.modulations),
-            unroll=unroll,
+            scan_layers=scan_layers,
         )
         return self._velocity_of(out)
 
@@ -266,15 +266,20 @@ class Pi0(nnx.Module):
         """Flow times to train at: Beta(1.5, 1) * 0.999 + 0.001, more of them near noise."""
         return jax.random.beta(key, 1.5, 1.0, (batch,)) * 0.999 + 0.001
 
-    def prefill(self, observation: Observation, *, unroll: bool = True) -> PrefixCache:
+    def prefill(self, observation: Observation, *, scan_layers: bool = False) -> PrefixCache:
         """The prefix's keys and values, with room behind them for a suffix."""
-        prefix = self.embed_prefix(observation, unroll=unroll)
+        prefix = self.embed_prefix(observation, scan_layers=scan_layers)
         batch, length = prefix.valid.shape
         suffix = self.config.action_horizon + (0 if self.config.pi05 else 1)
-        cache = self.language.empty_cache(batch, length + suffix, unroll=unroll)
-        mask = jnp.pad(block_mask(prefix.valid, prefix.starts), ((0, 0), (0, 0), (0, suffix)))
+        cache = self.language.empty_cache(batch, length + suffix, scan_layers=scan_layers)
+        mask = jnp.pad(block_mask(prefix.valid, prefix.ar_mask), ((0, 0), (0, 0), (0, suffix)))
         _, cache = self.language(
-            (prefix.tokens, None), positions(prefix.valid), mask, cache=cache, unroll=unroll, cache_only=True
+            (prefix.tokens, None),
+            positions(prefix.valid),
+            mask,
+            cache=cache,
+            scan_layers=scan_layers,
+            cache_only=True,
         )
         assert cache is not None
         return PrefixCache(cache, prefix.valid)
@@ -290,7 +295,7 @@ class Pi0(nnx.Module):
         suffix = self.embed_suffix(observation, x_t, condition)
         batch, tokens = suffix.tokens.shape[:2]
         length = prefix.valid.shape[1]
-        own = block_mask(jnp.ones((batch, tokens), bool), suffix.starts)
+        own = block_mask(jnp.ones((batch, tokens), bool), suffix.ar_mask)
         seen = jnp.broadcast_to(prefix.valid[:, None], (batch, tokens, length))
         (_, out), cache = self.language(
             (None, suffix.tokens),
@@ -299,7 +304,7 @@ class Pi0(nnx.Module):
             (None, suffix.modulations),
             cache=prefix.cache,
             start=length,
-            unroll=isinstance(prefix.cache, list),
+            scan_layers=not isinstance(prefix.cache, list),
         )
         assert cache is not None
         return self._velocity_of(out), PrefixCache(cache, prefix.valid)

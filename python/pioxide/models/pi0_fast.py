@@ -79,9 +79,9 @@ class Pi0FastConfig:
         return cls()
 
     @classmethod
-    def laptop(cls) -> Pi0FastConfig:
+    def small(cls) -> Pi0FastConfig:
         """Small enough to train on a laptop."""
-        return cls(language=GemmaConfig.laptop(), vision=SiglipConfig.small())
+        return cls(language=GemmaConfig.small(), vision=SiglipConfig.small())
 
     @classmethod
     def tiny(cls) -> Pi0FastConfig:
@@ -127,26 +127,26 @@ class Pi0Fast(nnx.Module):
         self.language = Gemma(rngs, gemma, **how)
 
     def loss(self, observation: Observation, *, loss_tokens: int | None = None) -> Float[Array, " b"]:
-        """Mean cross entropy of the next token over `token_loss`, one a row.
+        """Mean cross entropy of the next token over `loss_mask`, one a row.
 
         Positions count every slot, as the released weights were trained: no camera may be masked then, which
         openpi's π0-FAST data never does.
 
         Args:
-            observation: Prompts with their action tokens: `token_starts` and `token_loss` are needed.
+            observation: Prompts with their action tokens: `ar_mask` and `loss_mask` are needed.
             loss_tokens: The most tokens that carry the loss in any row, where that is known: scores over the
                 whole vocabulary are computed for so many positions only. A row with more gives NaN.
 
         Raises:
-            ValueError: The observation has no `token_starts` or `token_loss`.
+            ValueError: The observation has no `ar_mask` or `loss_mask`.
         """
-        if observation.token_starts is None or observation.token_loss is None:
-            raise ValueError("the loss needs token_starts and token_loss, which a training prompt has")
+        if observation.ar_mask is None or observation.loss_mask is None:
+            raise ValueError("the loss needs ar_mask and loss_mask, which a training prompt has")
         prefix = embed_prefix(self.vision, self.language, observation, self.config.cameras)
-        mask = block_mask(prefix.valid, prefix.starts)[:, :-1, :-1]
+        mask = block_mask(prefix.valid, prefix.ar_mask)[:, :-1, :-1]
         slots = jnp.broadcast_to(jnp.arange(mask.shape[1]), mask.shape[:2])
         (out,), _ = self.language((prefix.tokens[:, :-1],), slots, mask)
-        targets, carries = observation.tokens[:, 1:], observation.token_loss[:, 1:]
+        targets, carries = observation.tokens[:, 1:], observation.loss_mask[:, 1:]
         out = out[:, -targets.shape[1] :]
         count = jnp.sum(carries, axis=1, dtype=jnp.float32)
         if loss_tokens is not None and loss_tokens < targets.shape[1]:
@@ -163,27 +163,29 @@ class Pi0Fast(nnx.Module):
     def prefill(
         self,
         observation: Observation,
-        room: int,
+        max_new_tokens: int,
         *,
         head: Float[Array, "v w"] | None = None,
-        unroll: bool = True,
+        scan_layers: bool = False,
     ) -> tuple[Float[Array, "b v"], Decoding]:
-        """The prompt's keys and values with room for `room` tokens, and the scores of the first one.
+        """The prompt's keys and values with space for `max_new_tokens` more, and the scores of the first one.
 
         Prompts keep their padding at the end; every generated token sees what is valid, whichever slot it is
-        in. Tokens at a prompt's end whose `token_starts` is 1 are an answer's beginning that is known: they
+        in. Tokens at a prompt's end whose `ar_mask` is 1 are an answer's beginning that is known: they
         give what they would give had the model generated them. With a `head` of the language model only its
         tokens are scored.
         """
-        prefix = embed_prefix(self.vision, self.language, observation, self.config.cameras, unroll=unroll)
+        prefix = embed_prefix(
+            self.vision, self.language, observation, self.config.cameras, scan_layers=scan_layers
+        )
         batch, slots = prefix.valid.shape
-        cache = self.language.empty_cache(batch, slots + room, unroll=unroll)
-        mask = jnp.pad(block_mask(prefix.valid, prefix.starts), ((0, 0), (0, 0), (0, room)))
+        cache = self.language.empty_cache(batch, slots + max_new_tokens, scan_layers=scan_layers)
+        mask = jnp.pad(block_mask(prefix.valid, prefix.ar_mask), ((0, 0), (0, 0), (0, max_new_tokens)))
         at = positions(prefix.valid)
         if self.config.decoding is DecodingConvention.OPENPI:
             # Tokens that begin the answer stand where they would if they had been generated.
-            at += (jnp.cumsum(prefix.starts, axis=1) > 0).astype(at.dtype)
-        (out,), cache = self.language((prefix.tokens,), at, mask, cache=cache, unroll=unroll)
+            at += (jnp.cumsum(prefix.ar_mask, axis=1) > 0).astype(at.dtype)
+        (out,), cache = self.language((prefix.tokens,), at, mask, cache=cache, scan_layers=scan_layers)
         assert cache is not None
         last = slots - 1 - jnp.argmax(prefix.valid[:, ::-1], axis=1)
         logits = self.language.logits(jnp.take_along_axis(out, last[:, None, None], axis=1)[:, 0], head)
@@ -192,7 +194,7 @@ class Pi0Fast(nnx.Module):
         if self.config.decoding is DecodingConvention.OPENPI:
             slot = jnp.arange(slots)[None]
             valid = (slot > (last - length)[:, None]) & (slot <= last[:, None])
-        valid = jnp.pad(valid, ((0, 0), (0, room)))
+        valid = jnp.pad(valid, ((0, 0), (0, max_new_tokens)))
         at = jnp.asarray(slots, jnp.int32)
         return logits, Decoding(cache, valid, at, length, at)
 
@@ -214,7 +216,7 @@ class Pi0Fast(nnx.Module):
             valid[:, None] & sees[None],
             cache=state.cache,
             start=state.slot,
-            unroll=isinstance(state.cache, list),
+            scan_layers=not isinstance(state.cache, list),
         )
         assert cache is not None
         logits = self.language.logits(out, head)

@@ -13,15 +13,15 @@ from pioxide.models.siglip import Siglip
 
 
 class Prefix(NamedTuple):
-    """Embedded tokens [B, P, W], which of them are real [B, P], and where blocks start [B, P]."""
+    """Embedded tokens [B, P, W], which of them are real [B, P], and the AR mask [B, P]."""
 
     tokens: Float[Array, "b p w"]
     valid: Bool[Array, "b p"]
-    starts: Int[Array, "b p"]
+    ar_mask: Int[Array, "b p"]
 
 
 def embed_images(
-    vision: Siglip, observation: Observation, cameras: tuple[str, ...], *, unroll: bool
+    vision: Siglip, observation: Observation, cameras: tuple[str, ...], *, scan_layers: bool
 ) -> tuple[list[Float[Array, "b t w"]], list[Bool[Array, "b t"]]]:
     """Each camera's tokens and whether they count, in the order of `cameras`; all cameras go as one batch.
 
@@ -40,7 +40,7 @@ def embed_images(
             raise ValueError(f"image {name!r} is {got}, expected {(size, size, 3)}")
     pixels = jnp.concatenate([to_float(observation.images[name]) for name in present])
     batch = len(observation.images[present[0]])
-    tokens = vision(pixels, unroll=unroll)
+    tokens = vision(pixels, scan_layers=scan_layers)
     tokens = tokens.reshape(len(present), batch, *tokens.shape[1:])
     everywhere = jnp.ones((batch,), bool)
     masks = [observation.image_masks.get(name, everywhere) for name in present]
@@ -53,14 +53,14 @@ def embed_prefix(
     observation: Observation,
     cameras: tuple[str, ...],
     *,
-    unroll: bool = False,
+    scan_layers: bool = True,
 ) -> Prefix:
-    """Images, then text. Where `token_starts` is None they are one block, in which all see all."""
-    images, masks = embed_images(vision, observation, cameras, unroll=unroll)
+    """Images, then text. Where `ar_mask` is None they are one block, in which all see all."""
+    images, masks = embed_images(vision, observation, cameras, scan_layers=scan_layers)
     text = language.embed(observation.tokens)
     tokens = jnp.concatenate([*(image.astype(text.dtype) for image in images), text], axis=1)
     valid = jnp.concatenate([*masks, observation.token_mask], axis=1)
-    starts = jnp.zeros(valid.shape, jnp.int32)
-    if observation.token_starts is not None:
-        starts = starts.at[:, -observation.tokens.shape[1] :].set(observation.token_starts)
-    return Prefix(tokens, valid, starts)
+    ar_mask = jnp.zeros(valid.shape, jnp.int32)
+    if observation.ar_mask is not None:
+        ar_mask = ar_mask.at[:, -observation.tokens.shape[1] :].set(observation.ar_mask)
+    return Prefix(tokens, valid, ar_mask)

@@ -180,7 +180,7 @@ class Siglip(nnx.Module):
         self.norm = LayerNorm(config.width, dtype=param_dtype)
         self.head = Linear(rngs, config.width, out_width, dtype=param_dtype)
 
-    def __call__(self, images: Float[Array, "b h w 3"], *, unroll: bool = False) -> Float[Array, "b p o"]:
+    def __call__(self, images: Float[Array, "b h w 3"], *, scan_layers: bool = True) -> Float[Array, "b p o"]:
         """Images [B, size, size, 3] float32 in [-1, 1] to tokens [B, P, out_width] in the compute dtype."""
         x = jax.lax.conv_general_dilated(
             images.astype(jnp.float32),
@@ -193,7 +193,7 @@ class Siglip(nnx.Module):
             self.patch_bias, jnp.float32
         )
         x = (x + weight(self.position, jnp.float32)).astype(self.dtype)
-        if unroll:
+        if not scan_layers:
             for index in range(self.config.depth):
                 x = layer(self.blocks, index)(x)
         else:

@@ -1,7 +1,7 @@
 """A trained model as a function of what a robot sees, in the robot's own numbers. Needs JAX.
 
     Policy, PolicyOptions, Prediction, Timing, Speculated
-    Guidance, Schedule: how a chunk continues the one before
+    RTCConfig, RTCAttentionSchedule: how a chunk continues the one before
     compare_policies, PolicyDifference: how far an inexact option moves the actions
     keep_programs: keep compiled programs on disk
 
@@ -11,15 +11,15 @@ The loop that plays its chunks, and the limits on them, are in `pioxide.control`
 from pioxide.engine.compile import keep_programs
 from pioxide.policy.compare import PolicyDifference, compare_policies
 from pioxide.policy.policy import Policy, PolicyOptions, Prediction, Speculated, Timing
-from pioxide.sampling import Guidance, Schedule
+from pioxide.sampling import RTCAttentionSchedule, RTCConfig
 
 __all__ = [
-    "Guidance",
     "Policy",
     "PolicyDifference",
     "PolicyOptions",
     "Prediction",
-    "Schedule",
+    "RTCAttentionSchedule",
+    "RTCConfig",
     "Speculated",
     "Timing",
     "compare_policies",

@@ -28,7 +28,14 @@ from pioxide.errors import IncompleteChunkError, InputError, PolicyError
 from pioxide.family import Family, Normalization
 from pioxide.models import Pi0, Pi0Fast
 from pioxide.robots import ROBOTS, RobotInput, RobotSpec, droid
-from pioxide.sampling import Draft, Grammar, Guidance, Leftover, Speculation, pad_leftover
+from pioxide.sampling import (
+    Draft,
+    Grammar,
+    PrevChunkLeftOver,
+    RTCConfig,
+    Speculation,
+    pad_prev_chunk_left_over,
+)
 from pioxide.sampling.constrained import FIRST_FROM_END
 from pioxide.sampling.tokens import BROKEN
 from pioxide.transforms import ActionChain, Pad, Quantile, Stats, ZScore
@@ -47,8 +54,8 @@ class PolicyOptions:
             (`pi05_libero`), whose prompts are those of π0.
         num_steps: Flow steps of π0 and π0.5.
         realtime: π0 and π0.5: how a chunk continues what is left of the one before: guided (any weights; a
-            gradient a step), or as "trained" (weights that were trained with `delayed_loss`). None: each
-            chunk on its own.
+            gradient a step), or as "trained" (weights that were trained with `training_time_rtc_loss`).
+            None: each chunk on its own.
         temperature: π0-FAST: 0 for the best token each time.
         max_tokens: π0-FAST: the most tokens in an answer.
         constrained: π0-FAST: whether only tokens may be written that lead to a whole chunk. Where the best
@@ -67,7 +74,7 @@ class PolicyOptions:
     normalization: Normalization | None = None
     state_in_text: bool = True
     num_steps: int = 10
-    realtime: Guidance | Literal["trained"] | None = None
+    realtime: RTCConfig | Literal["trained"] | None = None
     temperature: float = 0.0
     max_tokens: int = 256
     constrained: bool = True
@@ -207,8 +214,8 @@ class Policy:
         self._begin = np.zeros(0, np.int32)
         self._codec = codec
         realtime = self.options.realtime
-        if not (realtime in (None, "trained") or isinstance(realtime, Guidance)):
-            raise InputError(f'realtime: expected None, a Guidance or "trained", got {realtime!r}')
+        if not (realtime in (None, "trained") or isinstance(realtime, RTCConfig)):
+            raise InputError(f'realtime: expected None, an RTCConfig or "trained", got {realtime!r}')
         _check_numbers_and_names(self.options)
         _check_speculative(self.options, fast=self._fast)
         check_quantization(self.options.quantize)
@@ -469,7 +476,7 @@ class Policy:
 
     def _from_before(
         self, given: ArrayLike | None, delay: int, state: NDArray[np.float64]
-    ) -> dict[str, Leftover | Draft]:
+    ) -> dict[str, PrevChunkLeftOver | Draft]:
         """What the chunk before gives to this one: what is to be continued, or a draft.
 
         Actions in the robot's units become what the model would have given for them at this state: relative
@@ -491,7 +498,7 @@ class Policy:
             left = self._back.apply(state, self.robot.apply_actions(given)).actions
         if not isinstance(delay, Integral):
             raise InputError(f"delay: expected a whole number of actions, got {delay!r}")
-        padded = pad_leftover(left, int(delay), horizon=self.horizon, dim=self._config.action_dim)
+        padded = pad_prev_chunk_left_over(left, int(delay), horizon=self.horizon, dim=self._config.action_dim)
         if not speculative:
             return {"leftover": padded}
         return {"draft": self._draft(None if left is None else np.asarray(padded.actions[0]))}

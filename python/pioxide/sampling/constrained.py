@@ -189,15 +189,17 @@ class Rules(NamedTuple):
         shortest = grammar.shortest(horizon * dim, max_tokens)
         return cls(jnp.asarray(grammar.completes), jnp.asarray(grammar.places), jnp.asarray(shortest))
 
-    def allowed(self, state: ChunkState, room: Int[Array, ""] | Int[Array, "b 1"]) -> Bool[Array, "b v"]:
-        """Which tokens may be written where `room` tokens, of all or of each [B, 1], fit behind them."""
+    def compute_mask(
+        self, state: ChunkState, remaining: Int[Array, ""] | Int[Array, "b 1"]
+    ) -> Bool[Array, "b v"]:
+        """Returns which tokens may be written if at most `remaining` tokens, one number or [B, 1], follow."""
         completes = self.completes[state.place].astype(jnp.int32)
         left = state.left[:, None] - completes
         fewest = self.shortest[self.places[state.place].astype(jnp.int32), jnp.maximum(left, 0)]
-        return (left >= 0) & (fewest <= room)
+        return (left >= 0) & (fewest <= remaining)
 
-    def after(self, state: ChunkState, choice: Int[Array, " b"]) -> ChunkState:
-        """The state behind an allowed token, given by its column."""
+    def consume_token(self, state: ChunkState, choice: Int[Array, " b"]) -> ChunkState:
+        """Returns the state after an allowed token, given by its column."""
         left = state.left - self.completes[state.place, choice].astype(jnp.int32)
         return ChunkState(self.places[state.place, choice].astype(jnp.int32), left)
 
@@ -227,7 +229,7 @@ def sample_action_tokens(
     max_tokens: int = 256,
     temperature: float = 0.0,
     key: PRNGKeyArray | None = None,
-    unroll: bool = True,
+    scan_layers: bool = False,
 ) -> Int[Array, "b n"]:
     """Writes the tokens of one chunk and the end behind them: every answer decodes to [horizon, dim].
 
@@ -245,7 +247,7 @@ def sample_action_tokens(
             can still be ended in time may be chosen.
         temperature: 0 for the best token each time.
         key: Needed for a temperature above 0.
-        unroll: Layers one by one, as inference wants them, or by scan.
+        scan_layers: Whether layers run in a scan, or unrolled one by one as inference wants them.
 
     Returns:
         [B, max_tokens] text ids, the end included, 0 after it; all `BROKEN`, which decodes to nothing, in a
@@ -259,15 +261,15 @@ def sample_action_tokens(
     rules = Rules.of(grammar, horizon=horizon, dim=dim, max_tokens=max_tokens)
     ids = jnp.asarray(grammar.ids)
     head = model.language.head(ids)
-    logits, decoding = model.prefill(observation, max_tokens, head=head, unroll=unroll)
+    logits, decoding = model.prefill(observation, max_tokens, head=head, scan_layers=scan_layers)
     batch = len(logits)
 
     def write(logits: Float[Array, "b v"], state: WritingState) -> WritingState:
-        # Behind this token there must be room for the rest of the chunk, and for the end.
-        allowed = rules.allowed(state.chunk, max_tokens - state.step - 2)
+        # Behind this token there must be space for the rest of the chunk, and for the end.
+        allowed = rules.compute_mask(state.chunk, max_tokens - state.step - 2)
         column = _choose(logits, allowed, temperature, key, state.step)
         done = state.chunk.left == 0
-        after = rules.after(state.chunk, column)
+        after = rules.consume_token(state.chunk, column)
         chunk = ChunkState(*(jnp.where(done, old, new) for old, new in zip(state.chunk, after, strict=True)))
         ended = ~done & (chunk.left == 0)
         token = jnp.where(done, 0, ids[column])

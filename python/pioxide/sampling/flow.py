@@ -33,7 +33,7 @@ def sample_actions(
     noise: Float[Array, "b h d"],
     *,
     num_steps: int = 10,
-    unroll: bool = True,
+    scan_layers: bool = False,
     conditions: Condition | None = None,
 ) -> Float[Array, "b h d"]:
     """Moves noise to an action chunk in `num_steps` steps of equal length from time 1 to 0.
@@ -43,7 +43,7 @@ def sample_actions(
         observation: What the robot sees.
         noise: Standard normal.
         num_steps: Evaluations of the velocity.
-        unroll: Layers one by one, as inference wants them, or by scan.
+        scan_layers: Whether layers run in a scan, or unrolled one by one as inference wants them.
         conditions: What the model's `condition` gives for `step_times(num_steps)`, where it was computed
             before.
 
@@ -54,7 +54,7 @@ def sample_actions(
         ValueError: There is no step.
     """
     times = step_times(num_steps)
-    prefix = model.prefill(observation, unroll=unroll)
+    prefix = model.prefill(observation, scan_layers=scan_layers)
     step = 1.0 / num_steps
     if conditions is None:
         conditions = model.condition(times)

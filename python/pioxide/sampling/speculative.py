@@ -1,4 +1,4 @@
-"""π0-FAST, several tokens a pass: a guess at the answer is read at once, and as much of it kept as is right.
+"""Speculative decoding for π0-FAST: verify a draft in one pass, keep its correct prefix.
 
 arXiv 2211.17192 with a draft that costs nothing: the tokens of the chunk before, or of what is left of it. A
 pass over a few tokens takes hardly longer than over one, as it is spent on reading the weights.
@@ -64,8 +64,8 @@ class FreeWriter(NamedTuple):
         """The best token, as number `step` of a text."""
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
-    def after(self, state: Bool[Array, " m"], token: Int[Array, " m"]) -> Bool[Array, " m"]:
-        """The state behind a token. What it is behind one that can't be chosen does not matter."""
+    def consume_token(self, state: Bool[Array, " m"], token: Int[Array, " m"]) -> Bool[Array, " m"]:
+        """Returns the state after `token`; unspecified if the token was not allowed."""
         return state | jnp.isin(token, self.stop)
 
     def over(self, state: Bool[Array, " m"]) -> Bool[Array, " m"]:
@@ -94,12 +94,12 @@ class ChunkWriter(NamedTuple):
         self, logits: Float[Array, "m v"], state: ChunkState, step: Int[Array, " m"]
     ) -> Int[Array, " m"]:
         """See `FreeWriter`."""
-        allowed = self.rules.allowed(state, self.max_tokens - step[:, None] - 2)
+        allowed = self.rules.compute_mask(state, self.max_tokens - step[:, None] - 2)
         return self.ids[best_allowed(logits, allowed)]
 
-    def after(self, state: ChunkState, token: Int[Array, " m"]) -> ChunkState:
+    def consume_token(self, state: ChunkState, token: Int[Array, " m"]) -> ChunkState:
         """See `FreeWriter`."""
-        return self.rules.after(state, self._column(token))
+        return self.rules.consume_token(state, self._column(token))
 
     def over(self, state: ChunkState) -> Bool[Array, " m"]:
         """See `FreeWriter`."""
@@ -139,7 +139,7 @@ def speculate_tokens(
     max_tokens: int = 256,
     temperature: float = 0.0,
     stop: tuple[int, ...] = (EOS,),
-    unroll: bool = True,
+    scan_layers: bool = False,
 ) -> Speculation:
     """What `sample_tokens` gives at temperature 0, in fewer passes where the draft is right.
 
@@ -152,7 +152,7 @@ def speculate_tokens(
     _check(block, temperature)
     if max_tokens < 1:
         raise ValueError(f"max_tokens: expected at least 1, got {max_tokens}")
-    logits, decoding = model.prefill(observation, max_tokens + block, unroll=unroll)
+    logits, decoding = model.prefill(observation, max_tokens + block, scan_layers=scan_layers)
     writer = FreeWriter(jnp.asarray(stop, jnp.int32))
     state = _speculate(model, logits, decoding, draft, writer, block=block, max_tokens=max_tokens, head=None)
     tokens = jnp.maximum(state.tokens[:, :max_tokens], 0)
@@ -171,7 +171,7 @@ def speculate_action_tokens(
     block: int,
     max_tokens: int = 256,
     temperature: float = 0.0,
-    unroll: bool = True,
+    scan_layers: bool = False,
 ) -> Speculation:
     """What `sample_action_tokens` gives at temperature 0, in fewer passes where the draft is right.
 
@@ -191,7 +191,7 @@ def speculate_action_tokens(
         block: Tokens a pass reads: the last one written and `block - 1` of the draft. Static under jit.
         max_tokens: The most tokens, the end included.
         temperature: Must be 0: to be refused here, not to be ignored.
-        unroll: Layers one by one, as inference wants them, or by scan.
+        scan_layers: Whether layers run in a scan, or unrolled one by one as inference wants them.
 
     Raises:
         ValueError: A temperature above 0, or a block without a token.
@@ -201,7 +201,7 @@ def speculate_action_tokens(
     rules = Rules.of(grammar, horizon=horizon, dim=dim, max_tokens=max_tokens)
     ids, begins = jnp.asarray(grammar.ids), jnp.asarray(grammar.begins)
     head = model.language.head(ids)
-    logits, decoding = model.prefill(observation, max_tokens + block, head=head, unroll=unroll)
+    logits, decoding = model.prefill(observation, max_tokens + block, head=head, scan_layers=scan_layers)
     writer = ChunkWriter(rules, ids, begins, horizon * dim, max_tokens)
     state = _speculate(model, logits, decoding, draft, writer, block=block, max_tokens=max_tokens, head=head)
     tokens = state.tokens[:, :max_tokens]
@@ -263,16 +263,16 @@ def _write(
     batch, count = logits.shape[:2]
 
     def follow(text: Any, token: Int[Array, " b"]) -> tuple[Any, Any]:
-        return writer.after(text, token), text
+        return writer.consume_token(text, token), text
 
     end, along = jax.lax.scan(follow, state.text, guess.T, unroll=UNROLL)
     before = jax.tree.map(lambda x, y: jnp.concatenate([x.T, y[:, None]], axis=1).reshape(-1), along, end)
     steps = jnp.broadcast_to(state.step + jnp.arange(count), (batch, count)).reshape(-1)
     chosen = writer.choose(logits.reshape(batch * count, -1), before, steps)
-    after = jax.tree.map(lambda x: x.reshape(batch, count), writer.after(before, chosen))
+    after = jax.tree.map(lambda x: x.reshape(batch, count), writer.consume_token(before, chosen))
     chosen = chosen.reshape(batch, count)
 
-    # A choice is the answer's own if all that was read before it is, and the text was not over yet.
+    # Keep a choice only if every earlier draft token matched and the sequence had not ended.
     was_over = writer.over(state.text)[:, None]
     is_over = writer.over(jax.tree.map(lambda x: x.reshape(-1), after)).reshape(batch, count)
     own = ~jnp.concatenate([was_over, (chosen[:, :-1] != guess) | is_over[:, :-1]], axis=1)

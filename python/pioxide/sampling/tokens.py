@@ -69,7 +69,7 @@ def sample_tokens(
     temperature: float = 0.0,
     key: PRNGKeyArray | None = None,
     stop: tuple[int, ...] = (EOS,),
-    unroll: bool = True,
+    scan_layers: bool = False,
 ) -> Int[Array, "b n"]:
     """Writes tokens until each row has written one of `stop`, or `max_tokens` are there.
 
@@ -80,7 +80,7 @@ def sample_tokens(
         temperature: 0 for the best token each time.
         key: Needed for a temperature above 0.
         stop: Ids that end a row; openpi stops at the end-of-sequence id alone.
-        unroll: Layers one by one, as inference wants them, or by scan.
+        scan_layers: Whether layers run in a scan, or unrolled one by one as inference wants them.
 
     Returns:
         [B, max_tokens] ids, the stopping one included, 0 after it; all `BROKEN` in a row for which the
@@ -92,7 +92,7 @@ def sample_tokens(
     check(temperature, key)
     if max_tokens < 1:
         raise ValueError(f"max_tokens: expected at least 1, got {max_tokens}")
-    logits, decoding = model.prefill(observation, max_tokens, unroll=unroll)
+    logits, decoding = model.prefill(observation, max_tokens, scan_layers=scan_layers)
     batch = len(logits)
     ends = jnp.asarray(stop, jnp.int32)
 
