@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-newest newest-python test-rust test-python lint format bench bench-models bench-policy bench-loop bench-rust wheel-check lock clean build
+.PHONY: help demo test test-newest newest-python test-rust test-python lint format bench bench-models bench-policy bench-loop bench-h100 bench-rust wheel-check lock clean build
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("pioxide needs Python 3.11 or later, found " + sys.version) if sys.version_info < (3, 11) else None'
@@ -74,6 +74,9 @@ bench-policy: $(VENV)/.dev build ## Time a policy by stage, and against the plai
 
 bench-loop: $(VENV)/.dev build ## Run the control loop on the clock, and say how late its ticks are
 	$(BIN)/python benches/loop.py
+
+bench-h100: $(VENV)/.dev build ## Predict what an H100 would take for each model, without one (needs jax[cuda13], else says so)
+	JAX_PLATFORMS=cpu $(BIN)/python benches/h100.py
 
 bench-rust: ## Time the Rust core by stage (criterion)
 	cargo bench --locked -p pioxide-benches

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -156,7 +157,7 @@ def prepare(
         InputError: The model's arrays were freed before.
     """
     graph, state = nnx.split(model)
-    if any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in jax.tree.leaves(state)):
+    if any(_freed(leaf) for leaf in jax.tree.leaves(state)):
         raise InputError(
             "the model's weights were freed, as by a policy that consumed it, or one that shares its arrays: "
             "load it again, or make the earlier policy without consume"
@@ -175,6 +176,11 @@ def prepare(
     norms: list[Norm] = [PreparedNorm(norm) for norm in language.final_norms]
     language.final_norms = nnx.List(norms)
     return Prepared(prepared, conditions)
+
+
+def _freed(leaf: Any) -> bool:
+    # Under `jax.eval_shape` there are shapes in place of arrays.
+    return isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer) and leaf.is_deleted()
 
 
 def _conditions(model: Pi0, times: Float[Array, " n"]) -> Condition:
