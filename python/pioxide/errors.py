@@ -72,3 +72,13 @@ class PolicyError(PioxideError):
 
 class FetchError(PioxideError):
     """Something can't be brought from elsewhere: no network, no such file, not the promised bytes."""
+
+
+class ContractError(PioxideError):
+    """Two parts disagree about what numbers mean, or nobody says: dataset, tokens, checkpoint, robot.
+
+    Attributes:
+        fields: Names of the contract's fields in question.
+    """
+
+    fields: tuple[str, ...] = ()

@@ -161,7 +161,7 @@ def test_nested_observations_are_flat_ones(policies):
 
 def test_delta_actions_and_absent_cameras_of_aloha(models, tokenizer):
     """Relative joints become absolute in the model's frame, then signs and grippers go back."""
-    robot, numbers = aloha(), stats(14, 14)
+    robot, numbers = aloha(delta=True), stats(14, 14)
     policy = Policy(models["pi0"], robot, numbers, tokenizer, options=PolicyOptions(default_prompt="fold"))
     rng = np.random.default_rng(5)
     state = rng.uniform(0, 1, 14)

@@ -1,5 +1,7 @@
 """openpi's arithmetic for ALOHA, DROID and LIBERO by numbers worked out by hand, and every way back."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from pioxide.robots import (
     aloha,
     droid,
     libero,
+    so101,
 )
 from pioxide.robots.parts import ANGLE_HIGH, ANGLE_LOW, ARM_LENGTH, HORN_RADIUS, LINEAR_CLOSED, LINEAR_OPEN
 
@@ -33,9 +36,9 @@ def test_every_robot_reads_its_own_observation(name):
     robot = ROBOTS[name]()
     given_ = observation(robot)
     read = robot.apply(given_)
-    assert set(read.images) == {c.slot for c in robot.cameras}
+    assert set(read.images) == {c.key for c in robot.cameras}
     for camera in robot.cameras:
-        np.testing.assert_array_equal(read.images[camera.slot], given_[camera.key])
+        np.testing.assert_array_equal(read.images[camera.key], given_[camera.key])
     assert read.state.shape == (robot.state_dim,)
     assert read.prompt == "pick up the cube"
     assert read.actions is None
@@ -89,8 +92,8 @@ def test_aloha_flips_joints_and_turns_grippers_into_motor_angles():
     state[6] = 0.5
     half = robot.apply({"images/cam_high": np.zeros((4, 5, 3), np.uint8), "state": state})
     assert half.state[6] == pytest.approx(-0.1400559, abs=1e-6)
-    assert list(read.images) == ["base_0_rgb"]
-    assert read.images["base_0_rgb"].shape == (4, 5, 3)
+    assert list(read.images) == ["images/cam_high"]
+    assert read.images["images/cam_high"].shape == (4, 5, 3)
 
 
 def test_aloha_actions_out_and_in_are_openpis():
@@ -107,9 +110,9 @@ def test_aloha_actions_out_and_in_are_openpis():
     recorded[0, 13] = 1.0
     back = robot.apply_actions(recorded)
     np.testing.assert_allclose(back[0, [6, 13]], [-1.1689, 0.9434], atol=1e-6)
-    assert robot.delta is not None
-    assert robot.delta.mask == (True,) * 6 + (False,) + (True,) * 6 + (False,)
-    assert aloha(sim=True).delta is None
+    assert robot.delta_mask is None  # the checkpoint's to say
+    assert aloha(delta=True).delta_mask == (True,) * 6 + (False,) + (True,) * 6 + (False,)
+    assert aloha(delta=False).delta_mask == ()
     plain = aloha(adapt_to_pi=False)
     np.testing.assert_array_equal(plain.invert_actions(model)[0], model[0, :14])
 
@@ -126,10 +129,10 @@ def test_droid_joins_joints_and_gripper_and_returns_eight():
         }
     )
     np.testing.assert_array_equal(read.state, [0, 1, 2, 3, 4, 5, 6, 0.25])
-    assert (read.images["base_0_rgb"] == 127).all()  # 0.5 * 255 is cut, not rounded
+    assert (read.images["observation/exterior_image_1_left"] == 127).all()  # 0.5 * 255 is cut, not rounded
     assert read.prompt == "open the drawer"
     assert robot.invert_actions(np.zeros((10, 32))).shape == (10, 8)
-    assert set(droid(fast_cameras=True).apply(observation(droid())).images) == {"base_0_rgb", "wrist_0_rgb"}
+    assert {camera.slot for camera in droid(fast_cameras=True).cameras} == {"base_0_rgb", "wrist_0_rgb"}
 
 
 def test_libero_takes_eight_numbers_and_returns_seven():
@@ -137,8 +140,8 @@ def test_libero_takes_eight_numbers_and_returns_seven():
     read = robot.apply(observation(robot))
     assert read.state.shape == (8,)
     np.testing.assert_array_equal(robot.invert_actions(np.arange(32.0)[None]), np.arange(7.0)[None])
-    assert robot.delta is None
-    assert libero(extra_delta=True).delta.mask == (True,) * 6 + (False,)
+    assert robot.delta_mask is None
+    assert libero(extra_delta=True).delta_mask == (True,) * 6 + (False,)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +220,7 @@ def test_byte_order_and_layout_in_memory_do_not_matter(convert):
     picture, state = rng.random((6, 7, 3)).astype(np.float32).astype(float), np.arange(14.0)
     plain = aloha().apply({"images/cam_high": picture, "state": state})
     other = aloha().apply({"images/cam_high": convert(picture), "state": convert(state)})
-    np.testing.assert_array_equal(other.images["base_0_rgb"], plain.images["base_0_rgb"])
+    np.testing.assert_array_equal(other.images["images/cam_high"], plain.images["images/cam_high"])
     np.testing.assert_array_equal(other.state, plain.state)
 
 
@@ -225,7 +228,7 @@ def test_nested_and_flat_observations_read_alike_and_do_not_mix():
     picture = rng.integers(0, 256, (8, 8, 3), np.uint8)
     nested = aloha().apply({"images": {"cam_high": picture}, "state": np.zeros(14)})
     flat = aloha().apply({"images/cam_high": picture, "state": np.zeros(14)})
-    np.testing.assert_array_equal(nested.images["base_0_rgb"], flat.images["base_0_rgb"])
+    np.testing.assert_array_equal(nested.images["images/cam_high"], flat.images["images/cam_high"])
     with pytest.raises(InputError, match="stands twice"):
         aloha().apply({"images": {"cam_high": picture}, "images/cam_high": picture, "state": np.zeros(14)})
 
@@ -279,10 +282,20 @@ def test_alohas_mapping_can_be_declared():
             "grippers": {6: "aloha", 13: "aloha"},
             "delta_mask": [6, -1, 6, -1],
             "joint_names": list(aloha().joint_names),
+            "state_names": list(aloha().state_names),
+            "joint_units": list(aloha().joint_units),
             "ignored_keys": ["images/cam_low"],
         }
     )
-    assert declared == aloha()
+    assert declared == aloha(delta=True)
+
+
+@pytest.mark.parametrize("name", ROBOTS)
+def test_every_robot_survives_being_written_down(name):
+    assert RobotSpec.from_mapping(json.loads(json.dumps(ROBOTS[name]().to_mapping()))) == ROBOTS[name]()
+    grippers = {1: LinearGripper((0, -0.08)), 2: LinearGripper((0.085, 0), (255, 0))}
+    own = replace(so101(delta=True), grippers=grippers, hz=None, signs=(1, -1, 1, 1, 1, 1))
+    assert RobotSpec.from_mapping(own.to_mapping()) == own
 
 
 def test_the_documentations_robot_can_be_read(tmp_path):

@@ -6,6 +6,7 @@ frequency first, become characters that byte-level BPE joins to tokens.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -247,6 +248,12 @@ class FastCodec:
     def dim(self) -> int | None:
         """The default `action_dim` its files carry, if any."""
         return self._core.dim
+
+    @property
+    def fingerprint(self) -> str:
+        """A SHA-256 digest of all that ids depend on: two codecs with the same one write the same ids."""
+        text = self._core.files(None, None)["tokenizer.json"]
+        return hashlib.sha256(f"{self.scale!r} {self.min_token} {text}".encode()).hexdigest()
 
     def __reduce__(self):
         files = self._core.files(self.horizon, self.dim)

@@ -38,7 +38,7 @@ from pioxide.sampling import (
 )
 from pioxide.sampling.constrained import FIRST_FROM_END
 from pioxide.sampling.tokens import BROKEN
-from pioxide.transforms import ActionChain, Pad, Quantile, Stats, ZScore
+from pioxide.transforms import ActionChain, DeltaActions, Pad, Quantile, Stats, ZScore
 from pioxide.transforms.images import resize_with_pad
 
 
@@ -209,7 +209,9 @@ class Policy:
                 f"{robot.name} has {robot.action_dim} action dimensions, and this π0-FAST writes {width}; "
                 "its config's action_dim must be the robot's"
             )
-        self._back = ActionChain(robot.delta, None, actions_norm, None, Pad(robot.action_dim, width))
+        mask = robot.delta_mask or ()
+        delta = DeltaActions(mask) if any(mask) else None
+        self._back = ActionChain(delta, None, actions_norm, None, Pad(robot.action_dim, width))
         self._state_pad = Pad(robot.state_dim, width) if self._kind is Family.PI0 else None
         self._begin = np.zeros(0, np.int32)
         self._codec = codec
@@ -420,7 +422,8 @@ class Policy:
     def _fitted(self, seen: RobotInput) -> dict[str, NDArray[np.uint8]]:
         """Images by camera [1, S, S, 3]. π0-FAST was trained with a black image for an absent camera."""
         size = len(self._black)
-        found = {name: resize_with_pad(image, size)[None] for name, image in seen.images.items()}
+        slots = {camera.key: camera.slot for camera in self.robot.cameras}
+        found = {slots[key]: resize_with_pad(image, size)[None] for key, image in seen.images.items()}
         return {name: found.get(name, self._black[None]) for name in self._cameras(found)}
 
     def _text(self, prompt: str | None, state: NDArray[np.float64]) -> Text:

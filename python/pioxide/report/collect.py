@@ -125,7 +125,7 @@ class _Tokens:
             )
         return Report(
             source=self._source(names),
-            actions=meters.actions.result(names, stats["actions"].mean, stats["actions"].std)
+            actions=meters.actions.result(names, stats["actions"].need("mean"), stats["actions"].need("std"))
             if seen
             else None,
             state=self._state() if seen else None,
@@ -237,7 +237,9 @@ class _Tokens:
 
     def _state(self):
         names = tuple(self.manifest.dataset["state_names"])
-        return self.meters.state.result(names, self.stats["state"].mean, self.stats["state"].std)
+        return self.meters.state.result(
+            names, self.stats["state"].need("mean"), self.stats["state"].need("std")
+        )
 
     def _source(self, names: tuple[str, ...]) -> Source:
         settings, about, totals = self.manifest.settings, self.manifest.dataset, self.manifest.totals
@@ -308,9 +310,9 @@ class _Fit:
         )
         return Report(
             source=self._source(names, codec, len(judged), total),
-            actions=meters.actions.result(names, stats["actions"].mean, stats["actions"].std),
+            actions=meters.actions.result(names, stats["actions"].need("mean"), stats["actions"].need("std")),
             state=meters.state.result(
-                tuple(fitted.dataset["state_names"]), stats["state"].mean, stats["state"].std
+                tuple(fitted.dataset["state_names"]), stats["state"].need("mean"), stats["state"].need("std")
             ),
             tokens=tokens,
             reconstruction=meters.errors.result(total, _unit(framer)),
@@ -383,7 +385,8 @@ def _quantiles(stats: Stats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """q01 and q99, or where a file has none what they would be for a normal distribution."""
     if stats.q01 is not None and stats.q99 is not None:
         return stats.q01, stats.q99
-    return stats.mean - 2.326 * stats.std, stats.mean + 2.326 * stats.std
+    mean, std = stats.need("mean"), stats.need("std")
+    return mean - 2.326 * std, mean + 2.326 * std
 
 
 def _unit(framer: Framer) -> NDArray[np.float64]:

@@ -24,6 +24,7 @@ ROBOTS: dict[str, Callable[[], RobotSpec]] = {
     "aloha": aloha,
     "aloha-sim": lambda: aloha(sim=True),
     "droid": droid,
+    "droid-jointpos": lambda: droid(joint_positions=True),
     "libero": libero,
     "so101": so101,
     "unitree-g1": unitree_g1,

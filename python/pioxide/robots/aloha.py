@@ -6,19 +6,19 @@ from pioxide.transforms import make_mask
 
 _ARM = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate", "gripper")
 
+_NAMES = tuple(f"{side}_{joint}" for side in ("left", "right") for joint in _ARM)
+
 
 def aloha(*, sim: bool = False, adapt_to_pi: bool = True, delta: bool | None = None) -> RobotSpec:
     """ALOHA with openpi's observation keys: `state` [14], `images/cam_high` and two wrist cameras.
 
     Args:
-        sim: gym-aloha instead of the real robot: absolute actions, one camera is enough either way.
+        sim: gym-aloha instead of the real robot; one camera is enough either way.
         adapt_to_pi: Whether the numbers are brought to those the released weights were trained on: three
             joints of each arm turned round, grippers as motor angles. False for weights trained on ALOHA's
             own numbers.
-        delta: Whether the arms' actions are relative; None is what the released weights want (real yes, sim
-            no).
+        delta: Whether the arms' actions are relative to the state; None leaves it to the checkpoint.
     """
-    delta = not sim if delta is None else delta
     return RobotSpec(
         name="aloha-sim" if sim else "aloha",
         cameras=(
@@ -31,7 +31,9 @@ def aloha(*, sim: bool = False, adapt_to_pi: bool = True, delta: bool | None = N
         hz=50.0,
         signs=(1, -1, -1, 1, 1, 1, 1) * 2 if adapt_to_pi else (),
         grippers={6: AlohaGripper(), 13: AlohaGripper()} if adapt_to_pi else {},
-        delta_mask=make_mask(6, -1, 6, -1) if delta else (),
-        joint_names=tuple(f"{side}_{joint}" for side in ("left", "right") for joint in _ARM),
+        delta_mask=None if delta is None else make_mask(6, -1, 6, -1) if delta else (),
+        joint_names=_NAMES,
+        state_names=_NAMES,
+        joint_units=(*("rad",) * 6, "0..1") * 2,
         ignored_keys=("images/cam_low",),
     )

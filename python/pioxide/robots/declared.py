@@ -8,7 +8,7 @@ from typing import Any
 
 from pioxide.errors import FormatError, InputError
 from pioxide.robots.parts import AlohaGripper, Camera, Gripper, LinearGripper, StatePart
-from pioxide.transforms import make_mask
+from pioxide.transforms.actions import make_mask, mask_runs
 
 REQUIRED = ("name", "cameras", "state", "action_dim")
 
@@ -23,6 +23,38 @@ def spec_arguments(mapping: Mapping[str, Any]) -> dict[str, Any]:
         raise FormatError(f"robot: expected a mapping of fields, got {type(mapping).__name__}")
     _known("robot", mapping, *_READ, required=REQUIRED)
     return {name: _READ[name](name, value) for name, value in mapping.items()}
+
+
+def spec_mapping(spec: Any) -> dict[str, Any]:
+    """Plain values of a `RobotSpec` that `spec_arguments` reads back; empty fields are left out."""
+    mapping: dict[str, Any] = {
+        "name": spec.name,
+        "cameras": {c.slot: {"key": c.key, "required": c.required} for c in spec.cameras},
+        "state": {part.key: part.size for part in spec.state},
+        "action_dim": spec.action_dim,
+        "hz": spec.hz,
+        "prompt_key": spec.prompt_key,
+        "actions_key": spec.actions_key,
+    }
+    for name in ("signs", "joint_names", "state_names", "joint_units", "ignored_keys"):
+        if value := getattr(spec, name):
+            mapping[name] = list(value)
+    if spec.grippers:
+        mapping["grippers"] = {str(dim): _gripper_value(gripper) for dim, gripper in spec.grippers.items()}
+    if spec.delta_mask is not None:
+        mapping["delta_mask"] = list(mask_runs(spec.delta_mask))
+    return mapping
+
+
+def _gripper_value(gripper: Gripper) -> Any:
+    if isinstance(gripper, AlohaGripper):
+        return "aloha"
+    if not isinstance(gripper, LinearGripper):
+        raise FormatError(
+            f"robot: a gripper of type {type(gripper).__name__} can't be written down; use LinearGripper"
+        )
+    ends = {"measured": gripper.measured, "commanded": gripper.commanded}
+    return {name: list(value) for name, value in ends.items() if value is not None}
 
 
 def read_yaml(path: str | Path) -> Mapping[str, Any]:
@@ -154,12 +186,14 @@ _READ: dict[str, Callable[[str, Any], Any]] = {
     "cameras": _cameras,
     "state": _state,
     "action_dim": _whole,
-    "hz": _number,
+    "hz": lambda field, value: None if value is None else _number(field, value),
     "prompt_key": _text,
     "actions_key": _text,
     "signs": _each(_whole),
     "grippers": _grippers,
     "delta_mask": _mask,
     "joint_names": _each(_text),
+    "state_names": _each(_text),
+    "joint_units": _each(_text),
     "ignored_keys": _each(_text),
 }

@@ -13,7 +13,7 @@ def droid(*, joint_positions: bool = False, fast_cameras: bool = False) -> Robot
         fast_cameras: Whether the cameras take π0-FAST's names, as `pi0_fast_droid` was trained.
     """
     return RobotSpec(
-        name="droid",
+        name="droid-jointpos" if joint_positions else "droid",
         cameras=(
             Camera("observation/exterior_image_1_left", "base_0_rgb"),
             Camera("observation/wrist_image_left", "wrist_0_rgb" if fast_cameras else "left_wrist_0_rgb"),
@@ -23,4 +23,6 @@ def droid(*, joint_positions: bool = False, fast_cameras: bool = False) -> Robot
         hz=15.0,
         delta_mask=make_mask(7, -1) if joint_positions else (),
         joint_names=(*(f"joint_{i}" for i in range(7)), "gripper"),
+        state_names=(*(f"joint_{i}" for i in range(7)), "gripper"),
+        joint_units=(*("rad" if joint_positions else "rad/s",) * 7, "0..1"),
     )

@@ -12,26 +12,27 @@ from numpy.typing import ArrayLike, NDArray
 
 from pioxide.codec.arrays import floats
 from pioxide.errors import FormatError, InputError
-from pioxide.robots.declared import read_yaml, spec_arguments
+from pioxide.robots.declared import read_yaml, spec_arguments, spec_mapping
 from pioxide.robots.observation import flatten, image, numbers, text
 from pioxide.robots.parts import Camera, Gripper, StatePart
-from pioxide.transforms import DeltaActions
 
 
 class RobotInput(NamedTuple):
     """One moment in the model's frame, before normalisation.
 
     Attributes:
-        images: [h, w, 3] uint8 by the model's camera name; absent cameras are not there.
+        images: [h, w, 3] uint8 by the robot's camera key; absent cameras are not there.
         state: [S] float64 in the units the model was trained on.
         prompt: The instruction, None where the observation has none.
         actions: [H, D] float64 in those units, only in training.
+        raw_state: [S] float64 in the robot's own units.
     """
 
     images: dict[str, NDArray[np.uint8]]
     state: NDArray[np.float64]
     prompt: str | None
     actions: NDArray[np.float64] | None
+    raw_state: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,17 @@ class RobotSpec:
         cameras: Its cameras, in no particular order.
         state: Parts of the state, concatenated in this order.
         action_dim: Numbers in one action, D.
-        hz: Actions a second.
+        hz: Actions a second; None where it is not known.
         prompt_key: Where an observation holds the instruction.
         actions_key: Where a training example holds its action chunk [H, D].
         signs: [D] factors 1 or -1 for joints that turn the other way, applied to state and actions; empty for
             none.
         grippers: Gripper maps by dimension, applied after `signs`.
         delta_mask: True where actions are relative to the state at the chunk's start; empty for absolute
-            actions.
-        joint_names: [D] names for messages and plots; empty for numbers.
+            actions. None says nothing: it is the checkpoint's to say.
+        joint_names: [D] names of an action's numbers; empty where they are not known.
+        state_names: [S] names of the state's numbers; empty where they are not known.
+        joint_units: [D] units of an action's numbers, as "rad"; empty where they are not known.
         ignored_keys: Observation keys that may be there and are not read.
     """
 
@@ -59,13 +62,15 @@ class RobotSpec:
     cameras: tuple[Camera, ...]
     state: tuple[StatePart, ...]
     action_dim: int
-    hz: float = 50.0
+    hz: float | None = 50.0
     prompt_key: str = "prompt"
     actions_key: str = "actions"
     signs: tuple[int, ...] = ()
     grippers: Mapping[int, Gripper] = field(default_factory=dict)
-    delta_mask: tuple[bool, ...] = ()
+    delta_mask: tuple[bool, ...] | None = None
     joint_names: tuple[str, ...] = ()
+    state_names: tuple[str, ...] = ()
+    joint_units: tuple[str, ...] = ()
     ignored_keys: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -76,7 +81,7 @@ class RobotSpec:
         """
         if self.action_dim < 1 or not self.state or any(part.size < 1 for part in self.state):
             raise InputError(f"{self.name}: an action and each part of the state need at least one number")
-        if not 0 < self.hz < float("inf"):
+        if self.hz is not None and not 0 < self.hz < float("inf"):
             raise InputError(f"{self.name}: hz must be above 0, got {self.hz}")
         keys = [part.key for part in (*self.cameras, *self.state)]
         keys += [self.prompt_key, self.actions_key, *self.ignored_keys]
@@ -88,13 +93,18 @@ class RobotSpec:
         if self.signs and self.state_dim != self.action_dim:
             raise InputError(f"{self.name}: signs need a state as wide as an action")
         both = min(self.action_dim, self.state_dim)
-        if len(self.delta_mask) > both:
+        if self.delta_mask is not None and len(self.delta_mask) > both:
             raise InputError(
                 f"{self.name}: delta_mask has {len(self.delta_mask)} entries, and only {both} dimensions are "
                 "both in the state and in an action"
             )
-        if len(self.joint_names) > self.action_dim:
-            raise InputError(f"{self.name}: more joint_names than an action's {self.action_dim} dimensions")
+        for name, names, dim in (
+            ("joint_names", self.joint_names, self.action_dim),
+            ("state_names", self.state_names, self.state_dim),
+            ("joint_units", self.joint_units, self.action_dim),
+        ):
+            if names and len(names) != dim:
+                raise InputError(f"{self.name}: {name} must be {dim} texts or none, got {len(names)}")
         if bad := [dim for dim in self.grippers if not 0 <= dim < both]:
             raise InputError(f"{self.name}: there is no gripper dimension {bad[0]}")
 
@@ -102,11 +112,6 @@ class RobotSpec:
     def state_dim(self) -> int:
         """Numbers in the state, S."""
         return sum(part.size for part in self.state)
-
-    @property
-    def delta(self) -> DeltaActions | None:
-        """The step that makes actions relative and absolute again, None where they are absolute already."""
-        return DeltaActions(self.delta_mask) if any(self.delta_mask) else None
 
     def joint(self, dim: int) -> str:
         """What to call dimension `dim` in a message."""
@@ -123,7 +128,7 @@ class RobotSpec:
         """
         flat = flatten(observation)
         self._check_keys(flat)
-        images = {c.slot: image(flat[c.key], c.key) for c in self.cameras if flat.get(c.key) is not None}
+        images = {c.key: image(flat[c.key], c.key) for c in self.cameras if flat.get(c.key) is not None}
         state = np.concatenate([numbers(flat[p.key], p.key, p.size) for p in self.state])
         prompt, actions = flat.get(self.prompt_key), flat.get(self.actions_key)
         return RobotInput(
@@ -131,7 +136,15 @@ class RobotSpec:
             self._to_model(state, "state"),
             None if prompt is None else text(prompt, self.prompt_key),
             None if actions is None else self.apply_actions(self._finite(actions)),
+            state,
         )
+
+    def apply_state(self, state: ArrayLike) -> NDArray[np.float64]:
+        """Takes recorded states [..., S] to the model's frame: signs, then grippers."""
+        values = floats(state, f"{self.name}: state: expected numbers [..., {self.state_dim}]")
+        if not values.ndim or values.shape[-1] != self.state_dim:
+            raise InputError(f"{self.name}: state has shape {values.shape}, expected [..., {self.state_dim}]")
+        return self._to_model(values, "state")
 
     def apply_actions(self, actions: ArrayLike) -> NDArray[np.float64]:
         """Takes recorded actions [..., D] to the model's frame, as training needs them."""
@@ -191,12 +204,22 @@ class RobotSpec:
                 f"{self.name}: unknown observation key {unknown[0]!r}; expected {sorted(allowed)}"
             )
 
+    @property
+    def plain(self) -> bool:
+        """Returns whether its numbers are the model's as they are: no signs, no grippers."""
+        return not self.grippers and all(sign == 1 for sign in self.signs)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Returns plain values that `from_mapping` reads back to an equal robot, for JSON or YAML."""
+        return spec_mapping(self)
+
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> RobotSpec:
         """Makes a robot from plain values, as YAML or JSON holds them.
 
         Cameras are `{slot: {key: ..., required: ...}}` or `{slot: key}`, the state is `{key: size}`,
-        `delta_mask` is run lengths as `make_mask` takes them (`[6, -1]`), `signs` a list. `grippers` is
+        `delta_mask` is run lengths as `make_mask` takes them (`[6, -1]`; `[]` for absolute actions), `signs`
+        a list. `grippers` is
         `{dimension: "aloha"}` or `{dimension: {measured: [a, b], commanded: [c, d]}}` with `LinearGripper`'s
         numbers.
 

@@ -7,12 +7,15 @@ from pioxide.transforms import make_mask
 _ARM = ("ShoulderPitch", "ShoulderRoll", "ShoulderYaw", "Elbow", "WristRoll", "WristPitch", "WristYaw")
 _HAND = ("HandPinky", "HandRing", "HandMiddle", "HandIndex", "HandThumbBend", "HandThumbRotation")
 
+_NAMES = tuple(f"{side}{joint}" for part in (_ARM, _HAND) for side in ("Left", "Right") for joint in part)
 
-def unitree_g1(*, delta: bool = False) -> RobotSpec:
+
+def unitree_g1(*, delta: bool | None = None) -> RobotSpec:
     """Unitree G1 with LeRobot's observation keys: `observation.state` [26], one head camera.
 
     Args:
-        delta: Whether the arms' actions are relative to the state; the hands' stay absolute.
+        delta: Whether the arms' actions are relative to the state; the hands' stay absolute. None leaves it
+            to the checkpoint.
     """
     return RobotSpec(
         name="unitree-g1",
@@ -22,6 +25,8 @@ def unitree_g1(*, delta: bool = False) -> RobotSpec:
         hz=30.0,
         prompt_key="task",
         actions_key="action",
-        delta_mask=make_mask(14, -12) if delta else (),
-        joint_names=tuple(f"{s}{j}" for part in (_ARM, _HAND) for s in ("Left", "Right") for j in part),
+        delta_mask=None if delta is None else make_mask(14, -12) if delta else (),
+        joint_names=_NAMES,
+        state_names=_NAMES,
+        joint_units=("rad",) * 26,
     )

@@ -6,13 +6,17 @@ inverted.
 
 from pioxide.transforms.actions import DeltaActions, make_mask
 from pioxide.transforms.chain import ActionChain
-from pioxide.transforms.normalize import Quantile, ZScore
+from pioxide.transforms.normalize import Arithmetic, Normalizer, NormMode, NormRule, Quantile, ZScore
 from pioxide.transforms.pad import Pad
 from pioxide.transforms.stats import Stats, load_norm_stats, save_norm_stats
 
 __all__ = [
     "ActionChain",
+    "Arithmetic",
     "DeltaActions",
+    "NormMode",
+    "NormRule",
+    "Normalizer",
     "Pad",
     "Quantile",
     "Stats",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +25,11 @@ def make_mask(*runs: int) -> tuple[bool, ...]:
             raise InputError(f"delta mask: expected run lengths such as 6, -1, got {run!r}")
         mask.extend([run > 0] * abs(run))
     return tuple(mask)
+
+
+def mask_runs(mask: tuple[bool, ...]) -> tuple[int, ...]:
+    """Returns the run lengths of a mask: what `make_mask` makes it from."""
+    return tuple(n if one else -n for one, group in groupby(mask) if (n := len(list(group))))
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,7 @@ def resize_with_pad(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     Raises:
         InputError: The image is not [h, w, 3] uint8, or so long that nothing of its short side is left.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or image.dtype != np.uint8:
-        raise InputError(f"expected an image [h, w, 3] uint8, got shape {image.shape}, dtype {image.dtype}")
+    _check(image)
     if image.shape[:2] == (size, size):
         return image
     plan = plan_for(image.shape[0], image.shape[1], size)
@@ -74,6 +73,56 @@ def resize_with_pad(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     out = np.zeros((size, size, 3), np.uint8)
     out[plan.top : plan.top + plan.height, plan.left : plan.left + plan.width] = pixels
     return out
+
+
+def _check(image: NDArray[np.uint8]) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or image.dtype != np.uint8:
+        raise InputError(f"expected an image [h, w, 3] uint8, got shape {image.shape}, dtype {image.dtype}")
+
+
+def interpolate_with_pad(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+    """Resizes an image as LeRobot does: bilinear between four pixels, without a filter, in float.
+
+    Args:
+        image: [h, w, 3] uint8.
+        size: Pixels along an edge of the result.
+
+    Returns:
+        [size, size, 3] float32 in [-1, 1]; -1 where nothing is.
+
+    Raises:
+        InputError: As `resize_with_pad`.
+    """
+    _check(image)
+    height, width = image.shape[:2]
+    pixels: NDArray[np.float32] = (image / np.float32(255.0)).astype(np.float32)
+    if (height, width) != (size, size):
+        ratio = max(width / size, height / size)
+        rows, columns = int(height / ratio), int(width / ratio)
+        if rows == 0 or columns == 0:
+            raise InputError(f"an image of {height} x {width} is too narrow for {size} x {size}")
+        pixels = _between(_between(pixels, rows, 0), columns, 1)
+        out = np.zeros((size, size, 3), np.float32)
+        top, left = (size - rows) // 2, (size - columns) // 2
+        out[top : top + rows, left : left + columns] = pixels
+        pixels = out
+    return (pixels * 2.0 - 1.0).astype(np.float32)
+
+
+def _between(x: NDArray[np.float32], outputs: int, axis: int) -> NDArray[np.float32]:
+    """Linear interpolation along an axis at `(i + 1/2) * inputs / outputs - 1/2`, from the first pixel on."""
+    inputs = x.shape[axis]
+    if outputs == inputs:
+        return x
+    step = np.float32(inputs) / np.float32(outputs)
+    at = np.maximum(
+        (np.arange(outputs, dtype=np.float32) + np.float32(0.5)) * step - np.float32(0.5), np.float32(0)
+    )
+    low = np.minimum(at.astype(np.int64), inputs - 1)
+    high = np.minimum(low + 1, inputs - 1)
+    part = (at - low.astype(np.float32)).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+    mixed = np.take(x, low, axis) * (1 - part) + np.take(x, high, axis) * part
+    return mixed.astype(np.float32)
 
 
 @lru_cache(maxsize=64)

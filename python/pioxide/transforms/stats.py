@@ -16,24 +16,35 @@ from pioxide.errors import FormatError, InputError
 from pioxide.files import make_directory, read_json, write_json
 
 FILE_NAME = "norm_stats.json"
-FIELDS = ("mean", "std", "q01", "q99")
+FIELDS = ("mean", "std", "q01", "q99", "min", "max", "q10", "q90")
+OPENPI_FIELDS = FIELDS[:4]
 
 
 @dataclass(frozen=True)
 class Stats:
     """What a dimension's values look like, one number a dimension, in the data's own units.
 
+    A file may have some of these only: each is None where it is not known, and at least one is there.
+
     Attributes:
         mean: [D] float64.
         std: [D] float64, the population's (divided by the count).
-        q01: [D] float64, the 1% quantile, or None where a file has none.
-        q99: [D] float64, the 99% quantile, or None.
+        q01: [D] float64, the 1% quantile.
+        q99: [D] float64, the 99% quantile.
+        min: [D] float64.
+        max: [D] float64.
+        q10: [D] float64, the 10% quantile.
+        q90: [D] float64, the 90% quantile.
     """
 
-    mean: NDArray[np.float64]
-    std: NDArray[np.float64]
+    mean: NDArray[np.float64] | None = None
+    std: NDArray[np.float64] | None = None
     q01: NDArray[np.float64] | None = None
     q99: NDArray[np.float64] | None = None
+    min: NDArray[np.float64] | None = None
+    max: NDArray[np.float64] | None = None
+    q10: NDArray[np.float64] | None = None
+    q90: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         """Convert lists and integers to float64 and check that all fields have one length.
@@ -45,17 +56,44 @@ class Stats:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, _vector(name, value))
-        for name in FIELDS[1:]:
-            value = getattr(self, name)
-            if value is not None and value.shape != self.mean.shape:
-                raise InputError(f"{name} has {value.size} numbers, mean has {self.mean.size}")
-        if np.any(self.std < 0):
+        present = self._present()
+        if not present:
+            raise InputError(f"statistics need at least one of {', '.join(FIELDS)}")
+        first = next(iter(present))
+        for name, value in present.items():
+            if value.size != present[first].size:
+                raise InputError(f"{name} has {value.size} numbers, {first} has {present[first].size}")
+        if self.std is not None and np.any(self.std < 0):
             raise InputError(f"std[{int(np.argmax(self.std < 0))}] is negative")
+        for low, high in (("q01", "q99"), ("min", "max"), ("q10", "q90")):
+            if low in present and high in present and np.any(present[low] > present[high]):
+                at = int(np.argmax(present[low] > present[high]))
+                raise InputError(
+                    f"{low}[{at}] is {present[low][at]}, above {high}[{at}], {present[high][at]}"
+                )
 
     @property
     def dim(self) -> int:
         """How many dimensions the statistics cover."""
-        return self.mean.size
+        return next(iter(self._present().values())).size
+
+    def need(self, name: str) -> NDArray[np.float64]:
+        """Returns one of the statistics, [D].
+
+        Raises:
+            InputError: It is not known.
+        """
+        value = getattr(self, name)
+        if value is None:
+            raise InputError(f"these statistics have no {name}, only {', '.join(self._present())}")
+        return value
+
+    def sliced(self, dim: int) -> Stats:
+        """Returns the statistics of the first `dim` dimensions."""
+        return Stats(**{name: value[:dim] for name, value in self._present().items()})
+
+    def _present(self) -> dict[str, NDArray[np.float64]]:
+        return {name: value for name in FIELDS if (value := getattr(self, name)) is not None}
 
     def __eq__(self, other: object) -> bool:
         """Whether every number is the same."""
@@ -106,7 +144,9 @@ def save_norm_stats(path: str | os.PathLike[str], stats: Mapping[str, Stats]) ->
     if file.suffix != ".json":
         file = file / FILE_NAME
     make_directory(file.parent)
-    table = {key: {name: _listed(getattr(value, name)) for name in FIELDS} for key, value in stats.items()}
+    table = {
+        key: {name: _listed(getattr(value, name)) for name in OPENPI_FIELDS} for key, value in stats.items()
+    }
     write_json(file, {"norm_stats": table})
     return file
 
@@ -118,7 +158,7 @@ def _parse(file: Path, key: str, fields: Any) -> Stats:
         if fields.get(name) is None:
             raise FormatError(f'{file}: "{key}" has no "{name}"')
     try:
-        return Stats(*(fields.get(name) for name in FIELDS))  # type: ignore[arg-type]
+        return Stats(*(fields.get(name) for name in OPENPI_FIELDS))
     except InputError as error:
         raise FormatError(f'{file}: "{key}": {error}') from error
 

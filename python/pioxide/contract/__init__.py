@@ -1,0 +1,75 @@
+"""What a dataset, a tokenizer, weights and a robot must agree on, and the computation that follows from it.
+
+Contract, UNKNOWN, CameraSlot, FastVocabulary, PromptStyle, Resize, AbsentCamera
+load_contract, save_contract: the file `contract.json`
+differences, merge, refuse_differences: two contracts that meet
+assign_cameras: the robot's cameras in the model's slots
+Pipeline, ModelInputs, Numbers: robot frames to model inputs, a model's answer to robot actions
+"""
+
+from pioxide.contract.cameras import assign_cameras
+from pioxide.contract.compare import (
+    Difference,
+    describe,
+    differences,
+    merge,
+    moved_names,
+    refuse_differences,
+    robot_differences,
+)
+from pioxide.contract.contract import (
+    UNKNOWN,
+    AbsentCamera,
+    CameraSlot,
+    Contract,
+    FastVocabulary,
+    PromptStyle,
+    Resize,
+    Unknown,
+    known,
+)
+from pioxide.contract.document import FILE_NAME, from_json, to_json
+from pioxide.contract.document import load as load_contract
+from pioxide.contract.document import save as save_contract
+from pioxide.contract.numbers import EpisodeNumbers, Numbers, StateRange, check_delta_mask
+from pioxide.contract.pipeline import (
+    ModelInputs,
+    Pipeline,
+    check_codec,
+    fast_vocabulary,
+    make_prompts,
+)
+
+__all__ = [
+    "FILE_NAME",
+    "UNKNOWN",
+    "AbsentCamera",
+    "CameraSlot",
+    "Contract",
+    "Difference",
+    "EpisodeNumbers",
+    "FastVocabulary",
+    "ModelInputs",
+    "Numbers",
+    "Pipeline",
+    "PromptStyle",
+    "Resize",
+    "StateRange",
+    "Unknown",
+    "assign_cameras",
+    "check_codec",
+    "check_delta_mask",
+    "describe",
+    "differences",
+    "fast_vocabulary",
+    "from_json",
+    "known",
+    "load_contract",
+    "make_prompts",
+    "merge",
+    "moved_names",
+    "refuse_differences",
+    "robot_differences",
+    "save_contract",
+    "to_json",
+]

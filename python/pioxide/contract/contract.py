@@ -1,0 +1,254 @@
+"""The contract: one frozen value that says what a model's numbers mean, field by field, known or unknown.
+
+It is written beside everything that pioxide makes and read from everything that it loads. A field that a
+source does not state stays `UNKNOWN`; whoever needs it must say it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import Enum, StrEnum
+from typing import Any, Final, Literal, TypeVar
+
+from pioxide.errors import ContractError, InputError
+from pioxide.family import Family
+from pioxide.robots import RobotSpec
+from pioxide.transforms import NormRule, Stats
+
+T = TypeVar("T")
+
+
+class Unknown(Enum):
+    """The type of `UNKNOWN`: a field that nobody stated."""
+
+    UNKNOWN = "unknown"
+
+    def __repr__(self) -> str:
+        """Returns UNKNOWN."""
+        return "UNKNOWN"
+
+    def __bool__(self) -> Literal[False]:
+        """Returns False, so that `known or default` reads well."""
+        return False
+
+
+UNKNOWN: Final = Unknown.UNKNOWN
+
+
+class PromptStyle(StrEnum):
+    """Whose prompt text: they differ in case, newlines, underscores and the number of BOS tokens."""
+
+    OPENPI = "openpi"
+    LEROBOT = "lerobot"
+
+
+class Resize(StrEnum):
+    """How images are resized: openpi filters before it shrinks, LeRobot does not."""
+
+    ANTIALIAS = "antialias"
+    INTERPOLATE = "interpolate"
+
+
+class AbsentCamera(StrEnum):
+    """What stands for a camera that is not there: nothing, or a black image that the model attends to."""
+
+    MASKED = "masked"
+    BLACK = "black"
+
+
+@dataclass(frozen=True)
+class CameraSlot:
+    """One image input of the model.
+
+    Attributes:
+        slot: The model's name for it.
+        key: The robot's key of the camera that fills it; None for a slot that was empty in training; UNKNOWN
+            where the source does not say.
+        required: Whether an observation without it is an error.
+    """
+
+    slot: str
+    key: str | Unknown | None = UNKNOWN
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class FastVocabulary:
+    """Which FAST tokenizer the action tokens are of.
+
+    Attributes:
+        sha256: Digest of the tokenizer, see `FastCodec.fingerprint`.
+        vocab_size: FAST ids.
+        scale: DCT coefficients are multiplied by this before rounding.
+        min_token: The smallest rounded coefficient that has a token.
+        horizon: Actions in the chunks it was fitted on; None for any.
+        action_dim: Numbers in an action there; None for any.
+    """
+
+    sha256: str
+    vocab_size: int
+    scale: float
+    min_token: int
+    horizon: int | None = None
+    action_dim: int | None = None
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a dataset, a tokenizer, weights and a robot must agree on. Every field may be UNKNOWN.
+
+    Attributes:
+        family: Which model.
+        robot: The robot's mapping: order, names, units, signs and grippers of state and actions, their rate.
+        cameras: The image slots in the model's order, and what fills each.
+        absent_camera: What stands for a camera that is not there.
+        delta_mask: By action dimension, whether it is relative to the state; empty for absolute actions.
+        state_norm: How the state is normalised.
+        action_norm: How (relative) actions are normalised.
+        norm_stats: "state" and "actions" statistics, of as many numbers as the robot has.
+        state_in_text: Whether the prompt holds the state.
+        state_text_dim: Numbers of the state in the prompt, padded with zeros; None for the robot's own.
+        prompt_style: Whose prompt text.
+        text_len: Tokens of a prompt before it is cut.
+        default_prompt: The instruction where an observation has none; None for none.
+        action_horizon: H, actions in a chunk.
+        model_dim: W, numbers of an action inside the model; the robot's are padded with zeros.
+        num_steps: Flow steps; None for π0-FAST.
+        play_steps: Actions of a chunk to play before the next; None for no opinion.
+        image_size: Pixels along an image's edge.
+        resize: How images are resized.
+        fast: The FAST vocabulary; None for π0 and π0.5.
+        max_delay: Largest inference delay that trained real-time chunking saw, in actions; 0 for none.
+        source: Where all this was read, for messages; not compared.
+    """
+
+    family: Family | Unknown = UNKNOWN
+    robot: RobotSpec | Unknown = UNKNOWN
+    cameras: tuple[CameraSlot, ...] | Unknown = UNKNOWN
+    absent_camera: AbsentCamera | Unknown = UNKNOWN
+    delta_mask: tuple[bool, ...] | Unknown = UNKNOWN
+    state_norm: NormRule | Unknown = UNKNOWN
+    action_norm: NormRule | Unknown = UNKNOWN
+    norm_stats: Mapping[str, Stats] | Unknown = UNKNOWN
+    state_in_text: bool | Unknown = UNKNOWN
+    state_text_dim: int | Unknown | None = UNKNOWN
+    prompt_style: PromptStyle | Unknown = UNKNOWN
+    text_len: int | Unknown = UNKNOWN
+    default_prompt: str | Unknown | None = UNKNOWN
+    action_horizon: int | Unknown = UNKNOWN
+    model_dim: int | Unknown = UNKNOWN
+    num_steps: int | Unknown | None = UNKNOWN
+    play_steps: int | Unknown | None = UNKNOWN
+    image_size: int | Unknown = UNKNOWN
+    resize: Resize | Unknown = UNKNOWN
+    fast: FastVocabulary | Unknown | None = UNKNOWN
+    max_delay: int | Unknown = UNKNOWN
+    source: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuses values that can't be, and makes texts what they stand for.
+
+        Raises:
+            InputError: A value outside its range; names the field.
+        """
+        for name, kind in _ENUMS.items():
+            value = getattr(self, name)
+            if isinstance(value, str):
+                try:
+                    object.__setattr__(self, name, kind(value))
+                except ValueError:
+                    raise InputError(f"{name}: expected one of {', '.join(kind)}, got {value!r}") from None
+        for name in ("text_len", "action_horizon", "model_dim", "num_steps", "play_steps", "image_size"):
+            value = getattr(self, name)
+            if not (value is UNKNOWN or value is None) and not _is_natural(value):
+                raise InputError(f"{name}: expected a whole number above 0, got {value!r}")
+        if self.max_delay is not UNKNOWN and self.max_delay != 0 and not _is_natural(self.max_delay):
+            raise InputError(f"max_delay: expected 0 or a whole number above it, got {self.max_delay!r}")
+        if not isinstance(self.delta_mask, Unknown):
+            # Trailing absolute dimensions and a mask without a True say nothing.
+            mask = tuple(bool(one) for one in self.delta_mask)
+            object.__setattr__(
+                self, "delta_mask", mask[: len(mask) - mask[::-1].index(True)] if any(mask) else ()
+            )
+        if not isinstance(self.cameras, Unknown):
+            object.__setattr__(self, "cameras", tuple(self.cameras))
+            slots = [camera.slot for camera in self.cameras]
+            if twice := [slot for slot in slots if slots.count(slot) > 1]:
+                raise InputError(f"cameras: slot {twice[0]!r} stands twice")
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Returns the names of the fields that nobody stated."""
+        return tuple(name for name in FIELDS if getattr(self, name) is UNKNOWN)
+
+    def require(self, *names: str, doing: str = "this") -> None:
+        """Refuses a contract in which one of these fields is unknown.
+
+        Args:
+            names: The fields that are needed.
+            doing: What needs them, for the message: "running this policy".
+
+        Raises:
+            ContractError: Names every unknown field among them, and how to say it.
+        """
+        missing = [name for name in names if getattr(self, name) is UNKNOWN]
+        if not missing:
+            return
+        where = f"{self.source} does not say" if self.source else "nothing says"
+        lines = [f"  {name}: {WAYS_OUT[name]}" for name in missing]
+        error = ContractError(f"{where} what {doing} needs; say it:\n" + "\n".join(lines))
+        error.fields = tuple(missing)
+        raise error
+
+
+def known(value: T | Unknown, name: str) -> T:
+    """Returns a field's value.
+
+    Raises:
+        ContractError: It is UNKNOWN.
+    """
+    if isinstance(value, Unknown):
+        error = ContractError(f"nothing says {name}: {WAYS_OUT.get(name, 'say it')}")
+        error.fields = (name,)
+        raise error
+    return value
+
+
+def _is_natural(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+_ENUMS: dict[str, type[StrEnum]] = {
+    "family": Family,
+    "absent_camera": AbsentCamera,
+    "prompt_style": PromptStyle,
+    "resize": Resize,
+}
+FIELDS: tuple[str, ...] = tuple(one.name for one in fields(Contract) if one.name != "source")
+
+# How a person states each field, for messages: as a field of `contract=Contract(...)`, or as an option.
+WAYS_OUT: dict[str, str] = {
+    "family": 'which model: Contract(family="pi05")',
+    "robot": "whose numbers: pass robot= (--robot NAME or FILE.yaml)",
+    "cameras": "which camera fills which image slot: Contract(cameras=(CameraSlot(slot, key), ...))",
+    "absent_camera": 'what stands for a camera that is not there: Contract(absent_camera="masked")',
+    "delta_mask": "whether actions are relative to the state: Contract(delta_mask=make_mask(6, -1)), or () "
+    'for absolute ones (--delta-mask 6,-1, or "" for absolute)',
+    "state_norm": 'how the state is normalised: Contract(state_norm=NormRule.openpi("quantile"))',
+    "action_norm": 'how actions are normalised: Contract(action_norm=NormRule.openpi("quantile"))',
+    "norm_stats": "the statistics: pass norm_stats= or asset_id= (--stats, --asset-id)",
+    "state_in_text": "whether the prompt holds the state: Contract(state_in_text=True)",
+    "state_text_dim": "numbers of the state in the prompt: Contract(state_text_dim=None) for the robot's own",
+    "prompt_style": 'whose prompt text: Contract(prompt_style="openpi") or "lerobot"',
+    "text_len": "tokens of a prompt: Contract(text_len=200)",
+    "default_prompt": "the instruction where an observation has none: Contract(default_prompt=None)",
+    "action_horizon": "actions in a chunk: pass action_horizon= (--action-horizon)",
+    "model_dim": "numbers of an action inside the model: Contract(model_dim=32)",
+    "num_steps": "flow steps: Contract(num_steps=10)",
+    "play_steps": "actions of a chunk to play: Contract(play_steps=None)",
+    "image_size": "pixels along an image's edge: Contract(image_size=224)",
+    "resize": 'how images are resized: Contract(resize="antialias") or "interpolate"',
+    "fast": "the FAST tokenizer: pass codec= (--fast DIR)",
+    "max_delay": "the delay that trained real-time chunking saw: Contract(max_delay=0)",
+}

@@ -1,0 +1,149 @@
+"""A contract as one JSON file, `contract.json`: versioned, floats exact, unknown fields listed by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pioxide.contract.contract import (
+    FIELDS,
+    UNKNOWN,
+    CameraSlot,
+    Contract,
+    FastVocabulary,
+    Unknown,
+)
+from pioxide.errors import FormatError, InputError, PioxideError
+from pioxide.files import read_json, write_json
+from pioxide.robots import RobotSpec
+from pioxide.transforms import NormRule, Stats, make_mask
+from pioxide.transforms.actions import mask_runs
+from pioxide.transforms.stats import FIELDS as STATISTICS
+
+FILE_NAME = "contract.json"
+VERSION = 1
+
+
+def to_json(contract: Contract) -> dict[str, Any]:
+    """Returns a contract as plain JSON values, which `from_json` reads back to an equal one."""
+    stated = {name: _plain(getattr(contract, name)) for name in FIELDS if name not in contract.unknown}
+    return {"version": VERSION, "source": contract.source, **stated, "unknown": list(contract.unknown)}
+
+
+def from_json(value: Any, where: str = "contract") -> Contract:
+    """Reads what `to_json` made.
+
+    Args:
+        value: The document.
+        where: What errors call it.
+
+    Raises:
+        FormatError: Another version, a field that is missing, unknown to this pioxide, or of another type.
+    """
+    if not isinstance(value, Mapping):
+        raise FormatError(f"{where}: expected an object, got {type(value).__name__}")
+    if value.get("version") != VERSION:
+        raise FormatError(f"{where}: version {value.get('version')!r}, this pioxide reads {VERSION}")
+    unknown = value.get("unknown")
+    if not isinstance(unknown, list) or not all(isinstance(name, str) for name in unknown):
+        raise FormatError(f'{where}: "unknown" must list the fields that nobody stated')
+    if foreign := sorted({*value, *unknown} - {*FIELDS, "version", "source", "unknown"}, key=str):
+        raise FormatError(f"{where}: this pioxide knows no field {foreign[0]!r}; a newer one wrote it")
+    said: dict[str, Any] = {}
+    for name in FIELDS:
+        if (name in value) == (name in unknown):
+            raise FormatError(f'{where}: field {name!r} must be stated, or listed under "unknown"; not both')
+        if name in value:
+            try:
+                said[name] = _READ.get(name, _any)(value[name])
+            except (PioxideError, TypeError, ValueError, KeyError, AttributeError) as error:
+                raise FormatError(f"{where}: {name}: {error}") from error
+    try:
+        return Contract(**said, source=str(value.get("source", "")))
+    except InputError as error:
+        raise FormatError(f"{where}: {error}") from error
+
+
+def save(contract: Contract, directory: Path) -> Path:
+    """Writes `contract.json` into a directory, whole or not at all; returns the file."""
+    write_json(directory / FILE_NAME, to_json(contract))
+    return directory / FILE_NAME
+
+
+def load(path: Path) -> Contract | None:
+    """Reads `contract.json` from a directory, or that file itself; None where there is none.
+
+    Raises:
+        FormatError: It is there and not what it should be.
+    """
+    file = path / FILE_NAME if path.is_dir() else path
+    if not file.exists():
+        return None
+    return from_json(read_json(file), str(file))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, RobotSpec):
+        return value.to_mapping()
+    if isinstance(value, Stats):
+        present = {name: getattr(value, name) for name in STATISTICS}
+        return {name: vector.tolist() for name, vector in present.items() if vector is not None}
+    if isinstance(value, CameraSlot):
+        plain: dict[str, Any] = {"slot": value.slot, "required": value.required}
+        return plain if value.key is UNKNOWN else {**plain, "key": value.key}
+    if isinstance(value, NormRule):
+        return {"mode": str(value.mode), "arithmetic": str(value.arithmetic), "epsilon": value.epsilon}
+    if isinstance(value, FastVocabulary):
+        return asdict(value)
+    if isinstance(value, StrEnum):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, tuple):
+        if all(isinstance(one, bool) for one in value):
+            return list(mask_runs(value))
+        return [_plain(one) for one in value]
+    return value
+
+
+def _any(value: Any) -> Any:
+    return value
+
+
+def _camera(value: Mapping[str, Any]) -> CameraSlot:
+    key: str | Unknown | None = value.get("key", UNKNOWN)
+    if not isinstance(value["slot"], str) or not isinstance(value["required"], bool):
+        raise TypeError(f"expected a slot's name and whether it is required, got {dict(value)!r}")
+    return CameraSlot(value["slot"], key, value["required"])
+
+
+def _stats(value: Mapping[str, Any]) -> dict[str, Stats]:
+    return {key: Stats(**vectors) for key, vectors in value.items()}
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"expected true or false, got {value!r}")
+    return value
+
+
+def _text(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"expected a text, got {value!r}")
+    return value
+
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "robot": RobotSpec.from_mapping,
+    "cameras": lambda value: tuple(_camera(one) for one in value),
+    "delta_mask": lambda value: make_mask(*value),
+    "state_norm": lambda value: NormRule(**value),
+    "action_norm": lambda value: NormRule(**value),
+    "norm_stats": _stats,
+    "state_in_text": _flag,
+    "default_prompt": _text,
+    "fast": lambda value: None if value is None else FastVocabulary(**value),
+}

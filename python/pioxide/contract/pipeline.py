@@ -1,0 +1,246 @@
+"""`Pipeline(contract)`: robot frames to model inputs and a model's answer to robot actions, in batches.
+
+`fit`, `tokenize`, training, `Policy` and the server all call this one. NumPy and Rust only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, TextTokenizer
+from pioxide.contract.cameras import assign_cameras
+from pioxide.contract.contract import AbsentCamera, Contract, FastVocabulary, Resize, known
+from pioxide.contract.numbers import Numbers, StateRange
+from pioxide.errors import ContractError, InputError
+from pioxide.family import Family
+from pioxide.robots import RobotInput
+from pioxide.transforms import Pad
+from pioxide.transforms.images import interpolate_with_pad, resize_with_pad
+
+Prompts = Pi0Prompts | Pi05Prompts | Pi0FastPrompts
+
+
+class ModelInputs(NamedTuple):
+    """What a model reads of B observations.
+
+    Attributes:
+        images: By slot in the model's order, [B, S, S, 3]: uint8, or float32 in [-1, 1] where the contract
+            resizes as LeRobot does.
+        present: By slot, [B] whether the camera was there; where it was not, the image is black.
+        tokens: B prompts' ids, not padded.
+        truncated: [B] whether a prompt's end was cut.
+        state: [B, W] float32 normalised and padded where the network reads a vector (π0), else None.
+        robot_state: [B, S] float64 in the robot's units: what the way back needs.
+        state_range: Which numbers of each state are outside the statistics.
+    """
+
+    images: dict[str, NDArray[Any]]
+    present: dict[str, NDArray[np.bool_]]
+    tokens: tuple[NDArray[np.int32], ...]
+    truncated: NDArray[np.bool_]
+    state: NDArray[np.float32] | None
+    robot_state: NDArray[np.float64]
+    state_range: list[StateRange]
+
+    def __len__(self) -> int:
+        """Returns B."""
+        return len(self.tokens)
+
+
+class Pipeline:
+    """Everything between a robot and a model that follows from their contract. Holds no state.
+
+    Attributes:
+        contract: Complete for what this pipeline does.
+        numbers: States and actions.
+        prompts: The family's prompts, None where no tokenizer was given.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        tokenizer: TextTokenizer | None = None,
+        codec: FastCodec | None = None,
+    ) -> None:
+        """Refuses what can't work before the first frame.
+
+        Args:
+            contract: From a dataset and its settings, or from a checkpoint and a robot.
+            tokenizer: Needed for prompts; states and actions alone do without.
+            codec: π0-FAST's action tokens.
+
+        Raises:
+            ContractError: A field that is needed is unknown, or parts disagree.
+        """
+        self.contract = contract
+        self.numbers = Numbers.of(contract)
+        self.family = known(contract.family, "family")
+        self.prompts = None if tokenizer is None else make_prompts(contract, tokenizer, codec)
+        self.codec = codec
+        if codec is not None:
+            check_codec(contract, codec)
+        model_dim = contract.model_dim
+        self._pad = (
+            Pad(self.numbers.robot.state_dim, model_dim)
+            if self.family.state_is_vector and isinstance(model_dim, int)
+            else None
+        )
+
+    def apply(self, observations: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> ModelInputs:
+        """Brings one observation or a batch of them to the model's inputs.
+
+        Args:
+            observations: Under the robot's keys, flat ("observation/image") or nested; one is a batch of one.
+
+        Raises:
+            InputError: A key is missing or unknown, a value is of another shape, dtype or range; says which
+                observation, where there are several.
+            ContractError: A field that inputs depend on is unknown.
+        """
+        several = [observations] if isinstance(observations, Mapping) else list(observations)
+        if not several:
+            raise InputError("observations: expected at least one")
+        seen = [self._seen(one, i if len(several) > 1 else None) for i, one in enumerate(several)]
+        states = np.stack([one.state for one in seen])
+        normalised = self.numbers.state.apply(states)
+        images, present = self._images([one.images for one in seen])
+        tokens, truncated = self.tokenize([self._prompt(one) for one in seen], normalised)
+        padded = None if self._pad is None else self._pad.apply(normalised).astype(np.float32)
+        return ModelInputs(
+            images,
+            present,
+            tokens,
+            truncated,
+            padded,
+            np.stack([one.raw_state for one in seen]),
+            self.numbers.state_range(normalised),
+        )
+
+    def invert(self, model_actions: ArrayLike, robot_states: ArrayLike) -> NDArray[np.float64]:
+        """Brings a model's answers [B, H, W] to actions [B, H, D] in the robot's units.
+
+        Args:
+            model_actions: As the network gave them: normalised, relative where the contract says so.
+            robot_states: [B, S] in the robot's units, see `ModelInputs.robot_state`.
+        """
+        return self.numbers.invert_actions(model_actions, robot_states)
+
+    def tokenize(
+        self, prompts: Sequence[str], states: NDArray[np.float64]
+    ) -> tuple[tuple[NDArray[np.int32], ...], NDArray[np.bool_]]:
+        """Returns the ids of B prompts, not padded, and whether each was cut; `states` [B, S] normalised."""
+        if self.prompts is None:
+            raise InputError("this pipeline was made without a tokenizer, which prompts need")
+        if isinstance(self.prompts, Pi0Prompts):
+            encoded = [self.prompts.encode(prompt) for prompt in prompts]
+        else:
+            encoded = [self.prompts.encode(p, state) for p, state in zip(prompts, states, strict=True)]
+        ids = tuple(one.tokens[: min(one.length, len(one.tokens))] for one in encoded)
+        return ids, np.array([one.truncated for one in encoded], np.bool_)
+
+    def _seen(self, observation: Mapping[str, Any], index: int | None) -> RobotInput:
+        try:
+            return self.numbers.robot.apply(observation)
+        except InputError as error:
+            if index is None:
+                raise
+            raise InputError(f"observation {index}: {error}") from error
+
+    def _prompt(self, seen: RobotInput) -> str:
+        prompt = seen.prompt
+        if prompt is None or not prompt.strip():
+            prompt = self.contract.default_prompt or prompt
+        if prompt is None or not prompt.strip():
+            got = "nothing" if prompt is None else repr(prompt)
+            raise InputError(
+                f"{self.numbers.robot.prompt_key}: expected an instruction, got {got}; put one into the "
+                "observation, or give the contract a default_prompt"
+            )
+        return prompt
+
+    def _images(
+        self, seen: Sequence[Mapping[str, NDArray[np.uint8]]]
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.bool_]]]:
+        """Images of B observations by slot; one that no observation fills is left out, unless black."""
+        contract = self.contract
+        contract.require("cameras", "image_size", "resize", "absent_camera", doing="preparing images")
+        size = known(contract.image_size, "image_size")
+        fitted = resize_with_pad if contract.resize is Resize.ANTIALIAS else interpolate_with_pad
+        black = np.zeros((size, size, 3), np.uint8)
+        if contract.resize is Resize.INTERPOLATE:
+            black = np.full((size, size, 3), -1.0, np.float32)
+        images: dict[str, NDArray[Any]] = {}
+        present: dict[str, NDArray[np.bool_]] = {}
+        for camera in known(contract.cameras, "cameras"):
+            there = [camera.key is not None and camera.key in one for one in seen]
+            if not any(there) and contract.absent_camera is AbsentCamera.MASKED:
+                continue
+            images[camera.slot] = np.stack(
+                [
+                    fitted(one[str(camera.key)], size) if is_there else black
+                    for one, is_there in zip(seen, there, strict=True)
+                ]
+            )
+            present[camera.slot] = np.array(there, np.bool_)
+        if not images:
+            raise InputError(f"{self.numbers.robot.name}: none of its cameras is in the observation")
+        return images, present
+
+
+def make_prompts(contract: Contract, tokenizer: TextTokenizer, codec: FastCodec | None) -> Prompts:
+    """Returns the prompts of a contract's family and style.
+
+    Raises:
+        ContractError: The family, its text length, its style, or whether it reads the state, is unknown.
+    """
+    contract.require("family", "text_len", "prompt_style", "state_in_text", doing="writing prompts")
+    if contract.state_in_text:
+        contract.require("state_text_dim", doing="writing the state into prompts")
+    family, length = known(contract.family, "family"), known(contract.text_len, "text_len")
+    style = known(contract.prompt_style, "prompt_style").value
+    padded = contract.state_text_dim if isinstance(contract.state_text_dim, int) else None
+    if family is Family.PI0_FAST:
+        return Pi0FastPrompts(tokenizer, codec, length, style=style, state_width=padded)
+    if family is Family.PI05 and contract.state_in_text:
+        return Pi05Prompts(tokenizer, length, style=style, state_width=padded)
+    return Pi0Prompts(tokenizer, length, style=style)
+
+
+def fast_vocabulary(codec: FastCodec) -> FastVocabulary:
+    """Returns what identifies a FAST tokenizer in a contract."""
+    return FastVocabulary(
+        codec.fingerprint, codec.vocab_size, codec.scale, codec.min_token, codec.horizon, codec.dim
+    )
+
+
+def check_codec(contract: Contract, codec: FastCodec) -> None:
+    """Refuses a FAST tokenizer that was fitted for something else than the contract's chunks.
+
+    Raises:
+        ContractError: Its vocabulary is not the contract's, or its own horizon or width is another.
+    """
+    found = fast_vocabulary(codec)
+    if contract.fast and contract.fast.sha256 != found.sha256:
+        raise ContractError(
+            f"the FAST tokenizer has {found.vocab_size} tokens ({found.sha256[:12]}), and "
+            f"{contract.source or 'the contract'} was made with one of {contract.fast.vocab_size} "
+            f"({contract.fast.sha256[:12]}): its ids mean other actions; pass that one"
+        )
+    expected = {
+        "horizon": contract.action_horizon,
+        "action_dim": contract.robot and contract.robot.action_dim,
+    }
+    for name, number in expected.items():
+        fitted = getattr(found, name)
+        if fitted is not None and number and fitted != number:
+            raise ContractError(
+                f"the FAST tokenizer was fitted for chunks {found.horizon} x {found.action_dim} "
+                f"(processor_config.json), and here {name} is {number}; fit one for these chunks"
+            )
+
+
+__all__ = ["ModelInputs", "Pipeline", "assign_cameras", "check_codec", "fast_vocabulary", "make_prompts"]
