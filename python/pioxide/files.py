@@ -31,6 +31,21 @@ PARTIAL = ".partial"
 # Bytes of a file's name that its temporary name repeats: file systems end names at 255.
 NAME_BYTES = 200
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+", re.IGNORECASE)
+
+
+def refuse_address(path: str | os.PathLike[str]) -> None:
+    """Refuse what is an address (`gs://`, `hf://`, `s3://`) where a place on this machine is needed.
+
+    A `Path` of it would otherwise be a directory named `gs:` below the current one.
+
+    Raises:
+        FormatError: it is one; `reason` is the message without it.
+    """
+    text = os.fspath(path)
+    if found := ADDRESS.match(text):
+        reason = "is an address, and only files and directories of this machine are read and written here"
+        raise _misread(f"{found[1]}://{text[found.end() :]}", f"{reason}: copy it here, or give a plain path")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -40,6 +55,7 @@ def read_bytes(path: Path) -> bytes:
         FormatError: there is no such file, it can't be read, or it is a directory, a pipe or a device (which
             could make us wait for ever). The message names the file; `reason` is the rest.
     """
+    refuse_address(path)
     try:
         with _open(path) as file:
             return file.read()
@@ -209,6 +225,7 @@ def atomic_file(path: Path) -> Iterator[HashingFile]:
         OutputError: it can't be written, or something that is no file has its name. Nothing is left behind
             then, nor when the body raises.
     """
+    _refuse_output(path)
     if path.exists() and not path.is_file():
         raise OutputError(f"can't write {path}: there is something of that name which is no regular file")
     # A name of its own: two processes may write the same file, and the last one wins whole.
@@ -240,8 +257,10 @@ def new_directory(target: Path) -> Iterator[Path]:
         OutputError: it can't be written, or another run is writing it. Nothing is left behind then, nor when
             the body raises.
     """
+    _refuse_output(target)
     final = target.resolve()
     partial = final.with_name(f".{_short_name(final)}{PARTIAL}")
+    make_directory(final.parent)
     make_directory(partial)
     with locked(partial):
         try:
@@ -298,6 +317,13 @@ def rename(source: Path, target: Path) -> None:
     sync_directory(target.parent)
 
 
+def _refuse_output(path: Path) -> None:
+    try:
+        refuse_address(path)
+    except FormatError as error:
+        raise OutputError(f"can't write {error}") from error
+
+
 def _short_name(path: Path) -> str:
     name = path.name
     while len(os.fsencode(name)) > NAME_BYTES:
@@ -319,8 +345,9 @@ def make_directory(path: Path) -> None:
     """Create `path` and its parents.
 
     Raises:
-        OutputError: there is a file of that name, or it can't be created.
+        OutputError: there is a file of that name, it can't be created, or it is an address.
     """
+    _refuse_output(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

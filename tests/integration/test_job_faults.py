@@ -70,7 +70,7 @@ def row_missing(file: Path) -> None:
 FAULTS: dict[str, tuple[Callable[[Path], None], str, bool]] = {
     "truncated": (truncated, "can't be read as Parquet", False),
     "removed": (removed, "no such file", False),
-    "no Parquet": (no_parquet, "can't be read as Parquet", False),
+    "no Parquet": (no_parquet, "is a web page", False),
     "NaN": (not_a_number, r'"observation\.state" frame 4, dimension 1.* is nan', True),
     "wrong dimension": (other_dimension, '"action" frame 3 has 2 numbers, expected 3', True),
     "missing task": (no_such_task, "task_index 77, and no such task", True),

@@ -12,6 +12,7 @@ from pioxide.errors import FormatError, OutputError
 from pioxide.files import (
     atomic_file,
     locked,
+    make_directory,
     new_directory,
     parse_json,
     read_bytes,
@@ -162,6 +163,21 @@ def test_nothing_but_a_file_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="no regular file"), atomic_file(tmp_path / "pipe"):
         pass
     assert os.listdir(tmp_path) == ["pipe"]
+
+
+@pytest.mark.parametrize("path", ["gs://bucket/T", Path("gs://bucket/T"), Path("hf://datasets/a"), "S3://b"])
+def test_address_is_no_place_to_write_to(tmp_path: Path, path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sentence = r"^can't write \w+://\w+.*: is an address.*copy it here"
+    with pytest.raises(OutputError, match=sentence):
+        make_directory(Path(path))
+    with pytest.raises(OutputError, match=sentence), atomic_file(Path(path)):
+        pass
+    with pytest.raises(OutputError, match=sentence), new_directory(Path(path)):
+        pass
+    with pytest.raises(FormatError, match="is an address"):
+        read_bytes(Path(path))
+    assert os.listdir(tmp_path) == []
 
 
 def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:

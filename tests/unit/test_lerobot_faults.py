@@ -1,13 +1,17 @@
 """What can be wrong with a dataset on disk: every fault's error names the file, the place and the reason."""
 
 import json
+import multiprocessing
+import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import pioxide
 from pioxide.data import LeRobotDataset
 from pioxide.errors import DatasetError
 from support.datasets import episodes, rewrite, with_column, write_v3, write_v21
@@ -142,6 +146,81 @@ def test_a_v3_file_that_is_torn_in_the_middle_loses_only_the_episodes_it_hits(tm
     assert_only_bad(root, 1, "can't be read as Parquet")
 
 
+def test_a_broken_page_makes_no_file_be_read_more_than_twice(tmp_path, monkeypatch):
+    """However many episodes there are: the cost must not grow with their square."""
+    root = write_v3(tmp_path / "d", episodes([5] * 40), rows_per_file=1000)
+    file = root / "data/chunk-000/file-000.parquet"
+    column = pq.ParquetFile(file).metadata.row_group(3).column(1)
+    content = bytearray(file.read_bytes())
+    start = column.dictionary_page_offset or column.data_page_offset
+    content[start : start + 8] = b"\xff" * 8
+    file.write_bytes(content)
+    groups = []
+    iterate = pq.ParquetFile.iter_batches
+
+    def counted(self, size, row_groups, **options):
+        groups.extend(row_groups)
+        return iterate(self, size, row_groups=row_groups, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
+    bad = []
+    dataset = LeRobotDataset.open(root)
+    good = [e.index for e in dataset.scan(KEYS, on_bad=lambda info, error: bad.append(info.index))]
+    assert (sorted([*good, *bad]), bad) == (list(range(40)), [3])
+    assert len(groups) <= 2 * 40
+
+
+def flip_bits(root, seed):
+    """Read a dataset with every one of some bits of its footer flipped; run in a process of its own."""
+    file = next(root.glob("data/*/*.parquet"))
+    content = file.read_bytes()
+    footer = int.from_bytes(content[-8:-4], "little") + 8
+    dataset = LeRobotDataset.open(root)
+    for place in np.random.default_rng(seed).choice(footer * 8, 400, replace=False).tolist():
+        changed = bytearray(content)
+        changed[len(content) - footer + place // 8] ^= 1 << place % 8
+        file.write_bytes(changed)
+        for wanted in ([0], [1, 2], None):
+            list(dataset.scan(KEYS, wanted, on_bad=lambda *_: None))
+
+
+def test_a_flipped_bit_in_a_footer_never_ends_the_process(tmp_path):
+    """pyarrow throws through a destructor when it reads statistics that are wrong."""
+    root = write_v3(tmp_path / "d", rows_per_file=1000)
+    context = multiprocessing.get_context("spawn")
+    child = context.Process(target=flip_bits, args=(root, 0))
+    child.start()
+    child.join(120)
+    assert child.exitcode == 0
+
+
+def test_statistics_in_footers_are_read_nowhere():
+    """What the test above can't find in a sample of bits."""
+    root = Path(pioxide.__file__).parent
+    sources = [path for path in root.rglob("*.py") if "pyarrow" in path.read_text()]
+    assert [str(path) for path in sources if ".statistics" in path.read_text()] == []
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
+    root = write_v21(tmp_path / "d")
+    file = root / "data/chunk-000/episode_000001.parquet"
+    file.unlink()
+    os.mkfifo(file)
+    assert_only_bad(root, 1, "is not a regular file")
+    (root / "meta/tasks.jsonl").unlink()
+    os.mkfifo(root / "meta/tasks.jsonl")
+    assert_will_not_open(root, "not a regular file")
+
+
+@pytest.mark.parametrize("address", ["gs://bucket/d", "hf://datasets/a/b", "s3://bucket/d", "https://host/d"])
+def test_an_address_is_refused_by_name(address):
+    for path in (address, Path(address)):
+        with pytest.raises(
+            DatasetError, match="is an address, and only files and directories of this machine"
+        ):
+            LeRobotDataset.open(path)
+
+
 # A whole file is broken: each of its episodes is.
 
 
@@ -163,7 +242,7 @@ def test_a_missing_file(root):
     assert_file_bad(root, 1, "no such file")
 
 
-@pytest.mark.parametrize("keep", [0, 3, 100, -1])
+@pytest.mark.parametrize("keep", [3, 100, -1])
 def test_a_truncated_file(root, keep):
     file = root / LeRobotDataset.open(root).episodes[1].file
     file.write_bytes(file.read_bytes()[:keep])
@@ -220,12 +299,7 @@ def test_a_directory_that_is_no_dataset(tmp_path):
         ({"codebase_version": "v1.6"}, r"codebase_version is 'v1\.6', expected one of v2\.0, v2\.1, v3\.0"),
         ({"codebase_version": None}, "codebase_version is None"),
         ({"storage_format": "lance"}, "storage_format is 'lance'"),
-        ({"fps": 0}, "fps is 0, expected a positive number"),
-        ({"fps": None}, "fps is None"),
         ({"features": []}, 'no "features" object'),
-        ({"features": {"action": {"dtype": "float32"}}}, 'feature "action" needs a dtype and a shape'),
-        ({"total_episodes": 4}, "total_episodes is 4, but the listed episodes make 3"),
-        ({"total_frames": 21}, "total_frames is 21, but the listed episodes make 20"),
         ({"data_path": "data/{nonsense}.parquet"}, "data_path 'data/{nonsense}.parquet' can't be filled in"),
         ({"data_path": "../secret.parquet"}, "leads outside the dataset"),
         ({"data_path": "/etc/passwd"}, "leads outside the dataset"),
@@ -246,38 +320,16 @@ def test_info_that_is_no_json_object(root, text):
     ("lines", "message"),
     [
         ([], "lists no episode"),
-        (
-            ['{"episode_index": 0, "length": 7}', '{"episode_index": 2, "length": 9}'],
-            "episode 1 is missing: the next",
-        ),
-        (
-            ['{"episode_index": 0, "length": 7}', '{"episode_index": 0, "length": 7}'],
-            "episode 0 is listed twice",
-        ),
-        (['{"episode_index": 0, "length": 0}'], "episode 0: length is 0"),
-        (['{"episode_index": 0, "length": "7"}'], ":1: length is '7', expected an integer"),
-        (['{"episode_index": 0, "length": 7}', "", '{"episode_index"'], ":3: is not JSON"),
-        (["7"], ":1: is not a JSON object"),
+        ([""], "lists no episode"),
+        (["version https://git-lfs.github.com/spec/v1"], ":1: is a Git LFS pointer"),
+        (["[" * 100_000], ":1: is JSON nested too deeply"),
+        (["\udce4".encode("utf-8", "surrogateescape").decode("latin-1")], ":1: is not JSON"),
     ],
 )
 def test_a_v21_episode_list_that_is_wrong(tmp_path, lines, message):
     root = write_v21(tmp_path / "d")
     (root / "meta/episodes.jsonl").write_text("\n".join(lines))
     assert_will_not_open(root, rf"^meta/episodes\.jsonl.*{message}")
-
-
-@pytest.mark.parametrize(
-    ("lines", "message"),
-    [
-        (['{"task_index": 0}'], ":1: task 0 is None, expected a string"),
-        (['{"task_index": 0, "task": "a"}', '{"task_index": 0, "task": "b"}'], "task 0 is both 'a' and 'b'"),
-        (['{"task_index": -1, "task": "a"}'], "task_index is -1"),
-    ],
-)
-def test_a_v21_task_list_that_is_wrong(tmp_path, lines, message):
-    root = write_v21(tmp_path / "d")
-    (root / "meta/tasks.jsonl").write_text("\n".join(lines))
-    assert_will_not_open(root, rf"^meta/tasks\.jsonl.*{message}")
 
 
 @pytest.mark.parametrize("file", ["meta/episodes.jsonl", "meta/tasks.jsonl"])
@@ -295,16 +347,6 @@ EPISODES = "meta/episodes/chunk-000/file-000.parquet"
     [
         (lambda t: t.drop_columns(["data/file_index"]), "has no column 'data/file_index'"),
         (lambda t: t.slice(0, 0), "lists no episode"),
-        (
-            lambda t: pa.concat_tables([t.slice(0, 1), t.slice(2, 1)]),
-            "episode 1 is missing: the next one is 2",
-        ),
-        (lambda t: pa.concat_tables([t, t.slice(1, 1)]), "episode 1 is listed twice"),
-        (
-            lambda t: with_column(t, "dataset_to_index", pa.array([7, 12, 20])),
-            "episode 1: rows 7 to 12 of the dataset are 5, but length is 4",
-        ),
-        (lambda t: with_column(t, "length", pa.array([7, None, 9])), "episode 1: length is None"),
     ],
 )
 def test_a_v3_episode_table_that_is_wrong(tmp_path, change, message):

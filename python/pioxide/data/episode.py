@@ -51,6 +51,7 @@ class EpisodeInfo:
         tasks: its instructions.
         file: the data file, relative to the dataset, with "/" on every system.
         start: the row of the whole dataset where it begins (v3.0), or None.
+        problem: what is wrong with its entry, so that it can't be read; "" where nothing is.
     """
 
     index: int
@@ -58,6 +59,7 @@ class EpisodeInfo:
     tasks: tuple[str, ...]
     file: str
     start: int | None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,9 @@ def parse_feature(declaration: dict[str, Any]) -> Feature:
     Raises:
         KeyError, TypeError, ValueError: the entry is malformed (the caller names file and key).
     """
-    shape = tuple(int(n) for n in declaration["shape"])
+    shape = tuple(declaration["shape"])
+    if not all(type(n) is int and 1 <= n < 1 << 31 for n in shape):
+        raise ValueError(f"shape {shape}")
     names = tuple(_flat_names(declaration.get("names")))
     dim = int(np.prod(shape, dtype=np.int64))
     # Some datasets name axes ("height", "width") or half of the joints: only a name a dimension is of use.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pioxide.errors import DatasetError
+from pioxide.files import mistaken_file
 
 
 def fault(reason: str, *, file: str, episode: int | None = None) -> DatasetError:
@@ -12,6 +15,16 @@ def fault(reason: str, *, file: str, episode: int | None = None) -> DatasetError
     error.file = file
     error.episode = episode
     return error
+
+
+def unreadable(root: Path, file: str, error: BaseException) -> DatasetError:
+    """An error to raise for a Parquet file: absent, something else (a Git LFS pointer), or damaged."""
+    path = root / file
+    if not path.exists():
+        return fault("no such file", file=file)
+    if not path.is_file():
+        return fault("is a directory" if path.is_dir() else "is not a regular file", file=file)
+    return fault(mistaken_file(path) or f"can't be read as Parquet ({one_line(error)})", file=file)
 
 
 def one_line(error: BaseException) -> str:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pioxide.data.episode import Episode, EpisodeInfo, Feature
 from pioxide.data.faults import fault, one_line
+from pioxide.data.findings import Finding
 from pioxide.data.meta import load_meta
-from pioxide.data.rows import build_episode, episode_batches
+from pioxide.data.rows import FileRows, build_episode, episodes_in
 from pioxide.errors import DatasetError, InputError
+from pioxide.files import sha256_of
 
-# Of each data file the fingerprint sees its size and its last bytes: the Parquet footer, with offsets and
-# min/max.
-FINGERPRINT_TAIL = 16 * 1024
+# The fingerprint sees all bytes of the data files up to so many in all; of larger datasets, of each file its
+# size, its last bytes (the Parquet footer) and some blocks spread evenly over it.
+WHOLE_BYTES = 4 << 30
+BLOCK_BYTES = 16 * 1024
+BLOCKS = 64
 
 OnBad = Callable[[EpisodeInfo, DatasetError], None]
 
@@ -32,8 +38,11 @@ class LeRobotDataset:
         robot_type: as recorded.
         features: by key.
         tasks: instruction by task index.
-        episodes: as the metadata lists them; `episodes[i].index == i`.
+        episodes: in the order of their indices; where some are not listed, `episodes[i].index` is not i:
+            see `episode`.
         meta_files: the metadata files that were read, relative to `path`.
+        findings: what is contradictory in the metadata, and not needed.
+        undeclared: features whose entry is wrong, with the reason.
     """
 
     path: Path
@@ -44,6 +53,8 @@ class LeRobotDataset:
     tasks: dict[int, str]
     episodes: tuple[EpisodeInfo, ...]
     meta_files: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+    undeclared: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> LeRobotDataset:
@@ -63,12 +74,30 @@ class LeRobotDataset:
             meta.tasks,
             meta.episodes,
             meta.files,
+            meta.findings,
+            meta.undeclared,
         )
 
     @property
     def total_frames(self) -> int:
         """Frames of all episodes."""
         return sum(episode.length for episode in self.episodes)
+
+    def episode(self, index: int) -> EpisodeInfo:
+        """One episode as the metadata lists it, by its number.
+
+        Raises:
+            InputError: there is none of that number.
+        """
+        if 0 <= index < len(self.episodes) and self.episodes[index].index == index:
+            return self.episodes[index]
+        found = bisect_left(self.episodes, index, key=lambda info: info.index)
+        if found < len(self.episodes) and self.episodes[found].index == index:
+            return self.episodes[found]
+        raise InputError(
+            f"no episode {index}: the dataset has {self.episodes[0].index} to {self.episodes[-1].index}"
+            + (", not all of them" if len(self.episodes) <= self.episodes[-1].index else "")
+        )
 
     def read(self, episode_index: int, columns: Sequence[str]) -> Episode:
         """One episode.
@@ -111,12 +140,12 @@ class LeRobotDataset:
             DatasetError: as in `read`, without `on_bad`.
         """
         columns = self._checked_columns(columns)
-        chosen = self.episodes if episodes is None else [self._info(i) for i in sorted(set(episodes))]
+        chosen = self.episodes if episodes is None else [self.episode(i) for i in sorted(set(episodes))]
         return self._scan(columns, chosen, on_bad)
 
     def files(self) -> dict[str, list[EpisodeInfo]]:
         """The data files in order, with the episodes that each holds."""
-        return _by_file(self.episodes)
+        return _by_file(info for info in self.episodes if not info.problem)
 
     def dim(self, keys: Sequence[str]) -> int:
         """How many dimensions these columns have side by side, as `Episode.stack` puts them."""
@@ -136,9 +165,10 @@ class LeRobotDataset:
     def fingerprint(self) -> str:
         """A name for the dataset's content, the same after copying, 32 hex digits.
 
-        It covers the metadata files whole, and of each data file its name, size and Parquet footer;
-        modification times and other files (video, statistics) don't count. A data file that is missing is
-        recorded as missing.
+        It covers the metadata files that were read and the data files, whole up to 4 GiB of data in all.
+        Larger datasets are sampled: every file's size, its footer and 64 blocks of 16 KiB, so that a change
+        of few values can go unseen there. Modification times and other files (video, statistics) don't
+        count. A data file that is missing is recorded as missing.
 
         Raises:
             DatasetError: a metadata file has gone since the dataset was opened.
@@ -146,19 +176,28 @@ class LeRobotDataset:
         digest = hashlib.sha256()
         for file in sorted(self.meta_files):
             try:
-                content = hashlib.sha256((self.path / file).read_bytes()).hexdigest()
+                content = sha256_of(self.path / file)
             except OSError as error:
                 raise fault(f"can't be read any more ({one_line(error)})", file=file) from error
-            digest.update(f"meta\0{file}\0{content}\n".encode())
-        for file in sorted(self.files()):
-            digest.update(f"data\0{file}\0{_size_and_tail(self.path / file)}\n".encode())
+            digest.update(f"meta\0{file}\0{content}\n".encode(errors="surrogateescape"))
+        files = self._data_files()
+        sizes = [_size(self.path / file) for file in files]
+        whole = sum(size or 0 for size in sizes) <= WHOLE_BYTES
+        with ThreadPoolExecutor() as pool:  # hashing lets other threads run
+            contents = pool.map(lambda file, size: _digest(self.path / file, size, whole), files, sizes)
+            for file, content in zip(files, contents, strict=True):
+                digest.update(f"data\0{file}\0{content}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()[:32]
 
     def _scan(
         self, columns: Sequence[str], chosen: Sequence[EpisodeInfo], on_bad: OnBad | None
     ) -> Iterator[Episode]:
+        holders: dict[int, str] | None = None
         for file, infos in _by_file(chosen).items():
             for info, result in self._scan_file(file, infos, columns):
+                if isinstance(result, _Elsewhere):
+                    holders = self._holders() if holders is None else holders
+                    result = self._read_elsewhere(info, result.error, holders.get(info.index), columns)
                 if isinstance(result, Episode):
                     yield result
                 elif on_bad is None:
@@ -168,23 +207,60 @@ class LeRobotDataset:
 
     def _scan_file(
         self, file: str, infos: Sequence[EpisodeInfo], columns: Sequence[str]
-    ) -> Iterator[tuple[EpisodeInfo, Episode | DatasetError]]:
+    ) -> Iterator[tuple[EpisodeInfo, Episode | DatasetError | _Elsewhere]]:
         """Every wanted episode of one file, as arrays or as the reason why not."""
-        pending = {info.index: info for info in infos}
+        pending: dict[int, EpisodeInfo] = {}
+        for info in infos:
+            if info.problem:
+                yield info, fault(info.problem, file=file, episode=info.index)
+            else:
+                pending[info.index] = info
+        if not pending:
+            return
+        rows = FileRows(self.path, file, columns, set(pending))
         try:
-            for index, batches in episode_batches(self.path, file, columns, set(pending)):
+            for index, batches in rows:
                 info = pending.pop(index, None)
                 if info is not None:
-                    yield info, self._build(info, batches, columns)
+                    result = self._build(info, batches, columns)
+                    torn = rows.lost is not None and sum(b.num_rows for b in batches) < info.length
+                    yield info, _for_episode(rows.lost, info) if torn and rows.lost else result
         except DatasetError as error:
-            if len(infos) == 1:
-                yield infos[0], _for_episode(error, infos[0])
-            else:  # the file breaks off somewhere: see of each remaining episode whether it is hit
-                for info in pending.values():
-                    yield from self._scan_file(file, [info], columns)
+            absent = not (self.path / file).exists()
+            for info in pending.values():
+                lost = _for_episode(error, info)
+                yield info, _Elsewhere(lost) if absent else lost
             return
         for info in pending.values():
-            yield info, fault("has no row in this file", file=file, episode=info.index)
+            if rows.lost is not None:
+                yield info, _for_episode(rows.lost, info)
+            else:
+                yield info, _Elsewhere(fault("has no row in this file", file=file, episode=info.index))
+
+    def _holders(self) -> dict[int, str]:
+        """Which data file really holds each episode, for metadata that says another one (v3.0)."""
+        found: dict[int, str] = {}
+        twice: set[int] = set()
+        for file in self._data_files() if self.version == "v3.0" else ():
+            for index in episodes_in(self.path / file):
+                if found.setdefault(index, file) != file:
+                    twice.add(index)
+        return {index: file for index, file in found.items() if index not in twice}
+
+    def _read_elsewhere(
+        self, info: EpisodeInfo, error: DatasetError, holder: str | None, columns: Sequence[str]
+    ) -> Episode | DatasetError:
+        if holder is None or holder == info.file:
+            return error
+        moved = replace(info, file=holder)
+        for _, result in self._scan_file(holder, [moved], columns):
+            return result.error if isinstance(result, _Elsewhere) else result
+        return error
+
+    def _data_files(self) -> list[str]:
+        """Every data file that is there, and those that should be."""
+        there = {path.relative_to(self.path).as_posix() for path in self.path.glob("data/**/*.parquet")}
+        return sorted(there | {info.file for info in self.episodes if not info.problem})
 
     def _build(self, info: EpisodeInfo, batches: list, columns: Sequence[str]) -> Episode | DatasetError:
         try:
@@ -192,20 +268,24 @@ class LeRobotDataset:
         except DatasetError as error:
             return error
 
-    def _info(self, index: int) -> EpisodeInfo:
-        if not 0 <= index < len(self.episodes):
-            raise InputError(f"no episode {index}: the dataset has 0 to {len(self.episodes) - 1}")
-        return self.episodes[index]
-
     def _checked_columns(self, columns: Sequence[str]) -> list[str]:
         if isinstance(columns, str):
             raise InputError(f"expected a list of columns, got the string {columns!r}")
         for key in columns:
+            if key in self.undeclared:
+                raise InputError(self.undeclared[key])
             if key not in self.features:
                 raise InputError(f'no feature "{key}": the dataset has {", ".join(self.features)}')
             if not self.features[key].is_numeric:
                 raise InputError(f'"{key}" holds {self.features[key].dtype}, not numbers')
         return list(dict.fromkeys(columns))
+
+
+@dataclass(frozen=True)
+class _Elsewhere:
+    """An episode that is not in its file; `error` says so, unless another file turns out to hold it."""
+
+    error: DatasetError
 
 
 def _by_file(infos: Iterable[EpisodeInfo]) -> dict[str, list[EpisodeInfo]]:
@@ -221,11 +301,24 @@ def _for_episode(error: DatasetError, info: EpisodeInfo) -> DatasetError:
     return error if error.episode is not None else fault(reason, file=info.file, episode=info.index)
 
 
-def _size_and_tail(path: Path) -> str:
+def _size(path: Path) -> int | None:
     try:
-        with path.open("rb") as stream:
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, size - FINGERPRINT_TAIL))
-            return f"{size}\0{hashlib.sha256(stream.read()).hexdigest()}"
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _digest(path: Path, size: int | None, whole: bool) -> str:
+    """What a data file's content is known by; "missing" where it can't be read."""
+    try:
+        if size is None or whole:
+            return sha256_of(path)
+        digest = hashlib.sha256(f"{size}\n".encode())
+        last = max(0, size - BLOCK_BYTES)
+        with path.open("rb") as file:
+            for start in [*(last * i // BLOCKS for i in range(BLOCKS)), last]:
+                file.seek(start)
+                digest.update(file.read(BLOCK_BYTES))
+        return digest.hexdigest()
     except OSError:
         return "missing"

@@ -1,31 +1,27 @@
-"""The `meta/` folder of a LeRobot dataset, v2.0, v2.1 or v3.0, read into one form and checked."""
+"""The `meta/` folder of a LeRobot dataset, v2.0, v2.1 or v3.0, read into one form and checked.
+
+Only what makes reading impossible is an error. An episode whose entry is wrong keeps its place in the list,
+with the reason; a contradiction that nothing here depends on is a finding.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from pioxide.data.episode import EpisodeInfo, Feature, parse_feature
-from pioxide.data.faults import fault, one_line
-from pioxide.errors import DatasetError, FormatError
-from pioxide.files import parse_json, read_json, read_text
+from pioxide.data.faults import fault
+from pioxide.data.findings import Code, Finding, numbers
+from pioxide.data.listing import Listing, read_v2, read_v3
+from pioxide.errors import FormatError
+from pioxide.files import read_json, refuse_address
 
 INFO = "meta/info.json"
 VERSIONS = ("v2.0", "v2.1", "v3.0")
-V3_COLUMNS = (
-    "episode_index",
-    "length",
-    "tasks",
-    "data/chunk_index",
-    "data/file_index",
-    "dataset_from_index",
-    "dataset_to_index",
-)
+V2_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
+V3_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 
 
 @dataclass(frozen=True)
@@ -34,56 +30,67 @@ class Meta:
 
     Attributes:
         version: "v2.0", "v2.1" or "v3.0".
-        fps: frames a second.
+        fps: frames a second; 0 where it isn't said.
         robot_type: as recorded, "unknown" where it is null.
         features: by key, in the order of `info.json`.
+        undeclared: features whose entry is wrong, with the reason.
         tasks: instruction by task index.
-        episodes: by index, 0..N-1.
+        episodes: in the order of their indices.
         files: the metadata files that were read, relative to the dataset.
+        findings: what is contradictory there, and not needed.
     """
 
     version: str
     fps: float
     robot_type: str
     features: dict[str, Feature]
+    undeclared: dict[str, str]
     tasks: dict[int, str]
     episodes: tuple[EpisodeInfo, ...]
     files: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
 
 def load_meta(root: Path) -> Meta:
     """Read the metadata of the dataset at `root`.
 
     Raises:
-        DatasetError: a file is missing or malformed, the version is another one, episodes are missing,
-            repeated or empty, or the totals contradict the list of episodes. The message names the file.
+        DatasetError: a file is missing or malformed as a whole, the version is another one, or no episode is
+            listed. The message names the file.
     """
+    findings: list[Finding] = []
     info = _read_info(root)
     version = info.get("codebase_version")
     if version not in VERSIONS:
         raise fault(f"codebase_version is {version!r}, expected one of {', '.join(VERSIONS)}", file=INFO)
     if info.get("storage_format", "parquet") != "parquet":
         raise fault(f"storage_format is {info['storage_format']!r}, only Parquet is read", file=INFO)
-    features = _parse_features(info)
-    read = _read_v3 if version == "v3.0" else _read_v2
-    tasks, episodes, files = read(root, info)
-    _check_episodes(info, episodes, files[-1])
-    fps = info.get("fps")
-    if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps < float("inf"):
-        raise fault(f"fps is {fps!r}, expected a positive number", file=INFO)
+    features, undeclared = _parse_features(info, findings)
+    if version == "v3.0":
+        listing = read_v3(root, _template(info, V3_PATH), findings)
+    else:
+        listing = read_v2(root, _template(info, V2_PATH), _chunk_size(info), findings)
+    episodes = _checked(listing, findings)
+    _check_totals(info, episodes, findings)
     robot_type = info.get("robot_type")
     return Meta(
         version=version,
-        fps=float(fps),
+        fps=_fps(info, findings),
         robot_type=robot_type if isinstance(robot_type, str) else "unknown",
         features=features,
-        tasks=tasks,
-        episodes=tuple(episodes),
-        files=(INFO, *files),
+        undeclared=undeclared,
+        tasks=listing.tasks,
+        episodes=episodes,
+        files=(INFO, *listing.files),
+        findings=tuple(findings),
     )
 
 
 def _read_info(root: Path) -> dict[str, Any]:
+    try:
+        refuse_address(root)
+    except FormatError as error:
+        raise fault(error.reason, file=str(root)) from error
     if not root.is_dir():
         raise fault("no such directory", file=str(root))
     if not (root / INFO).exists():
@@ -97,164 +104,109 @@ def _read_info(root: Path) -> dict[str, Any]:
     return info
 
 
-def _parse_features(info: dict[str, Any]) -> dict[str, Feature]:
+def _parse_features(
+    info: dict[str, Any], findings: list[Finding]
+) -> tuple[dict[str, Feature], dict[str, str]]:
     declared = info.get("features")
     if not isinstance(declared, dict):
         raise fault('has no "features" object', file=INFO)
-    features = {}
+    features: dict[str, Feature] = {}
+    undeclared: dict[str, str] = {}
     for key, value in declared.items():
         try:
             features[key] = parse_feature(value)
-        except (KeyError, TypeError, ValueError) as error:
-            raise fault(f'feature "{key}" needs a dtype and a shape of integers', file=INFO) from error
-    return features
+        except (KeyError, TypeError, ValueError, AttributeError):
+            undeclared[key] = f'{INFO}: feature "{key}" needs a dtype and a shape of integers from 1'
+            findings.append(
+                Finding(
+                    Code.FEATURE,
+                    INFO,
+                    f'feature "{key}" has no dtype and shape of integers from 1',
+                    "it can't be read until it has",
+                )
+            )
+    return features, undeclared
 
 
-def _read_v2(root: Path, info: dict[str, Any]) -> tuple[dict[int, str], list[EpisodeInfo], tuple[str, ...]]:
-    episodes_file, tasks_file = "meta/episodes.jsonl", "meta/tasks.jsonl"
+def _template(info: dict[str, Any], default: str) -> str:
+    """`data_path`, tried once; a dataset must not point outside its own directory."""
+    template = info.get("data_path", default)
+    fields = {"episode_chunk": 0, "episode_index": 0, "chunk_index": 0, "file_index": 0}
+    try:
+        path = PurePosixPath(template.format(**fields))
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise fault(f"data_path {template!r} can't be filled in with {sorted(fields)}", file=INFO) from error
+    if path.is_absolute() or ".." in path.parts or "\0" in template:
+        raise fault(f"data_path {template!r} leads outside the dataset", file=INFO)
+    return template
+
+
+def _chunk_size(info: dict[str, Any]) -> int:
     chunk_size = info.get("chunks_size", 1000)
     if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1:
         raise fault(f"chunks_size is {chunk_size!r}, expected a positive integer", file=INFO)
-    template = info.get("data_path", "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet")
-    episodes = []
-    for line, row in _json_lines(root, episodes_file):
-        index = _integer(row, "episode_index", f"{episodes_file}:{line}")
-        length = _integer(row, "length", f"{episodes_file}:{line}")
-        file = _data_path(template, episode_chunk=index // chunk_size, episode_index=index)
-        episodes.append(EpisodeInfo(index, length, _strings(row.get("tasks")), file))
-    return _jsonl_tasks(root, tasks_file), episodes, (tasks_file, episodes_file)
+    return chunk_size
 
 
-def _read_v3(root: Path, info: dict[str, Any]) -> tuple[dict[int, str], list[EpisodeInfo], tuple[str, ...]]:
-    template = info.get("data_path", "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet")
-    tasks_file = "meta/tasks.parquet"
-    if (root / tasks_file).exists():
-        tasks = _parquet_tasks(root, tasks_file)
-    else:  # early v3.0 recordings kept the older file
-        tasks_file = "meta/tasks.jsonl"
-        tasks = _jsonl_tasks(root, tasks_file)
-    tables = sorted(path.relative_to(root).as_posix() for path in root.glob("meta/episodes/*/*.parquet"))
-    if not tables:
-        raise fault("has no chunk-*/file-*.parquet", file="meta/episodes")
-    episodes = []
-    for file in tables:
-        for row in _table(root, file, V3_COLUMNS).to_pylist():
-            index = _integer(row, "episode_index", file)
-            where = f"{file}: episode {index}"
-            length = _integer(row, "length", where)
-            start = _integer(row, "dataset_from_index", where)
-            stop = _integer(row, "dataset_to_index", where)
-            if stop - start != length:
-                raise fault(
-                    f"rows {start} to {stop} of the dataset are {stop - start}, but length is {length}",
-                    file=file,
-                    episode=index,
-                )
-            path = _data_path(
-                template,
-                chunk_index=_integer(row, "data/chunk_index", where),
-                file_index=_integer(row, "data/file_index", where),
-            )
-            episodes.append(EpisodeInfo(index, length, _strings(row["tasks"]), path, start))
-    return tasks, episodes, (tasks_file, *tables)
+def _fps(info: dict[str, Any], findings: list[Finding]) -> float:
+    fps = info.get("fps")
+    if not isinstance(fps, bool) and isinstance(fps, int | float) and 0 < fps < float("inf"):
+        return float(fps)
+    findings.append(
+        Finding(Code.RATE, INFO, f"fps is {fps!r}, expected a positive number", "no rate is noted down")
+    )
+    return 0.0
 
 
-def _check_episodes(info: dict[str, Any], episodes: list[EpisodeInfo], file: str) -> None:
-    """Sort by index; indices must be 0..N-1, lengths positive, and the totals must agree."""
-    episodes.sort(key=lambda episode: episode.index)
-    for expected, episode in enumerate(episodes):
-        if episode.index < expected:
-            raise fault(f"episode {episode.index} is listed twice", file=file)
-        if episode.index > expected:
-            raise fault(f"episode {expected} is missing: the next one is {episode.index}", file=file)
-        if episode.length < 1:
-            raise fault(f"length is {episode.length}", file=file, episode=episode.index)
-    if not episodes:
+def _checked(listing: Listing, findings: list[Finding]) -> tuple[EpisodeInfo, ...]:
+    """The episodes by index, each once; what contradicts itself becomes the episode's problem."""
+    file = listing.files[-1]
+    by_index: dict[int, EpisodeInfo] = {}
+    twice: dict[int, bool] = {}  # whether the entries differ
+    for entry in listing.episodes:
+        before = by_index.setdefault(entry.index, entry)
+        if before is not entry:
+            twice[entry.index] = twice.get(entry.index, False) or before != entry
+    for index, differs in twice.items():
+        if differs:
+            by_index[index] = _broken(by_index[index], file, "is listed twice, differently")
+    if same := [index for index, differs in twice.items() if not differs]:
+        findings.append(
+            Finding(Code.LISTED_TWICE, file, f"{numbers(same, 'episode')} listed twice", "used once")
+        )
+    if not by_index:
         raise fault("lists no episode", file=file)
-    totals = {"total_episodes": len(episodes), "total_frames": sum(e.length for e in episodes)}
+    for index, entry in by_index.items():
+        if not entry.problem and entry.length < 1:
+            by_index[index] = _broken(entry, file, f"length is {entry.length}")
+    episodes = tuple(by_index[index] for index in sorted(by_index))
+    missing = sorted(set(range(min(episodes[-1].index, 10 * len(episodes)))) - set(by_index))
+    if missing:
+        findings.append(
+            Finding(
+                Code.NOT_LISTED,
+                file,
+                f"{numbers(missing, 'episode')} not listed, though later ones are",
+                "only listed episodes are used",
+            )
+        )
+    return episodes
+
+
+def _broken(entry: EpisodeInfo, file: str, problem: str) -> EpisodeInfo:
+    return EpisodeInfo(entry.index, 0, entry.tasks, file, entry.start, problem)
+
+
+def _check_totals(info: dict[str, Any], episodes: Iterable[EpisodeInfo], findings: list[Finding]) -> None:
+    listed = list(episodes)
+    totals = {"total_episodes": len(listed), "total_frames": sum(e.length for e in listed)}
     for key, found in totals.items():
         if key in info and info[key] != found:
-            raise fault(f"{key} is {info[key]!r}, but the listed episodes make {found}", file=INFO)
-
-
-def _jsonl_tasks(root: Path, file: str) -> dict[int, str]:
-    tasks: dict[int, str] = {}
-    for line, row in _json_lines(root, file):
-        _add_task(tasks, _integer(row, "task_index", f"{file}:{line}"), row.get("task"), f"{file}:{line}")
-    return tasks
-
-
-def _parquet_tasks(root: Path, file: str) -> dict[int, str]:
-    """A pandas table whose index is the instruction: stored as `task` or, unnamed, as `__index_level_0__`."""
-    table = _table(root, file)
-    text = next((name for name in ("task", "__index_level_0__") if name in table.column_names), None)
-    if text is None or "task_index" not in table.column_names:
-        raise fault(f"expected the columns task and task_index, found {table.column_names}", file=file)
-    tasks: dict[int, str] = {}
-    for row in table.to_pylist():
-        _add_task(tasks, _integer(row, "task_index", file), row[text], file)
-    return tasks
-
-
-def _add_task(tasks: dict[int, str], index: int, task: Any, where: str) -> None:
-    if not isinstance(task, str):
-        raise fault(f"task {index} is {task!r}, expected a string", file=where)
-    if tasks.setdefault(index, task) != task:
-        raise fault(f"task {index} is both {tasks[index]!r} and {task!r}", file=where)
-
-
-def _json_lines(root: Path, file: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        lines = read_text(root / file).split("\n")
-    except FormatError as error:
-        raise fault(error.reason, file=file) from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = parse_json(line, "")
-        except FormatError as error:
-            raise fault(error.reason, file=f"{file}:{number}") from error
-        if not isinstance(row, dict):
-            raise fault("is not a JSON object", file=f"{file}:{number}")
-        yield number, row
-
-
-def _table(root: Path, file: str, columns: tuple[str, ...] | None = None) -> pa.Table:
-    try:
-        with pq.ParquetFile(root / file) as parquet:
-            present = parquet.schema_arrow.names
-            missing = [name for name in columns or () if name not in present]
-            if missing:
-                raise fault(f"has no column {missing[0]!r}", file=file)
-            return parquet.read(columns=None if columns is None else list(columns), use_threads=False)
-    except FileNotFoundError as error:
-        raise fault("no such file", file=file) from error
-    except DatasetError:
-        raise
-    except (OSError, pa.ArrowException) as error:
-        raise fault(f"can't be read as Parquet ({one_line(error)})", file=file) from error
-
-
-def _data_path(template: Any, **fields: int) -> str:
-    """Fill in `data_path`; a dataset must not point outside its own directory."""
-    try:
-        path = PurePosixPath(template.format(**fields))
-    except (AttributeError, KeyError, IndexError, ValueError) as error:
-        raise fault(f"data_path {template!r} can't be filled in with {sorted(fields)}", file=INFO) from error
-    if path.is_absolute() or ".." in path.parts:
-        raise fault(f"data_path {template!r} leads outside the dataset", file=INFO)
-    return path.as_posix()
-
-
-def _integer(row: dict[str, Any], key: str, where: str) -> int:
-    value = row.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise fault(f"{key} is {value!r}, expected an integer from 0", file=where)
-    return value
-
-
-def _strings(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return (value,)
-    return tuple(str(item) for item in value or ())
+            findings.append(
+                Finding(
+                    Code.TOTALS,
+                    INFO,
+                    f"{key} is {info[key]!r}, but the listed episodes make {found}",
+                    "the list is what is used",
+                )
+            )

@@ -17,60 +17,116 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pioxide.data.episode import Episode, EpisodeInfo, Feature
-from pioxide.data.faults import fault, one_line
+from pioxide.data.faults import fault, unreadable
 from pioxide.errors import DatasetError
 
 # Rows decoded at a time and bytes read at a time: with 26 joints twice a batch is 0.8 MB.
 BATCH_ROWS = 4096
 BUFFER_BYTES = 1 << 20
 INDEX_COLUMNS = ("episode_index", "frame_index", "task_index")
+ORDER_COLUMNS = ("timestamp", "index")
+# Files whose row groups' episodes are remembered.
+KEPT_SPANS = 4096
 
 Batches = list[pa.RecordBatch]
 
 
-def episode_batches(
-    root: Path, file: str, columns: Sequence[str], wanted: set[int]
-) -> Iterator[tuple[int, Batches]]:
-    """The rows of a file by episode, in the file's order; row groups without a wanted episode are not read.
+class FileRows:
+    """The rows of one file by episode, in the file's order; row groups without a wanted episode are not read.
 
-    Args:
-        root: the dataset.
-        file: relative to it.
-        columns: which to decode; `episode_index` is added.
-        wanted: episode indices; rows of others are passed over.
+    Iterating gives the episode's index and its rows as record batches, or the reason why they can't be read.
+    Where a page is broken, its row group is lost from there on and the others are read: each is read at most
+    twice, however many episodes the file holds.
 
-    Yields:
-        Episode index, and its rows as record batches.
-
-    Raises:
-        DatasetError: the file is missing, is no Parquet, lacks a column, or breaks off.
+    Attributes:
+        lost: why a part of the file could not be read, None where all of it could. Episodes of which rows are
+            missing then miss them because of that.
     """
-    names = list(dict.fromkeys([*columns, *INDEX_COLUMNS]))
-    try:
-        with pq.ParquetFile(root / file, buffer_size=BUFFER_BYTES, pre_buffer=False) as parquet:
-            present = parquet.schema_arrow.names
-            missing = [name for name in names if name not in present]
-            if missing:
-                raise fault(f'has no column "{missing[0]}"', file=file)
-            groups = _row_groups(parquet, wanted)
+
+    def __init__(self, root: Path, file: str, columns: Sequence[str], wanted: set[int]) -> None:
+        """Start.
+
+        Args:
+            root: the dataset.
+            file: relative to it.
+            columns: which to decode; the index columns that the file has are added.
+            wanted: episode indices; rows of others are passed over.
+        """
+        self.root, self.file, self.columns, self.wanted = root, file, columns, wanted
+        self.lost: DatasetError | None = None
+
+    def __iter__(self) -> Iterator[tuple[int, Batches]]:
+        """Give each episode's rows.
+
+        Raises:
+            DatasetError: the file is missing, is no Parquet, or lacks a column.
+        """
+        if not (self.root / self.file).is_file():
+            raise unreadable(self.root, self.file, FileNotFoundError())
+        try:
+            with _opened(self.root / self.file) as parquet:
+                names = self._names(parquet)
+                groups = _row_groups(self.root / self.file, parquet, self.wanted)
+                yield from self._read(parquet, names, groups)
+        except DatasetError:
+            raise
+        except (OSError, pa.ArrowException, ValueError) as error:
+            raise unreadable(self.root, self.file, error) from error
+
+    def _names(self, parquet: pq.ParquetFile) -> list[str]:
+        present = parquet.schema_arrow.names
+        missing = [name for name in self.columns if name not in present]
+        if missing:
+            raise fault(f'has no column "{missing[0]}"', file=self.file)
+        added = INDEX_COLUMNS if "frame_index" in present else INDEX_COLUMNS + ORDER_COLUMNS
+        return list(dict.fromkeys([*self.columns, *(name for name in added if name in present)]))
+
+    def _read(
+        self, parquet: pq.ParquetFile, names: list[str], groups: list[int]
+    ) -> Iterator[tuple[int, Batches]]:
+        """All groups at a go, which is fastest; where they break off, the rest group by group."""
+        given: set[int] = set()
+        try:
+            for index, rows in self._episodes(parquet, names, [groups]):
+                given.add(index)
+                yield index, rows
+        except (OSError, pa.ArrowException) as error:
+            self.lost = unreadable(self.root, self.file, error)
+        else:
+            return
+        for index, rows in self._episodes(parquet, names, [[group] for group in groups], torn=True):
+            if index not in given:
+                yield index, rows
+
+    def _episodes(
+        self, parquet: pq.ParquetFile, names: list[str], reads: list[list[int]], torn: bool = False
+    ) -> Iterator[tuple[int, Batches]]:
+        current, held = -1, []
+        for groups in reads:
             batches = parquet.iter_batches(BATCH_ROWS, row_groups=groups, columns=names, use_threads=False)
-            current, held = -1, []
-            for batch in batches:
-                for index, start, stop in _runs(file, batch.column("episode_index")):
-                    if index != current:
-                        if held:
-                            yield current, held
-                        current, held = index, []
-                    if index in wanted:
-                        held.append(batch.slice(start, stop - start))
-            if held:
-                yield current, held
-    except FileNotFoundError as error:
-        raise fault("no such file", file=file) from error
-    except DatasetError:
-        raise
-    except (OSError, pa.ArrowException) as error:
-        raise fault(f"can't be read as Parquet ({one_line(error)})", file=file) from error
+            try:
+                for batch in batches:
+                    for index, start, stop in self._runs(batch):
+                        if index != current:
+                            if held:
+                                yield current, held
+                            current, held = index, []
+                        if index in self.wanted:
+                            held.append(batch.slice(start, stop - start))
+            except (OSError, pa.ArrowException):
+                if not torn:
+                    raise
+        if held:
+            yield current, held
+
+    def _runs(self, batch: pa.RecordBatch) -> Iterator[tuple[int, int, int]]:
+        """(episode, first row, row after the last) of each stretch of equal episode indices in a batch."""
+        if "episode_index" in batch.schema.names:
+            yield from _runs(self.file, batch.column("episode_index"))
+        elif len(self.wanted) == 1:  # only a file of one episode can do without
+            yield next(iter(self.wanted)), 0, batch.num_rows
+        else:
+            raise fault('has no column "episode_index"', file=self.file)
 
 
 def build_episode(
@@ -90,12 +146,20 @@ def build_episode(
     rows = sum(batch.num_rows for batch in batches)
     if rows != info.length:
         raise _bad(info, f"has {rows} rows, the metadata says {info.length}")
-    frame_index = _indices(info, batches, "frame_index")
+    present = batches[0].schema.names
     expected = np.arange(rows)
-    if not np.array_equal(frame_index, expected):
-        row = int(np.argmax(frame_index != expected))
-        raise _bad(info, f"row {row} has frame_index {frame_index[row]}, frames must count from 0")
-    task_index = _indices(info, batches, "task_index")
+    if "frame_index" in present:
+        frame_index = _indices(info, batches, "frame_index")
+        if not np.array_equal(frame_index, expected):
+            row = int(np.argmax(frame_index != expected))
+            raise _bad(info, f"row {row} has frame_index {frame_index[row]}, frames must count from 0")
+    else:
+        frame_index = expected
+        _check_order(info, batches)
+    if "task_index" in present:
+        task_index = _indices(info, batches, "task_index")
+    else:
+        task_index = np.full(rows, _only_task(info, tasks), np.int64)
     for task in np.unique(task_index):
         if int(task) not in tasks:
             row = int(np.argmax(task_index == task))
@@ -104,20 +168,96 @@ def build_episode(
     return Episode(info, arrays, frame_index, task_index, tasks)
 
 
-def _row_groups(parquet: pq.ParquetFile, wanted: set[int]) -> list[int]:
-    """Row groups that may hold a wanted episode, judged by their min and max; all where a file keeps none."""
-    metadata = parquet.metadata
-    column = metadata.schema.names.index("episode_index")
-    low, high = min(wanted), max(wanted)
-    keep = []
-    for group in range(metadata.num_row_groups):
-        statistics = metadata.row_group(group).column(column).statistics
-        if statistics is not None and statistics.has_min_max:
-            first, last = statistics.min, statistics.max
-            if last < low or first > high or not any(first <= index <= last for index in wanted):
-                continue
-        keep.append(group)
-    return keep
+def episodes_in(path: Path) -> frozenset[int]:
+    """The episodes that have rows in a file; none where it can't be read."""
+    try:
+        with _opened(path) as parquet:
+            spans = _spans(path, parquet)
+            found: set[int] = set()
+            for group, span in enumerate(spans):
+                if span is not None:
+                    found.update(_indices_of(parquet, group).tolist())
+            return frozenset(found)
+    except (OSError, pa.ArrowException, ValueError):
+        return frozenset()
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    return pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False)
+
+
+def _row_groups(path: Path, parquet: pq.ParquetFile, wanted: set[int]) -> list[int]:
+    """Row groups that may hold a wanted episode, judged by the first and last episode in each.
+
+    The statistics in the file's footer would tell without reading, but pyarrow ends the whole process where
+    one bit of them is wrong.
+    """
+    every = list(range(parquet.num_row_groups))
+    if len(every) < 2:
+        return every
+    spans = _spans(path, parquet)
+    keep = [
+        group
+        for group in every
+        if (span := spans[group]) is None or any(span[0] <= index <= span[1] for index in wanted)
+    ]
+    return keep or every[:1]
+
+
+Spans = tuple[tuple[int, int] | None, ...]
+_known_spans: dict[tuple[str, int, int], Spans] = {}
+
+
+def _spans(path: Path, parquet: pq.ParquetFile) -> Spans:
+    """First and last episode of each row group, None where that can't be read; kept for as long as we run."""
+    state = path.stat()
+    key = str(path), state.st_size, state.st_mtime_ns
+    if key not in _known_spans:
+        spans: list[tuple[int, int] | None] = []
+        for group in range(parquet.num_row_groups):
+            try:
+                indices = _indices_of(parquet, group)
+                spans.append((int(indices.min()), int(indices.max())))
+            except (OSError, pa.ArrowException, ValueError):
+                spans.append(None)
+        if len(_known_spans) >= KEPT_SPANS:
+            _known_spans.clear()
+        _known_spans[key] = tuple(spans)
+    return _known_spans[key]
+
+
+def _indices_of(parquet: pq.ParquetFile, group: int) -> NDArray[np.int64]:
+    """The `episode_index` of a row group.
+
+    Raises:
+        OSError, pa.ArrowException, ValueError: it has none, or none that are numbers.
+    """
+    if "episode_index" not in parquet.schema_arrow.names:
+        raise ValueError("no episode_index")
+    table = parquet.read_row_group(group, columns=["episode_index"], use_threads=False)
+    return table["episode_index"].to_numpy().astype(np.int64)
+
+
+def _check_order(info: EpisodeInfo, batches: Batches) -> None:
+    """Without `frame_index`, rows count as frames in their order if nothing says that they are not."""
+    for key in ORDER_COLUMNS:
+        if key in batches[0].schema.names:
+            values = _column(info, batches, key, Feature("float64", (1,)))
+            if np.any(np.diff(values) <= 0):
+                row = int(np.argmax(np.diff(values) <= 0)) + 1
+                raise _bad(info, f"has no frame_index, and {key} does not rise at row {row}")
+            return
+
+
+def _only_task(info: EpisodeInfo, tasks: dict[int, str]) -> int:
+    """The task of an episode whose rows don't say: the only one that it, or the dataset, can have."""
+    listed = set(info.tasks)
+    found = [index for index, task in tasks.items() if not listed or task in listed]
+    if len(found) == 1 and len(listed) <= 1:
+        return found[0]
+    if not found and len(tasks) == 1:
+        return next(iter(tasks))
+    raise _bad(info, f'has no column "task_index", and {len(found) or len(tasks)} tasks are possible')
 
 
 def _runs(file: str, column: pa.Array) -> Iterator[tuple[int, int, int]]:
@@ -156,6 +296,13 @@ def _numbers(info: EpisodeInfo, key: str, column: pa.Array, feature: Feature, fr
     """The values of one batch's column in one line, of which each row must have `feature.dim`."""
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
+    leaf = column.type
+    while pa.types.is_list(leaf) or pa.types.is_large_list(leaf) or _is_fixed(leaf):
+        leaf = leaf.value_type
+    if pa.types.is_null(leaf):
+        raise _bad(info, f'"{key}" holds no values at all, expected numbers')
+    if not (pa.types.is_integer(leaf) or pa.types.is_floating(leaf) or pa.types.is_boolean(leaf)):
+        raise _bad(info, f'"{key}" holds {_short(leaf)}, expected numbers')
     counts: NDArray[np.int64] | None = None  # numbers a row so far, while lists within lists are opened
     while pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or _is_fixed(column.type):
         _no_nulls(info, key, column, frame, feature)
@@ -175,13 +322,12 @@ def _numbers(info: EpisodeInfo, key: str, column: pa.Array, feature: Feature, fr
         row = int(np.argmax(counts != feature.dim))
         raise _bad(info, f'"{key}" frame {frame + row} has {counts[row]} numbers, expected {feature.dim}')
     _no_nulls(info, key, column, frame, feature, per_row=feature.dim)
-    if not (
-        pa.types.is_integer(column.type)
-        or pa.types.is_floating(column.type)
-        or pa.types.is_boolean(column.type)
-    ):
-        raise _bad(info, f'"{key}" holds {column.type}, expected numbers')
     return column.to_numpy(zero_copy_only=False)
+
+
+def _short(kind: pa.DataType) -> str:
+    text = str(kind)
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def _is_fixed(kind: pa.DataType) -> bool:

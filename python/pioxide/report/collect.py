@@ -293,7 +293,7 @@ class _Fit:
         used = select_episodes(fitted.settings["episodes"], [e.index for e in self.dataset.episodes])
         everything = [index for index in used if index not in bad]
         judged = set(fitted.held_out or everything)
-        total = sum(self.dataset.episodes[e].length for e in judged)
+        total = sum(self.dataset.episode(e).length for e in judged)
         step = max(1, -(-total // self.max_chunks))
         for episode in self.dataset.scan(space.columns, everything):
             meters.ranges(episode, framer)

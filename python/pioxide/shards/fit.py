@@ -246,7 +246,7 @@ def _sample(
     dataset: LeRobotDataset, framer: Framer, episodes: Sequence[int], settings: FitSettings
 ) -> NDArray[np.float64]:
     """Up to `max_chunks` chunks [n, H, D] of these episodes, every frame equally likely."""
-    lengths = [dataset.episodes[e].length for e in episodes]
+    lengths = [dataset.episode(e).length for e in episodes]
     total = sum(lengths)
     number = min(total, settings.max_chunks)
     drawn = np.sort(np.random.default_rng(settings.seed).choice(total, number, replace=False))

@@ -88,7 +88,7 @@ def prepare(inputs: JobInputs, settings: JobSettings) -> Job:
     dataset = LeRobotDataset.open(inputs.dataset)
     maker = ShardMaker.load(inputs, settings, dataset)
     chosen = select_episodes(settings.episodes, [e.index for e in dataset.episodes])
-    lengths = ((index, dataset.episodes[index].length) for index in chosen)
+    lengths = ((index, dataset.episode(index).length) for index in chosen)
     plan = make_plan(lengths, shard_frames=settings.shard_frames, limit=settings.limit)
     return Job(inputs, settings, maker, plan, _new_manifest(inputs, settings, dataset, plan))
 

@@ -81,9 +81,8 @@ def make_plan(
     current: list[Slice] = []
     size, left = 0, limit
     for episode, length in episodes:
+        # One whose entry is wrong has no frames and keeps its place: whoever reads it says what is wrong.
         frames = length if left is None else min(length, left)
-        if frames == 0:
-            continue
         if current and size + frames > shard_frames:
             tasks.append(ShardTask(len(tasks), tuple(current)))
             current, size = [], 0
