@@ -122,7 +122,7 @@ def measure(way: str, path: Path) -> dict[str, float]:
     watcher.start()
     began = time.perf_counter()
     if way.endswith("a policy"):
-        arrays = policy(path).programs.weights
+        arrays = policy(path).engine.weights
     elif way.startswith("pioxide"):
         with load(path) as checkpoint:
             arrays = nnx.state(build(checkpoint, param_dtype="bfloat16", action_horizon=50))

@@ -63,7 +63,8 @@ def compiled(kind: str, batch: int, cameras: int, text: int, save: Path | None =
     from jax.experimental import topologies
     from jax.sharding import SingleDeviceSharding
 
-    from pioxide.engine.compile import Flow, Programs, Shape, Tokens
+    from pioxide.engine import FlowSampler, Shape, TokenFormat, TokenSampler
+    from pioxide.engine.program import Programs
     from pioxide.models import Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
     from pioxide.sampling import Grammar
 
@@ -73,17 +74,17 @@ def compiled(kind: str, batch: int, cameras: int, text: int, save: Path | None =
     if fast:
         vocab = config.language.vocab
         spelled = [bytes([97 + t % 26]) * (1 + t % 8) for t in range(TOKENS)]
-        grammar = Grammar.spelled(spelled, vocab, end=235_371)
-        how: Any = Tokens(stop=(1, grammar.end), causal=3, max_tokens=ROOM, grammar=grammar)
+        grammar = Grammar.spelled(spelled, vocab - 129, end=235_371)
+        how: Any = TokenSampler(max_tokens=ROOM), TokenFormat((1, grammar.end), causal=3, grammar=grammar)
     else:
-        how = Flow(STEPS)
+        how = (FlowSampler(STEPS),)
     made: list[Programs] = []
 
     def weights() -> tuple[jax.Array, ...]:
         model = (
             Pi0Fast(config, nnx.Rngs(0)) if isinstance(config, Pi0FastConfig) else Pi0(config, nnx.Rngs(0))
         )
-        made.append(Programs(model, how))
+        made.append(Programs(model, *how))
         return made[0].weights
 
     description = DESCRIPTION.read_text()
@@ -95,14 +96,10 @@ def compiled(kind: str, batch: int, cameras: int, text: int, save: Path | None =
     def abstract(x: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here)
 
-    def batched(x: Any) -> jax.ShapeDtypeStruct:
-        # All but the key of the draws has the robots in front.
-        return abstract(x if x.dtype == jnp.uint32 else jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype))
-
     begin = time.perf_counter()
     laid_out = jax.tree.map(abstract, jax.eval_shape(weights))
-    inputs = jax.tree.map(batched, made[0]._placeholder(Shape(config.cameras[:cameras], text)))
-    traced = made[0]._function.trace(laid_out, inputs)
+    inputs = jax.tree.map(abstract, made[0].placeholder(Shape(batch, config.cameras[:cameras], text)))
+    traced = made[0].function.trace(laid_out, inputs)
     program = traced.lower(lowering_platforms=("cuda",)).compile()
     hlo = program.as_text()
     assert hlo is not None

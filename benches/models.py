@@ -40,8 +40,8 @@ from networks import (
     random_model,
     timed,
 )
-from pioxide.engine.compile import bucket, buckets
 from pioxide.engine.prepare import prepare
+from pioxide.engine.shape import bucket, text_buckets
 from pioxide.models import Observation, Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
 from pioxide.models.masks import block_mask
 from pioxide.models.prefix import embed_prefix
@@ -105,7 +105,7 @@ def training(kind: str, c: Config, leaves: tuple[jax.Array, ...], cameras: int, 
     """Loss and gradients; each row adds one measure to the row above."""
     answer = ANSWER if kind == "pi0_fast" else 0
     prompt, real = TEXT[kind], TEXT[kind] + answer
-    short = bucket(real, buckets(c.text_len))
+    short = bucket(real, text_buckets(c.text_len))
     padded = f"+ text padded to {short}, not {c.text_len}"
     again, kept = shapes(replace(c, remat=True)), shapes(replace(c, remat=False))
 
@@ -154,7 +154,7 @@ def training(kind: str, c: Config, leaves: tuple[jax.Array, ...], cameras: int, 
 
 def inference(kind: str, c: Config, leaves: tuple[jax.Array, ...], cameras: int) -> dict[str, Row]:
     """The prefix and one velocity, or the prompt and one token: the same weights in three layouts."""
-    text = bucket(TEXT[kind], buckets(c.text_len))
+    text = bucket(TEXT[kind], text_buckets(c.text_len))
     observation = moments(c, cameras, text, TEXT[kind], 1, absent="left out")
     leaves, merge = tuple(leaf.astype(c.dtype) for leaf in leaves), shapes(c).merge
     model = merge(leaves)
@@ -247,7 +247,7 @@ def by_depth(kind: str, c: Config, cameras: int, depths: list[int]) -> dict[str,
     Of π0 and π0.5 it is the gradient of the loss, of π0-FAST the prompt and its first scores.
     """
     c = replace(c, remat=False)
-    text = bucket(TEXT[kind], buckets(c.text_len))
+    text = bucket(TEXT[kind], text_buckets(c.text_len))
     observation = moments(c, cameras, text, TEXT[kind], 1, absent="left out")
     actions = np.zeros((1, c.action_horizon, c.action_dim), np.float32)
     found: dict[str, dict[str, Any]] = {"scan": {}, "unrolled": {}}

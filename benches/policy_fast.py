@@ -38,8 +38,8 @@ from networks import (
     vision_phase,
 )
 from pioxide.codec import FastCodec
-from pioxide.engine.compile import bucket, buckets
 from pioxide.engine.prepare import prepare
+from pioxide.engine.shape import bucket, text_buckets
 from pioxide.models import Observation, Pi0Fast, Pi0FastConfig
 from pioxide.models.masks import block_mask, positions
 from pioxide.models.pi0_fast import Decoding, DecodingConvention
@@ -196,7 +196,7 @@ class Bench:
 
     def __init__(self, model: Pi0Fast, cameras: int, real: int) -> None:
         self.config, self.real = model.config, real
-        self.grammar = Grammar.of(fitted_codec(), text_vocab=self.config.language.vocab, end=BAR)
+        self.grammar = Grammar.of(fitted_codec(), first_fast_id=self.config.language.vocab - 129, end=BAR)
         self.lowered = lowered_scores(self.grammar, self.config.language.vocab)
         self.stacked, self.own = apart(model), apart(prepare(model).model)
         self.rounded = apart(prepare(model, quantize="int8").model)
@@ -205,7 +205,7 @@ class Bench:
     def ways(self) -> dict[str, Way]:
         """Each adds one measure to the row above; drafts come later, when there is an answer."""
         longest, n = self.config.text_len, len(BEGIN)
-        short = bucket(self.real + n, buckets(longest + n))
+        short = bucket(self.real + n, text_buckets(longest + n))
         way = Way(longest)
         named = {"plain, as openpi computes it": way}
 

@@ -30,12 +30,13 @@ from networks import (
     timed,
     vision_phase,
 )
-from pioxide.engine.compile import Flow, Inputs, Programs, Shape, bucket, buckets
+from pioxide.engine import Engine, Inputs
 from pioxide.engine.prepare import prepare
+from pioxide.engine.shape import bucket, text_buckets
 from pioxide.models import Observation, Pi0, Pi0Config
 from pioxide.models.masks import block_mask, positions
 from pioxide.models.pi0 import Condition, PrefixCache
-from pioxide.policy import RTCConfig
+from pioxide.policy import FlowSampler, RTCConfig
 from pioxide.sampling import pad_prev_chunk_left_over, sample_actions, step_times
 from pioxide.sampling.flow import of_step
 
@@ -97,7 +98,7 @@ def rows(model: Pi0, cameras: int, real: int) -> dict[str, Row]:
     """Each adds one measure to the row above."""
     c = model.config
     noise = np.random.default_rng(2).standard_normal((1, c.action_horizon, c.action_dim), np.float32)
-    short = bucket(real, buckets(c.text_len))
+    short = bucket(real, text_buckets(c.text_len))
     whole = observed(c, cameras, c.text_len, real, absent=True)
     present = observed(c, cameras, c.text_len, real, absent=False)
     padded = observed(c, cameras, short, real, absent=False)
@@ -183,20 +184,18 @@ def phases(c: Pi0Config, cameras: int, text: int) -> dict[str, Any]:
 def continued(model: Pi0, cameras: int, real: int) -> dict[str, Callable[[], Any]]:
     """A chunk on its own, and one that continues half a chunk."""
     c = model.config
-    observation = observed(c, cameras, bucket(real, buckets(c.text_len)), real, absent=False)
+    observation = observed(c, cameras, bucket(real, text_buckets(c.text_len)), real, absent=False)
     rng = np.random.default_rng(2)
     noise, before = (rng.standard_normal((1, c.action_horizon, c.action_dim), np.float32) for _ in range(2))
     left = pad_prev_chunk_left_over(
         before[0, c.action_horizon // 2 :], 4, horizon=c.action_horizon, dim=c.action_dim
     )
-    shape = Shape(tuple(observation.images), observation.tokens.shape[1])
     calls = {}
     for name, realtime in (("on its own", None), ("guided", RTCConfig()), ("as trained", "trained")):
-        programs = Programs(model, Flow(STEPS, realtime))
+        engine = Engine(model, FlowSampler(STEPS, realtime))
         length = np.array([real], np.int32)
         inputs = Inputs(observation.images, observation.tokens, length, observation.state, noise)
         if realtime is not None:
-            inputs = inputs._replace(leftover=left)
-        programs.compile(shape)
-        calls[name] = lambda p=programs, i=inputs: p(shape, jax.device_put(i))
+            inputs = inputs._replace(prev_chunk_left_over=left)
+        calls[name] = lambda e=engine, i=inputs: e.run(i)
     return calls

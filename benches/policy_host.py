@@ -25,7 +25,7 @@ from networks import KINDS, SIZES, STEPS, Config, Model, config, observed, rando
 from pioxide.codec import TextTokenizer
 from pioxide.models import Pi0Fast, Pi0FastConfig
 from pioxide.models.observation import to_float
-from pioxide.policy import Policy, PolicyOptions, keep_programs
+from pioxide.policy import FlowSampler, Policy, PolicyOptions, keep_programs
 from pioxide.robots import Camera, RobotSpec, StatePart
 from policy_fast import fitted_codec
 from support.text_model import write_text_model
@@ -45,7 +45,8 @@ def made_policy(model: Model, cameras: int) -> Policy:
         14,
     )
     codec = fitted_codec() if isinstance(model, Pi0Fast) else None
-    return Policy(model, robot, None, tokenizer, codec=codec, options=PolicyOptions(num_steps=STEPS))
+    options = None if codec else PolicyOptions(sampler=FlowSampler(STEPS))
+    return Policy(model, robot, None, tokenizer, codec=codec, options=options)
 
 
 def call_stages(model: Model, cameras: int, seconds: float) -> dict[str, Any]:
@@ -58,12 +59,12 @@ def call_stages(model: Model, cameras: int, seconds: float) -> dict[str, Any]:
         return {**images, "state": rng.uniform(-1, 1, 14), "prompt": WORDS}
 
     policy(observe())
-    shapes = policy.programs.shapes
+    shapes = policy.engine.shapes
     stages: list[Any] = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(stages) < 5:
         stages.append(policy(observe()).timing)
-    assert policy.programs.shapes == shapes, "a call had to compile"
+    assert policy.engine.shapes == shapes, "a call had to compile"
     table = np.array(stages)
     total = table.sum(1)
     return {

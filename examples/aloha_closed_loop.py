@@ -225,7 +225,7 @@ def make_policies(options: Options) -> dict[str, Any]:
     from pioxide.codec import TextTokenizer
     from pioxide.data import LeRobotDataset, compute_stats
     from pioxide.models import Pi0, Pi0Config
-    from pioxide.policy import Policy, PolicyOptions, RTCConfig
+    from pioxide.policy import FlowSampler, Policy, PolicyOptions, RTCConfig
     from pioxide.robots import aloha
 
     tokenizer = TextTokenizer.load(demo.text_model_path())
@@ -252,7 +252,8 @@ def make_policies(options: Options) -> dict[str, Any]:
     robot = aloha(sim=True, adapt_to_pi=False)
     policies = {}
     for name, realtime in (("without RTC", None), ("with RTC", RTCConfig())):
-        policy = Policy(model, robot, stats, tokenizer, options=PolicyOptions(realtime=realtime))
+        sampler = FlowSampler(realtime=realtime)
+        policy = Policy(model, robot, stats, tokenizer, options=PolicyOptions(sampler=sampler))
         policy.warm_up([PROMPT], cameras=[("base_0_rgb",)])
         policies[name] = policy
     return policies
@@ -263,7 +264,7 @@ def answerer(policy, options: Options) -> Callable[[Request], NDArray[np.float64
     noise = Noise(options.horizon, DIM, smooth=options.smooth, seed=options.seed)
 
     def answer(request: Request) -> NDArray[np.float64]:
-        if policy.options.realtime is None:
+        if policy.options.sampler.realtime is None:
             return policy(request.observation, noise=noise()).actions
         return policy(
             request.observation, noise=noise(), leftover=request.leftover, delay=request.delay

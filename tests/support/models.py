@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from pioxide.models import Observation, Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
+from pioxide.policy import FlowSampler, PolicyOptions, TokenSampler
 
 
 def random_model(config: Pi0Config | Pi0FastConfig, seed: int = 0) -> Any:
@@ -35,3 +36,10 @@ def observe(config: Pi0Config | Pi0FastConfig, batch: int = 4) -> Observation:
         jnp.ones((batch, config.text_len), bool),
         jnp.asarray(rng.normal(size=(batch, config.action_dim)), jnp.float32),
     )
+
+
+def policy_options(kind: str, **fields: Any) -> PolicyOptions:
+    """Options of a policy of a kind, whose sampler gets the fields that are its own."""
+    make = TokenSampler if kind == "pi0_fast" else FlowSampler
+    own = {name: fields.pop(name) for name in make.__dataclass_fields__ if name in fields}
+    return PolicyOptions(sampler=make(**own), **fields)

@@ -17,17 +17,18 @@ from pioxide.codec import FastCodec
 from pioxide.errors import InputError
 from pioxide.models import Observation, Pi0Fast, Pi0FastConfig
 from pioxide.sampling import Grammar, sample_action_tokens, sample_tokens
-from pioxide.sampling.constrained import FIRST_FROM_END, NEVER
+from pioxide.sampling.constrained import NEVER
 from pioxide.sampling.tokens import BROKEN
 from support.models import observe, random_model
 
 TEXT_VOCAB = 4096
+FIRST_FAST_ID = TEXT_VOCAB - 129
 END = 7
 HORIZON, DIM = 8, 3
 
 
 def text_ids(ids):
-    return TEXT_VOCAB - FIRST_FROM_END - np.asarray(ids)
+    return FIRST_FAST_ID - np.asarray(ids)
 
 
 @functools.cache
@@ -49,7 +50,7 @@ def codec(request):
 
 @functools.cache
 def grammar_of(codec):
-    return Grammar.of(codec, text_vocab=TEXT_VOCAB, end=END)
+    return Grammar.of(codec, first_fast_id=FIRST_FAST_ID, end=END)
 
 
 # A script does not look.
@@ -89,7 +90,7 @@ def written(tokens):
     tokens = np.asarray(tokens)
     (end,) = np.flatnonzero(tokens == END)
     assert not tokens[end + 1 :].any()
-    return TEXT_VOCAB - FIRST_FROM_END - tokens[:end]
+    return FIRST_FAST_ID - tokens[:end]
 
 
 def assert_whole(codec, tokens, horizon=HORIZON, dim=DIM):
@@ -132,7 +133,7 @@ def test_tables_say_what_python_says_of_utf8(codec):
     reached = [b"", b"\xc2", b"\xe1", b"\xf1", b"\xe0", b"\xed", b"\xf0", b"\xf4"]
     for place, before in enumerate(reached):
         for column, text_id in enumerate(grammar.ids):
-            found = read(before + codec.token_bytes(TEXT_VOCAB - FIRST_FROM_END - int(text_id)))
+            found = read(before + codec.token_bytes(FIRST_FAST_ID - int(text_id)))
             completes, after = int(grammar.completes[place, column]), int(grammar.places[place, column])
             if found is None:
                 assert completes == NEVER
@@ -227,14 +228,14 @@ def test_fewest_tokens_are_those_of_a_search(codec):
 def test_a_vocabulary_without_continuations_has_no_dead_end():
     """Lead bytes without anything to complete them are never chosen."""
     tokens = [b"a", b"b", b"\xc3", b"a\xe2", b"\xe2\x82"]
-    grammar = Grammar.spelled(tokens, 15 + FIRST_FROM_END, END)
+    grammar = Grammar.spelled(tokens, 15, END)
     scores = np.zeros((1, 60, 5), np.float32)
     scores[..., np.flatnonzero(grammar.completes[0] != 1)] = 9
     scores[..., np.flatnonzero(grammar.places[0] != 0)] = 99
     chosen = np.asarray(scripted(scores, grammar))[0]
     assert {tokens[15 - t] for t in chosen[: HORIZON * DIM]} <= {b"a", b"b"}
     assert chosen[HORIZON * DIM] == END
-    hopeless = Grammar.spelled([b"\xc3"] * 5, 15 + FIRST_FROM_END, END)
+    hopeless = Grammar.spelled([b"\xc3"] * 5, 15, END)
     with pytest.raises(InputError, match="can't be written at all"):
         scripted(scores, hopeless)
 
@@ -256,9 +257,9 @@ def test_a_temperature_that_is_none_is_refused(temperature):
 
 def test_colliding_ids_are_refused():
     with pytest.raises(InputError, match="don't fit"):
-        Grammar.of(fitted(True), text_vocab=300, end=END)
+        Grammar.of(fitted(True), first_fast_id=300 - 129, end=END)
     with pytest.raises(InputError, match="is one of them"):
-        Grammar.of(fitted(True), text_vocab=TEXT_VOCAB, end=TEXT_VOCAB - FIRST_FROM_END - 3)
+        Grammar.of(fitted(True), first_fast_id=FIRST_FAST_ID, end=FIRST_FAST_ID - 3)
 
 
 @pytest.fixture(scope="module")
@@ -305,7 +306,7 @@ def test_each_token_is_the_best_allowed_one_of_the_whole_vocabulary(model):
                 allowed.append(text_ids(t))
         best = max(allowed, key=lambda text_id: logits[text_id])
         assert token == best
-        so_far += codec.token_bytes(TEXT_VOCAB - FIRST_FROM_END - int(token))
+        so_far += codec.token_bytes(FIRST_FAST_ID - int(token))
         scores, state = decode(model, jnp.array([[token]], jnp.int32), state)
         logits = np.asarray(scores)[0, 0]
     # Without rules the same model writes no chunk, so there was something to constrain.

@@ -9,15 +9,14 @@ import pytest
 from flax import nnx
 
 from pioxide.codec import TextTokenizer
-from pioxide.engine.compile import bucket, buckets
 from pioxide.engine.prepare import prepare
-from pioxide.errors import InputError
+from pioxide.errors import InputError, PolicyError
 from pioxide.models import Observation, Pi0Config, Pi0FastConfig
 from pioxide.models.lora import LoraConfig, add_lora
-from pioxide.policy import Policy, PolicyOptions, keep_programs
+from pioxide.policy import Policy, keep_programs
 from pioxide.robots import aloha
 from pioxide.sampling import sample_actions, sample_tokens, step_times
-from support.models import random_model
+from support.models import policy_options, random_model
 from support.text_model import write_text_model
 
 SIZE = 28
@@ -162,14 +161,7 @@ def test_prepared_pi0_fast_writes_the_same_tokens():
             )(state, observation)
         )
 
-    np.testing.assert_array_equal(write(prepare(model).model, True), write(model, False))
-
-
-def test_buckets_end_at_the_longest_text():
-    assert buckets(48) == (16, 32, 48)
-    assert buckets(250) == (16, 32, 48, 64, 96, 128, 200, 250)
-    assert buckets(12) == (12,)
-    assert [bucket(n, buckets(200)) for n in (1, 16, 17, 65, 128, 200)] == [16, 16, 32, 96, 128, 200]
+    np.testing.assert_array_equal(write(prepare(model).model, False), write(model, True))
 
 
 CAMERAS = Pi0Config().cameras
@@ -181,7 +173,7 @@ def policy(tmp_path):
     tokenizer = TextTokenizer.load(write_text_model(tmp_path / "text.model"))
     sizes = replace(config(True), text_len=200, action_dim=16)
     model = random_model(replace(sizes, language=replace(sizes.language, vocab=tokenizer.vocab_size)))
-    return Policy(model, aloha(sim=True), None, tokenizer, options=PolicyOptions(num_steps=2))
+    return Policy(model, aloha(sim=True), None, tokenizer, options=policy_options("pi05", num_steps=2))
 
 
 def varied(number):
@@ -217,18 +209,19 @@ def test_nothing_is_compiled_in_the_loop(policy):
         assert compiled, "the counter counts"
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
-    assert set(policy.programs.shapes) == set(seconds)
+    assert set(policy.engine.shapes) == set(seconds)
     assert policy.calls == 201
 
 
 def test_a_shape_that_was_not_compiled_falls_back_to_a_longer_one_that_was(policy):
     policy.warm_up([PROMPTS[2]], cameras=[CAMERAS[:1]])
-    before = policy.programs.shapes
+    before = policy.engine.shapes
     assert min(shape.text for shape in before) > 64
     policy(varied(0))
-    assert policy.programs.shapes == before
-    policy(varied(1))
-    assert len(policy.programs.shapes) == len(before) + 1
+    assert policy.engine.shapes == before
+    with pytest.raises(PolicyError, match="Warm up that shape"):
+        policy(varied(1))
+    assert policy.engine.shapes == before
 
 
 def test_a_camera_that_the_robot_lacks_can_not_be_warmed_up(policy):
@@ -240,7 +233,7 @@ def test_a_text_is_not_warmed_up_letter_by_letter(policy):
     for wrong in ({"prompts": "go"}, {"cameras": CAMERAS[0]}, {"cameras": CAMERAS}):
         with pytest.raises(InputError, match="put it into a list"):
             policy.warm_up(**wrong)
-    assert policy.programs.shapes == ()
+    assert policy.engine.shapes == ()
 
 
 def test_a_camera_set_that_is_there_twice_keeps_its_seconds(policy):

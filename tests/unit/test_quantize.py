@@ -12,9 +12,9 @@ from pioxide.codec import FastCodec, TextTokenizer
 from pioxide.engine.quantize import Quantized
 from pioxide.errors import InputError, PolicyError
 from pioxide.models import Pi0Config, Pi0FastConfig
-from pioxide.policy import Policy, PolicyOptions, RTCConfig, compare_policies
+from pioxide.policy import Policy, RTCConfig, compare_policies
 from pioxide.robots import libero
-from support.models import random_model
+from support.models import policy_options, random_model
 from support.text_model import write_text_model
 
 # Every layout in which a layer keeps a matrix: its shape, how many axes are summed over, its product.
@@ -49,7 +49,7 @@ def make(tokenizer):
             None,
             tokenizer,
             codec=codec if fast else None,
-            options=PolicyOptions(**options),
+            options=policy_options(kind, **options),
         )
 
     return made
@@ -133,8 +133,8 @@ def test_pi0_fast_still_writes_whole_chunks(make):
 def test_layers_take_a_quarter_of_float32(make):
     def layer_bytes(policy):
         return {
-            leaf.dtype.name: sum(w.nbytes for w in policy.programs.weights if w.dtype == leaf.dtype)
-            for leaf in policy.programs.weights
+            leaf.dtype.name: sum(w.nbytes for w in policy.engine.weights if w.dtype == leaf.dtype)
+            for leaf in policy.engine.weights
         }
 
     exact, rounded = layer_bytes(make("pi05")), layer_bytes(make("pi05", quantize="int8"))

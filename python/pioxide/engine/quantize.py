@@ -1,6 +1,6 @@
-"""Matrices in 8 bits with a scale for every output: half of bfloat16's memory and of a step's reading.
+"""Matrices in 8 bits with one scale an output: half of bfloat16's memory and of a step's memory traffic.
 
-Inexact, and opt-in. qwix calibrates and rounds; `pioxide.policy.compare_policies` says what it costs.
+Inexact, and opt-in. qwix calibrates and rounds; `pioxide.policy.compare_policies` measures what it costs.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ Quantization = Literal["int8"]
 
 
 class Quantized(nnx.Module):
-    """Stands where a weight [inputs..., outputs...] stood: int8 values, and a float32 scale an output.
+    """Replaces a weight [inputs..., outputs...]: int8 values, and a float32 scale an output.
 
-    Products are of the values, which bfloat16 holds exactly, and scaled afterwards: scaling the values first
-    would round each of them once more.
+    Multiplies by the int8 values (exact in bfloat16), then scales the result; scaling the values first would
+    round each of them once more.
     """
 
     def __init__(self, kernel: jax.Array, inputs: int) -> None:
         """Rounds each output's weights to 256 steps over their own range.
 
-        NaN or infinity among them makes all of the output NaN.
+        NaN or infinity among them makes that whole output NaN.
 
         Args:
             kernel: The weight.
@@ -43,18 +43,18 @@ class Quantized(nnx.Module):
         self.scale = nnx.Param(jnp.where(finite, scale, jnp.nan))
 
     def compose(self) -> jax.Array:
-        """The weight that the values and scales stand for, float32."""
+        """Returns the weight that the values and scales stand for, float32."""
         return self.values[...].astype(jnp.float32) * self.scale[...]
 
     def contract(self, equation: str, x: jax.Array) -> jax.Array:
-        """`einsum(equation, x, weight)` in x's dtype; the equation's result must end with all outputs."""
+        """Returns `einsum(equation, x, weight)` in x's dtype; the equation's result ends with all outputs."""
         values = self.values[...].astype(x.dtype)
         product = jnp.einsum(equation, x, values, preferred_element_type=jnp.float32)
         return (product * self.scale[...]).astype(x.dtype)
 
 
 def check_quantization(quantize: object) -> None:
-    """Refuses what there is not, or what can't be imported.
+    """Checks a quantization and that what it needs is installed.
 
     Raises:
         InputError: It is neither None nor "int8", or qwix is not installed.

@@ -1,7 +1,7 @@
-"""Low-rank updates: a weight becomes itself plus the product of two small ones. Layers do not know.
+"""Low-rank updates (LoRA, arXiv 2106.09685): a weight plus the product of two small factors.
 
-arXiv 2106.09685. A product with such a weight goes through the two factors one after the other: training then
-makes no gradient as large as the weight, and an update too small to show in a bfloat16 sum still counts.
+A product with such a weight goes through the factors one after the other. Training then makes no gradient as
+large as the weight, and an update that is too small to show in a bfloat16 sum still counts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MLP = ("gate_up", "down")
 
 
 class LoraRule(enum.Enum):
-    """How the two factors make an update.
+    """How the two factors are combined.
 
     Attributes:
         PLAIN: `scale * A @ B`, each head on its own; B starts at zero.
@@ -37,14 +37,14 @@ class LoraRule(enum.Enum):
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """The updates of one expert.
+    """The low-rank updates of one expert.
 
     Attributes:
         rank: Columns of A, rows of B.
         alpha: The scale is `alpha / rank`.
         rank_stabilised: The scale is `alpha / sqrt(rank)` (arXiv 2312.03732).
-        rule: How factors make an update.
-        weights: Which weights get one.
+        rule: How the factors are combined.
+        weights: Names of the weights that are updated.
     """
 
     rank: int
@@ -54,7 +54,7 @@ class LoraConfig:
     weights: tuple[str, ...] = (*ATTENTION, *MLP)
 
     def __post_init__(self) -> None:
-        """Checks.
+        """Checks the values.
 
         Raises:
             ValueError: The rank is below 1, or alpha is not finite.
@@ -66,26 +66,26 @@ class LoraConfig:
 
     @property
     def scale(self) -> float:
-        """What A @ B is multiplied by."""
+        """Returns the factor of A @ B."""
         return self.alpha / (self.rank**0.5 if self.rank_stabilised else self.rank)
 
     @classmethod
     def openpi_language(cls) -> LoraConfig:
-        """`gemma_2b_lora` of openpi."""
+        """Returns openpi's `gemma_2b_lora`."""
         return cls(rank=16, alpha=16.0, rule=LoraRule.OPENPI)
 
     @classmethod
     def openpi_action(cls) -> LoraConfig:
-        """`gemma_300m_lora` of openpi."""
+        """Returns openpi's `gemma_300m_lora`."""
         return cls(rank=32, alpha=32.0, rule=LoraRule.OPENPI)
 
 
 class LoraParam(nnx.Param):
-    """A factor of an update: `nnx.OfType(LoraParam)` selects what is trained."""
+    """A factor of an update; `nnx.OfType(LoraParam)` selects what is trained."""
 
 
 class LowRank(nnx.Module):
-    """Stands where a weight stood: `base` [..., I, O], `a` [..., I, r], `b` [..., r, O]."""
+    """Replaces a weight: `base` [..., I, O], `a` [..., I, r], `b` [..., r, O]."""
 
     def __init__(self, base: nnx.Param, rngs: nnx.Rngs, config: LoraConfig, *, name: str) -> None:
         """Keeps `base` and draws the factors; `name` is the weight's, which the rule may ask for."""
@@ -103,7 +103,7 @@ class LowRank(nnx.Module):
         self.sum_heads = openpi and name == "out"
 
     def compose(self) -> jax.Array:
-        """The base with its update, summed in float32 and rounded once to the base's dtype."""
+        """Returns the base with its update, summed in float32 and rounded once to the base's dtype."""
         a, b = self.a[...].astype(jnp.float32), self.b[...].astype(jnp.float32)
         if self.sum_heads:
             b = b.sum(axis=-3, keepdims=True)
@@ -111,7 +111,7 @@ class LowRank(nnx.Module):
         return (base.astype(jnp.float32) + self.scale * (a @ b)).astype(base.dtype)
 
     def contract(self, equation: str, x: jax.Array) -> jax.Array:
-        """`einsum(equation, x, base) + scale * (x A) B` in x's dtype, for any equation of two operands."""
+        """Returns `einsum(equation, x, base) + scale * (x A) B` in x's dtype, for any equation."""
         inner, outer = factored(equation, sum_heads=self.sum_heads)
         b = self.b[...].sum(axis=-3) if self.sum_heads else self.b[...]
         low = jnp.einsum(inner, x, self.a[...].astype(x.dtype))
@@ -121,7 +121,7 @@ class LowRank(nnx.Module):
 
 
 def factored(equation: str, *, sum_heads: bool) -> tuple[str, str]:
-    """The equations of x with A and of that with B, for one of x with the weight.
+    """Returns the equations of x with A, and of that product with B, for an equation of x with the weight.
 
     The weight's last two letters are its inputs and outputs. What it has before them (heads, or key and
     value) A and B have too, so that each has its own update: `btnh,nhw->btw` becomes `btnh,nhr->btnr` and
@@ -139,12 +139,12 @@ def factored(equation: str, *, sum_heads: bool) -> tuple[str, str]:
 
 
 def add_lora(language: Gemma, configs: Sequence[LoraConfig | None], rngs: nnx.Rngs) -> None:
-    """Puts updates into a transformer, in place.
+    """Adds updates to a transformer, in place.
 
     Args:
         language: A model's `language`.
-        configs: One an expert; None leaves it as it is.
-        rngs: Where the factors are drawn from.
+        configs: One an expert; None leaves an expert as it is.
+        rngs: Draws the factors.
 
     Raises:
         ValueError: There are more configs than experts, a weight has updates already, or there is no such
@@ -163,7 +163,7 @@ def add_lora(language: Gemma, configs: Sequence[LoraConfig | None], rngs: nnx.Rn
 
 
 def merge_lora(language: Gemma) -> None:
-    """Replaces every updated weight by the sum, in place; the model's outputs stay as they are."""
+    """Replaces every updated weight by its sum, in place; the model's outputs stay as they are."""
     for expert in language.blocks.experts:
         for name in (*ATTENTION, *MLP):
             weight = getattr(expert, name)

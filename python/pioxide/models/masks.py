@@ -1,11 +1,11 @@
-"""Who sees whom: blocks of tokens in which all see each other and everything before."""
+"""Attention masks and positions of tokens that come in blocks."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 
 def block_mask(valid: Bool[Array, "batch tokens"], ar_mask: Int[Array, "..."]) -> Bool[Array, "batch q k"]:
-    """The attention mask of tokens that come in blocks.
+    """Returns the attention mask of tokens that come in blocks.
 
     A token sees another if that one is in its own block or an earlier one and both are valid. `ar_mask` is 1
     where a new block begins. With all tokens valid:
@@ -24,5 +24,5 @@ def block_mask(valid: Bool[Array, "batch tokens"], ar_mask: Int[Array, "..."]) -
 
 
 def positions(valid: Bool[Array, "batch tokens"]) -> Int[Array, "batch tokens"]:
-    """Each token's position: how many valid ones stand before it. Absent cameras and padding take none."""
+    """Returns each token's position: the valid tokens before it. Absent cameras and padding take none."""
     return jnp.cumsum(valid.astype(jnp.int32), axis=1) - 1

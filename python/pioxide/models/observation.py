@@ -1,4 +1,4 @@
-"""What a model sees: images, text, state. Trees that cross jit, so NamedTuples and not classes that check."""
+"""What a model sees: images, text and state. NamedTuples, because they cross jit as trees."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Observation(NamedTuple):
 
 
 def to_float(image: Array) -> Float[Array, "b h w 3"]:
-    """uint8 to float32 in [-1, 1] as `x / 255 * 2 - 1`; floats pass."""
+    """Returns uint8 pixels as float32 in [-1, 1] by `x / 255 * 2 - 1`; floats stay as they are."""
     if image.dtype == jnp.uint8:
         return image.astype(jnp.float32) / 255.0 * 2.0 - 1.0
     return image.astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Images and text to the prefix that all three models begin with."""
+"""Embeds images and text as the prefix that all three models begin with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pioxide.models.siglip import Siglip
 
 
 class Prefix(NamedTuple):
-    """Embedded tokens [B, P, W], which of them are real [B, P], and the AR mask [B, P]."""
+    """Embedded tokens [B, P, W], which of them are valid [B, P], and the AR mask [B, P]."""
 
     tokens: Float[Array, "b p w"]
     valid: Bool[Array, "b p"]
@@ -23,7 +23,9 @@ class Prefix(NamedTuple):
 def embed_images(
     vision: Siglip, observation: Observation, cameras: tuple[str, ...], *, scan_layers: bool
 ) -> tuple[list[Float[Array, "b t w"]], list[Bool[Array, "b t"]]]:
-    """Each camera's tokens and whether they count, in the order of `cameras`; all cameras go as one batch.
+    """Returns each camera's tokens and which of them are valid, in the order of `cameras`.
+
+    All cameras go through the tower as one batch.
 
     Raises:
         ValueError: An image has another size than the tower's, or there is a camera the model does not know.
@@ -55,7 +57,7 @@ def embed_prefix(
     *,
     scan_layers: bool = True,
 ) -> Prefix:
-    """Images, then text. Where `ar_mask` is None they are one block, in which all see all."""
+    """Embeds images, then text. Where `ar_mask` is None they are one block, in which all see all."""
     images, masks = embed_images(vision, observation, cameras, scan_layers=scan_layers)
     text = language.embed(observation.tokens)
     tokens = jnp.concatenate([*(image.astype(text.dtype) for image in images), text], axis=1)

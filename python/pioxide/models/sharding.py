@@ -1,4 +1,4 @@
-"""Many devices: a mesh of data and FSDP axes, and models whose parameters are made where they belong."""
+"""Many devices: a mesh of data and FSDP axes, and models created in shards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMALLEST_BYTES = 4 << 20
 
 
 def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh (data, fsdp) over all devices, or those given.
+    """Makes a mesh (data, fsdp) over all devices, or those given.
 
     Raises:
         ValueError: The number of devices is no multiple of `fsdp`.
@@ -33,7 +33,7 @@ def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
 def parameter_spec(
     shape: Sequence[int], itemsize: int, mesh: Mesh, *, smallest_bytes: int = SMALLEST_BYTES
 ) -> P:
-    """How one parameter lies: its largest axis that the FSDP size divides is split, as openpi does.
+    """Returns how one parameter is split: along its largest axis that the FSDP size divides, as in openpi.
 
     Scalars, vectors, and arrays under `smallest_bytes` are kept whole.
     """
@@ -47,7 +47,7 @@ def parameter_spec(
 
 
 def parameter_sharding(mesh: Mesh, *, smallest_bytes: int = SMALLEST_BYTES) -> Callable[..., NamedSharding]:
-    """A function from an array, or anything with shape and dtype, to where it lies."""
+    """Returns a function from an array, or anything with a shape and a dtype, to its sharding."""
 
     def place(leaf: jax.ShapeDtypeStruct) -> NamedSharding:
         spec = parameter_spec(leaf.shape, leaf.dtype.itemsize, mesh, smallest_bytes=smallest_bytes)
@@ -57,12 +57,12 @@ def parameter_sharding(mesh: Mesh, *, smallest_bytes: int = SMALLEST_BYTES) -> C
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """A batch's rows over every device."""
+    """Returns the sharding of a batch: its rows over all devices."""
     return NamedSharding(mesh, P((DATA, FSDP)))
 
 
 def create_sharded(make: Callable[[], Module], mesh: Mesh, *, smallest_bytes: int = SMALLEST_BYTES) -> Module:
-    """Runs `make` so that each parameter is drawn where it is kept: no device ever holds the whole model."""
+    """Runs `make` so that each parameter is drawn in its shards; no device ever holds the whole model."""
     place = parameter_sharding(mesh, smallest_bytes=smallest_bytes)
     graph, abstract = nnx.split(nnx.eval_shape(make))
     shardings = jax.tree.map(place, abstract)

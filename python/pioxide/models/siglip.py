@@ -1,4 +1,4 @@
-"""SigLIP: an image to tokens of the language model's width. A plain vision transformer, no pooling.
+"""SigLIP: a plain vision transformer from an image to tokens of the language model's width, unpooled.
 
 B batch, P patches, W width, N heads, H head width, F hidden width of the MLP.
 """
@@ -21,7 +21,7 @@ EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class SiglipConfig:
-    """What a vision tower looks like; `heads * head_dim` is its width."""
+    """The sizes of a vision tower; `heads * head_dim` is its width."""
 
     width: int
     depth: int
@@ -32,39 +32,39 @@ class SiglipConfig:
 
     @property
     def tokens(self) -> int:
-        """Tokens an image."""
+        """Returns the tokens that one image becomes."""
         return (self.image_size // self.patch) ** 2
 
     @classmethod
     def so400m(cls) -> SiglipConfig:
-        """So400m/14 at 224 pixels: PaliGemma's, and every released π model's."""
+        """Returns So400m/14 at 224 pixels, which PaliGemma and every released π model use."""
         return cls(width=1152, depth=27, mlp=4304, heads=16)
 
     @classmethod
     def base(cls) -> SiglipConfig:
-        """Base/16 at 224 pixels."""
+        """Returns Base/16 at 224 pixels."""
         return cls(width=768, depth=12, mlp=3072, heads=12, patch=16)
 
     @classmethod
     def small(cls) -> SiglipConfig:
-        """A tower that trains on a laptop: 64 tokens an image of 112 pixels."""
+        """Returns a tower small enough to train on a laptop: 64 tokens an image of 112 pixels."""
         return cls(width=384, depth=6, mlp=1536, heads=6, patch=14, image_size=112)
 
     @classmethod
     def tiny(cls) -> SiglipConfig:
-        """For tests: 4 tokens an image of 28 pixels."""
+        """Returns a tower for tests: 4 tokens an image of 28 pixels."""
         return cls(width=32, depth=2, mlp=64, heads=4, patch=14, image_size=28)
 
 
 class LayerNorm(nnx.Module):
-    """Mean 0, variance 1 (in float32), then scale and bias."""
+    """Layer norm: mean 0 and variance 1 in float32, then scale and bias."""
 
     def __init__(self, width: int, *, stack: tuple[int, ...] = (), dtype: DTypeLike) -> None:
-        """Scale 1 and bias 0."""
+        """Starts at scale 1 and bias 0."""
         self.scale, self.bias = ones((*stack, width), dtype), zeros((*stack, width), dtype)
 
     def __call__(self, x: Float[Array, "*b w"]) -> Float[Array, "*b w"]:
-        """Normalises the last axis; the dtype stays."""
+        """Normalises the last axis and keeps the dtype."""
         y = x.astype(jnp.float32)
         y = y - y.mean(-1, keepdims=True)
         y = y * jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + EPSILON)
@@ -72,55 +72,55 @@ class LayerNorm(nnx.Module):
 
 
 class Heads(nnx.Module):
-    """A projection to heads: kernel [*stack, W, N, H], bias [*stack, N, H]."""
+    """Projects the width to heads: kernel [*stack, W, N, H], bias [*stack, N, H]."""
 
     def __init__(
         self, rngs: nnx.Rngs, config: SiglipConfig, *, stack: tuple[int, ...], dtype: DTypeLike
     ) -> None:
-        """Variance 1 / W."""
+        """Draws the kernel with variance 1 / W."""
         shape = (config.heads, config.width // config.heads)
         self.kernel = normal(rngs, (*stack, config.width, *shape), fan_in=config.width, dtype=dtype)
         self.bias = zeros((*stack, *shape), dtype)
 
     def __call__(self, x: Float[Array, "b p w"]) -> Float[Array, "b p n h"]:
-        """In the dtype of x."""
+        """Projects in the dtype of x."""
         return contract("bpw,wnh->bpnh", x, self.kernel) + weight(self.bias, x.dtype)
 
 
 class Merge(nnx.Module):
-    """Heads back to the width: kernel [*stack, N, H, W], bias [*stack, W]."""
+    """Projects heads back to the width: kernel [*stack, N, H, W], bias [*stack, W]."""
 
     def __init__(
         self, rngs: nnx.Rngs, config: SiglipConfig, *, stack: tuple[int, ...], dtype: DTypeLike
     ) -> None:
-        """Variance 1 / W."""
+        """Draws the kernel with variance 1 / W."""
         shape = (*stack, config.heads, config.width // config.heads, config.width)
         self.kernel = normal(rngs, shape, fan_in=config.width, dtype=dtype)
         self.bias = zeros((*stack, config.width), dtype)
 
     def __call__(self, x: Float[Array, "b p n h"]) -> Float[Array, "b p w"]:
-        """In the dtype of x."""
+        """Projects in the dtype of x."""
         return contract("bpnh,nhw->bpw", x, self.kernel) + weight(self.bias, x.dtype)
 
 
 class Attention(nnx.Module):
-    """Every patch sees every patch."""
+    """Attention of every patch to every patch."""
 
     def __init__(
         self, rngs: nnx.Rngs, config: SiglipConfig, *, stack: tuple[int, ...], dtype: DTypeLike
     ) -> None:
-        """See `Heads` and `Merge`."""
+        """Draws the projections, see `Heads` and `Merge`."""
         self.query = Heads(rngs, config, stack=stack, dtype=dtype)
         self.key = Heads(rngs, config, stack=stack, dtype=dtype)
         self.value = Heads(rngs, config, stack=stack, dtype=dtype)
         self.out = Merge(rngs, config, stack=stack, dtype=dtype)
 
     def project(self, x: Float[Array, "b p w"]) -> tuple[Array, Array, Array]:
-        """Queries, keys and values [B, P, N, H]."""
+        """Returns queries, keys and values [B, P, N, H]."""
         return self.query(x), self.key(x), self.value(x)
 
     def __call__(self, x: Float[Array, "b p w"]) -> Float[Array, "b p w"]:
-        """Softmax in float32."""
+        """Attends with a softmax in float32."""
         query, key, value = self.project(x)
         query = query * jnp.asarray(query.shape[-1] ** -0.5, x.dtype)
         logits = jnp.einsum("bqnh,bknh->bnqk", query, key, preferred_element_type=jnp.float32)
@@ -129,10 +129,10 @@ class Attention(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Norm, attention, norm, MLP, each added to what came in. All layers lie stacked on axis 0."""
+    """Norm and attention, norm and MLP, each with a residual. All layers are stacked on axis 0."""
 
     def __init__(self, rngs: nnx.Rngs, config: SiglipConfig, dtype: DTypeLike) -> None:
-        """All layers at once."""
+        """Draws all layers at once."""
         stack = (config.depth,)
         self.attention_norm = LayerNorm(config.width, stack=stack, dtype=dtype)
         self.attention = Attention(rngs, config, stack=stack, dtype=dtype)
@@ -141,14 +141,14 @@ class Block(nnx.Module):
         self.down = Linear(rngs, config.mlp, config.width, stack=stack, dtype=dtype)
 
     def __call__(self, x: Float[Array, "b p w"]) -> Float[Array, "b p w"]:
-        """One layer, once its parameters were taken from the stack."""
+        """Runs one layer, after its parameters were taken from the stack."""
         x = x + self.attention(self.attention_norm(x))
         hidden = jax.nn.gelu(self.up(self.mlp_norm(x), x.dtype), approximate=True)
         return x + self.down(hidden, x.dtype)
 
 
 class Siglip(nnx.Module):
-    """The tower: patches and positions in float32, blocks in the compute dtype, a last projection."""
+    """The tower: patches and positions in float32, blocks in the compute dtype, then a projection."""
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ class Siglip(nnx.Module):
         """Draws every parameter.
 
         Args:
-            rngs: Where from.
+            rngs: Draws the parameters.
             config: The tower.
             out_width: The language model's width.
             param_dtype: What parameters are kept in.
@@ -181,7 +181,7 @@ class Siglip(nnx.Module):
         self.head = Linear(rngs, config.width, out_width, dtype=param_dtype)
 
     def __call__(self, images: Float[Array, "b h w 3"], *, scan_layers: bool = True) -> Float[Array, "b p o"]:
-        """Images [B, size, size, 3] float32 in [-1, 1] to tokens [B, P, out_width] in the compute dtype."""
+        """Encodes images [B, size, size, 3] float32 in [-1, 1] as tokens [B, P, out_width]."""
         x = jax.lax.conv_general_dilated(
             images.astype(jnp.float32),
             weight(self.patch_kernel, jnp.float32),

@@ -1,8 +1,7 @@
-"""Layers whose parameters lie stacked on axis 0, walked by a scan or one by one: the same weights either way.
+"""Layers whose parameters are stacked on axis 0, and how they run: in a scan, or unrolled.
 
-A scan compiles one layer whatever the depth, which training wants. One by one lets the compiler see each
-layer on its own, which inference wants: it drops what a last layer need not compute, and copies no weights
-out of the stack.
+A scan compiles one layer whatever the depth, which suits training. Unrolled, the compiler sees each layer on
+its own, which suits inference: it leaves out what the last layer need not compute.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ Module = TypeVar("Module", bound=nnx.Module)
 
 
 class Layers(nnx.Module):
-    """Layers that lie one by one, in place of a stack: what `layer` gives is there already."""
+    """Unstacked layers; `layer` returns them without slicing."""
 
     def __init__(self, layers: Sequence[nnx.Module]) -> None:
-        """In their order."""
+        """Keeps the layers in their order."""
         self.each = nnx.List(layers)
 
 
 def layer(stacked: Module, index: int) -> Module:
-    """Layer `index` of a stack, as a module of its own."""
+    """Returns layer `index` of a stack as a module of its own."""
     if isinstance(stacked, Layers):
         laid_out: Any = stacked.each[index]
         return laid_out
@@ -42,18 +41,18 @@ def scan(
     *,
     remat: bool = False,
 ) -> tuple[Carry, Any]:
-    """Carries a value through all layers.
+    """Runs a value through all layers in a scan.
 
     Args:
         stacked: One module with [depth, ...] parameters.
-        step: One layer: it gets its module, the carry and its slice of `extras`, and gives the carry and an
-            answer.
-        carry: What the first layer gets.
+        step: One layer: takes its module, the carry and its slice of `extras`, and returns the carry and an
+            output.
+        carry: The first layer's input.
         extras: A tree of [depth, ...] arrays.
-        remat: Whether the backward pass computes each layer again instead of keeping what it made.
+        remat: Whether the backward pass recomputes each layer instead of keeping its activations.
 
     Returns:
-        The carry after the last layer, and the answers stacked [depth, ...].
+        The carry after the last layer, and the outputs stacked [depth, ...].
     """
     graph, state = nnx.split(stacked)
 

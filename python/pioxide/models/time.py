@@ -1,4 +1,4 @@
-"""The flow time as a vector: sines and cosines of log-spaced periods."""
+"""Embeds the flow time as sines and cosines of log-spaced periods."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -7,7 +7,7 @@ MIN_PERIOD, MAX_PERIOD = 4e-3, 4.0
 
 
 def embed_time(time: Float[Array, "*batch"], width: int) -> Float[Array, "*batch width"]:
-    """`[sin | cos]` of `2 pi t / period` for width / 2 periods between 0.004 and 4, in float32.
+    """Returns `[sin | cos]` of `2 pi t / period` for width / 2 periods between 0.004 and 4, in float32.
 
     The periods suit times in [0, 1]; π0 (arXiv 2410.24164), appendix B.
     """

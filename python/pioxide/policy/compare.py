@@ -52,7 +52,7 @@ def compare_policies(
         InputError: There is no observation, the policies answer in different shapes, or one of π0-FAST draws
             its tokens at a temperature, which would differ from itself.
     """
-    if any(p.noise_shape is None and p.options.temperature > 0 for p in (policy, reference)):
+    if any(p.draws_tokens for p in (policy, reference)):
         raise InputError("π0-FAST is compared at temperature 0, where its answer is no draw")
     random, ours, theirs = np.random.default_rng(seed), [], []
     for observation in observations:

@@ -25,9 +25,10 @@ from pioxide.sampling.speculative import (
     speculate_action_tokens,
     speculate_tokens,
 )
-from pioxide.sampling.tokens import sample_tokens
+from pioxide.sampling.tokens import BROKEN, sample_tokens
 
 __all__ = [
+    "BROKEN",
     "Draft",
     "Grammar",
     "PrevChunkLeftOver",

@@ -1,7 +1,7 @@
-"""π0-FAST that always decodes: while it writes, what could not become a whole chunk can't be chosen.
+"""Constrained decoding for π0-FAST: only tokens that lead to a whole action chunk may be written.
 
-FAST tokens are pieces of UTF-8 that may begin or end inside a character, so what may follow is the business
-of a small automaton: where in a character the text stands, and how many characters are left.
+FAST tokens are pieces of UTF-8 that may begin or end inside a character, so a small automaton decides what
+may follow: its state is where in a character the text stands, and how many characters are left to write.
 """
 
 from __future__ import annotations
@@ -13,17 +13,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int
 from numpy.typing import NDArray
 
 from pioxide.codec import FastCodec
 from pioxide.errors import InputError
 from pioxide.models.observation import Observation
 from pioxide.models.pi0_fast import Decoding, Pi0Fast
-from pioxide.sampling.tokens import BROKEN, check, no_numbers
+from pioxide.sampling.tokens import BROKEN, Keys, check, draw, no_numbers
 
-# Text id of FAST id 0, counted from the end of the text vocabulary.
-FIRST_FROM_END = 129
 # More characters, or tokens, than any chunk has.
 NEVER = np.iinfo(np.int16).max
 
@@ -55,7 +53,7 @@ _NEXT = [{byte: to for low, high, to in place for byte in range(low, high + 1)} 
 
 
 def _read(token: bytes, place: int) -> tuple[int, int] | None:
-    """Characters that a token completes from a place, and where it ends; None where it breaks one."""
+    """Returns the characters that a token completes from a place, and where it ends; None if it can't."""
     completed = 0
     for byte in token:
         to = _NEXT[place].get(byte)
@@ -68,7 +66,7 @@ def _read(token: bytes, place: int) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, eq=False)
 class Grammar:
-    """What each token does to a text, for one FAST vocabulary inside one text vocabulary.
+    """The tokens of one FAST vocabulary inside a text vocabulary, and what each does to a text.
 
     Attributes:
         ids: [V] the text ids that a chunk may consist of, ascending.
@@ -84,32 +82,31 @@ class Grammar:
     places: NDArray[np.int8]
 
     @classmethod
-    def of(cls, codec: FastCodec, *, text_vocab: int, end: int) -> Grammar:
-        """Reads a codec's tokens.
+    def of(cls, codec: FastCodec, *, first_fast_id: int, end: int) -> Grammar:
+        """Makes the grammar of a codec's tokens.
 
         Args:
             codec: The FAST tokenizer.
-            text_vocab: Ids in the text vocabulary; FAST id t is text id `text_vocab - 129 - t`.
+            first_fast_id: The text id of FAST id 0; the others count down from it.
             end: The text id of "|".
 
         Raises:
             InputError: The FAST ids don't fit into the text vocabulary, or one of them is `end`.
         """
-        return cls.spelled([codec.token_bytes(t) for t in range(codec.vocab_size)], text_vocab, end)
+        return cls.spelled([codec.token_bytes(t) for t in range(codec.vocab_size)], first_fast_id, end)
 
     @classmethod
-    def spelled(cls, tokens: Sequence[bytes | None], text_vocab: int, end: int) -> Grammar:
-        """The same from the bytes of each FAST id; None or nothing for one that can't be written.
+    def spelled(cls, tokens: Sequence[bytes | None], first_fast_id: int, end: int) -> Grammar:
+        """Makes the grammar from the bytes of each FAST id; None or empty for one that can't be written.
 
         Raises:
             InputError: As `of`.
         """
-        first = text_vocab - FIRST_FROM_END
-        spelled = {first - t: token for t, token in enumerate(tokens) if token}
+        spelled = {first_fast_id - t: token for t, token in enumerate(tokens) if token}
         ids = sorted(spelled)
-        if first < len(tokens) or end in ids:
+        if first_fast_id < len(tokens) or end in ids:
             raise InputError(
-                f"{len(tokens)} FAST ids don't fit below text id {first + 1}, or {end} is one of them"
+                f"{len(tokens)} FAST ids don't fit below text id {first_fast_id + 1}, or {end} is one of them"
             )
         completes = np.full((len(_PLACES), len(ids)), NEVER, np.int16)
         places = np.zeros((len(_PLACES), len(ids)), np.int8)
@@ -122,7 +119,7 @@ class Grammar:
 
     @property
     def begins(self) -> NDArray[np.int32]:
-        """[V] characters that begin in a token: the same from wherever it may be written."""
+        """Returns [V] the characters that begin in each token, wherever it may be written."""
         place = np.argmax(self.completes != NEVER, axis=0)[None]
         completes, to = (
             np.take_along_axis(table, place, axis=0)[0].astype(np.int32)
@@ -131,10 +128,10 @@ class Grammar:
         return completes + (to != BETWEEN) - (place[0] != BETWEEN)
 
     def shortest(self, characters: int, max_tokens: int = NEVER) -> NDArray[np.int16]:
-        """[8, characters + 1] the fewest tokens that end a text of so many characters more; `NEVER`: none do.
+        """Returns [8, characters + 1] the fewest tokens that end a text of so many more characters.
 
-        A token is allowed exactly where the text can still be ended after it: nothing leads into a dead end,
-        whatever bytes or characters the vocabulary lacks.
+        It is `NEVER` where none do. A token is allowed exactly where the text can still be ended after it, so
+        nothing leads into a dead end, whatever bytes or characters the vocabulary lacks.
 
         Raises:
             InputError: All characters and the end behind them can't be written with `max_tokens`.
@@ -164,7 +161,7 @@ class Grammar:
 
 
 class ChunkState(NamedTuple):
-    """How far each row's chunk is: its place in a character, and the characters left; both [B]."""
+    """How far each row's chunk is: its place inside a character, and the characters left to write; [B]."""
 
     place: Int[Array, " b"]
     left: Int[Array, " b"]
@@ -179,7 +176,7 @@ class Rules(NamedTuple):
 
     @classmethod
     def of(cls, grammar: Grammar, *, horizon: int, dim: int, max_tokens: int) -> Rules:
-        """The tables for chunks of [horizon, dim].
+        """Makes the tables for chunks of [horizon, dim].
 
         Raises:
             InputError: The vocabulary can't write such a chunk within `max_tokens`, or there is none.
@@ -205,10 +202,15 @@ class Rules(NamedTuple):
 
 
 class WritingState(NamedTuple):
-    """Where the loop stands.
+    """The state of the decoding loop.
 
-    Tokens written so far, the last one [B], all [B, N], the chunks, which rows had scores that were no finite
-    numbers [B], the model's.
+    Attributes:
+        step: Tokens written so far.
+        token: [B] the last of them.
+        tokens: [B, N] all of them.
+        chunk: How far each row's chunk is.
+        broken: [B] which rows had a score that was NaN or infinite.
+        decoding: The model's state.
     """
 
     step: Int[Array, ""]
@@ -228,30 +230,30 @@ def sample_action_tokens(
     dim: int,
     max_tokens: int = 256,
     temperature: float = 0.0,
-    key: PRNGKeyArray | None = None,
+    key: Keys | None = None,
     scan_layers: bool = False,
 ) -> Int[Array, "b n"]:
-    """Writes the tokens of one chunk and the end behind them: every answer decodes to [horizon, dim].
+    """Writes the tokens of one chunk and its end, so that every answer decodes to [horizon, dim].
 
-    Where greedy decoding writes a whole chunk by itself, this is that chunk. Scores are computed for the
-    tokens of a chunk alone, which gives what masking all of the vocabulary would; the end is not scored, as
+    Where greedy decoding writes a whole chunk by itself, this gives that chunk. Scores are computed for the
+    grammar's tokens alone, which equals masking the rest of the vocabulary; the end is not scored, because
     nothing else may stand there.
 
     Args:
         model: π0-FAST.
-        observation: Prompts that end in `Action: `.
-        grammar: The rules; a static argument under jit.
+        observation: Prompts that end in the answer's constant start, `Action: `.
+        grammar: The rules; static under jit.
         horizon: H of the chunk.
         dim: D of the chunk.
-        max_tokens: The most tokens, the end included. When they get scarce, only tokens after which the chunk
-            can still be ended in time may be chosen.
+        max_tokens: The most tokens, the end included. Tokens after which the chunk could not be ended in time
+            are masked.
         temperature: 0 for the best token each time.
-        key: Needed for a temperature above 0.
+        key: Needed for a temperature above 0: one a row [B], or one for all.
         scan_layers: Whether layers run in a scan, or unrolled one by one as inference wants them.
 
     Returns:
-        [B, max_tokens] text ids, the end included, 0 after it; all `BROKEN`, which decodes to nothing, in a
-        row for which the network gave NaN or infinity.
+        [B, max_tokens] text ids, the end included, 0 after it. A row for which the network gave NaN or
+        infinity is all `BROKEN`, which decodes to nothing.
 
     Raises:
         ValueError: A temperature above 0 without a key, or one below 0 or not finite.
@@ -299,17 +301,17 @@ def _choose(
     logits: Float[Array, "b v"],
     allowed: Bool[Array, "b v"],
     temperature: float,
-    key: PRNGKeyArray | None,
+    key: Keys | None,
     step: Int[Array, ""],
 ) -> Int[Array, " b"]:
     if key is None or temperature == 0.0:
         return best_allowed(logits, allowed)
     scores = _masked(logits.astype(jnp.float32) / temperature, allowed)
-    return jax.random.categorical(jax.random.fold_in(key, step), scores).astype(jnp.int32)
+    return draw(key, scores, step)
 
 
 def best_allowed(logits: Float[Array, "b v"], allowed: Bool[Array, "b v"]) -> Int[Array, " b"]:
-    """The column of the best allowed token, even where the scores are infinite or no numbers."""
+    """Returns the column of the best allowed token, even where scores are infinite or NaN."""
     return jnp.argmax(_masked(logits.astype(jnp.float32), allowed), axis=-1).astype(jnp.int32)
 
 

@@ -1,4 +1,4 @@
-"""Noise to actions: Euler steps of the learned flow; the prefix and all conditions are computed once."""
+"""Flow sampling for π0 and π0.5: Euler steps from noise to actions, with the prefix computed once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pioxide.models.pi0 import Condition, Pi0
 
 
 def step_times(num_steps: int) -> Float[Array, " n"]:
-    """The flow times at which velocities are taken, from 1 down.
+    """Returns the flow times at which velocities are taken, from 1 down.
 
     Subtracted one after another in float32, as the released policies do: 1 - 3 * 0.1 is another float.
 
@@ -36,7 +36,7 @@ def sample_actions(
     scan_layers: bool = False,
     conditions: Condition | None = None,
 ) -> Float[Array, "b h d"]:
-    """Moves noise to an action chunk in `num_steps` steps of equal length from time 1 to 0.
+    """Samples an action chunk in `num_steps` Euler steps of equal length, from time 1 (noise) to 0.
 
     Args:
         model: π0 or π0.5.
@@ -44,7 +44,7 @@ def sample_actions(
         noise: Standard normal.
         num_steps: Evaluations of the velocity.
         scan_layers: Whether layers run in a scan, or unrolled one by one as inference wants them.
-        conditions: What the model's `condition` gives for `step_times(num_steps)`, where it was computed
+        conditions: What the model's `condition` gives for `step_times(num_steps)`, if it was computed
             before.
 
     Returns:
@@ -68,5 +68,5 @@ def sample_actions(
 
 
 def of_step(conditions: Condition, index: int | Int[Array, ""]) -> Condition:
-    """One step's conditions, for every row, of those of many steps along the batch axis."""
+    """Returns the conditions of one step, for every row, out of those of all steps along the batch axis."""
     return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, index, 1, axis=x.ndim - 3), conditions)

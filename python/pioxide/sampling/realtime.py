@@ -175,7 +175,7 @@ def sample_guided_rtc(
         config: Weights and strength.
         num_steps: Evaluations of the velocity, and of its gradient.
         scan_layers: Whether layers run in a scan, or unrolled one by one as inference wants them.
-        conditions: What the model's `condition` gives for `step_times(num_steps)`, where it was computed
+        conditions: What the model's `condition` gives for `step_times(num_steps)`, if it was computed
             before.
 
     Returns:

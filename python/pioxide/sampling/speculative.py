@@ -1,11 +1,11 @@
 """Speculative decoding for π0-FAST: verify a draft in one pass, keep its correct prefix.
 
-arXiv 2211.17192 with a draft that costs nothing: the tokens of the chunk before, or of what is left of it. A
-pass over a few tokens takes hardly longer than over one, as it is spent on reading the weights.
+arXiv 2211.17192 with a draft that costs nothing: the tokens of the previous chunk, or of what remains of it.
+A pass over a few tokens takes hardly longer than over one, because its time goes into reading the weights.
 
-Where the answer leaves the draft, drafting goes on at the draft token that begins at the same place of the
-chunk. Under a grammar places are characters, one a coefficient, so that a coefficient which changed, and with
-it how its neighbours are merged into tokens, costs a pass or two and not the rest of the draft.
+Where the answer leaves the draft, drafting continues at the draft token that begins at the same place of the
+chunk. Under a grammar places are characters, one a coefficient: a coefficient that changed, and with it how
+its neighbours are merged into tokens, costs a pass or two and not the rest of the draft.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from pioxide.models.pi0_fast import Decoding, Pi0Fast
 from pioxide.sampling.constrained import BETWEEN, ChunkState, Grammar, Rules, best_allowed
 from pioxide.sampling.tokens import BROKEN, EOS, no_numbers
 
-# What a slot holds that no token was written to.
+# The value of a slot that no token was written to.
 NOTHING = -1
-# Tokens of a block that are followed without a loop: unrolled further, it takes the compiler long.
+# Tokens of a block that are followed without a loop; more make compiling slow.
 UNROLL = 16
 
 
 class Draft(NamedTuple):
-    """A guess at an answer: [B, N] ids, of which the first `length` [B] count."""
+    """A guess at each row's answer: [B, N] ids, of which the first `length` [B] count."""
 
     tokens: Int[Array, "b n"]
     length: Int[Array, " b"]
 
 
 class Speculation(NamedTuple):
-    """An answer, and what the draft was worth.
+    """Answers, and what their drafts were worth.
 
     Attributes:
-        tokens: [B, max_tokens] ids, as the sampler without a draft gives them, `BROKEN` included.
+        tokens: [B, max_tokens] ids, equal to those of the sampler without a draft, `BROKEN` included.
         accepted: [B] tokens that took no pass of their own.
-        passes: Passes through the model behind the prompt's.
+        passes: Passes through the model after the prompt's.
     """
 
     tokens: Int[Array, "b n"]
@@ -49,19 +49,19 @@ class Speculation(NamedTuple):
 
 
 class FreeWriter(NamedTuple):
-    """Writes any token, until one of `stop`; a text's state is whether there was one.
+    """Rules of free decoding: any token, until one of `stop`. A text's state is whether it has ended.
 
-    M below is any number of texts; a state is a tree of [M] arrays.
+    M is any number of texts; a state is a tree of [M] arrays.
     """
 
     stop: Int[Array, " e"]
 
     def start(self, batch: int) -> Bool[Array, " b"]:
-        """The state of empty texts."""
+        """Returns the state of empty texts."""
         return jnp.zeros(batch, bool)
 
     def choose(self, logits: Float[Array, "m v"], state: Any, step: Int[Array, " m"]) -> Int[Array, " m"]:
-        """The best token, as number `step` of a text."""
+        """Returns the best token, as number `step` of its text."""
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
     def consume_token(self, state: Bool[Array, " m"], token: Int[Array, " m"]) -> Bool[Array, " m"]:
@@ -69,16 +69,16 @@ class FreeWriter(NamedTuple):
         return state | jnp.isin(token, self.stop)
 
     def over(self, state: Bool[Array, " m"]) -> Bool[Array, " m"]:
-        """Whether a text is complete."""
+        """Returns whether each text is complete."""
         return state
 
     def extent(self, tokens: Int[Array, "*m"]) -> Int[Array, "*m"]:
-        """How far each token leads on in a text, which a draft is aligned by: each by one."""
+        """Returns how many places of a text each token takes up, by which drafts are aligned: one."""
         return jnp.ones_like(tokens)
 
 
 class ChunkWriter(NamedTuple):
-    """The tokens of one chunk of `characters` coefficients, by a grammar's rules; its state is theirs."""
+    """Rules of constrained decoding: the tokens of one chunk of `characters` coefficients."""
 
     rules: Rules
     ids: Int[Array, " v"]
@@ -106,7 +106,7 @@ class ChunkWriter(NamedTuple):
         return state.left <= 0
 
     def extent(self, tokens: Int[Array, "*m"]) -> Int[Array, "*m"]:
-        """The characters that a token begins."""
+        """Returns the characters that begin in each token."""
         return self.begins[self._column(tokens)]
 
     def _column(self, tokens: Int[Array, "*m"]) -> Int[Array, "*m"]:
@@ -117,7 +117,7 @@ Writer = FreeWriter | ChunkWriter
 
 
 class _State(NamedTuple):
-    """Where the loop stands: all rows at the same step, the last token of each not yet read by the model."""
+    """The state of the loop: all rows at the same step, the last token of each not yet read by the model."""
 
     passes: Int[Array, ""]
     step: Int[Array, ""]
@@ -141,10 +141,10 @@ def speculate_tokens(
     stop: tuple[int, ...] = (EOS,),
     scan_layers: bool = False,
 ) -> Speculation:
-    """What `sample_tokens` gives at temperature 0, in fewer passes where the draft is right.
+    """Writes what `sample_tokens` writes at temperature 0, in fewer passes where the draft is right.
 
     See `speculate_action_tokens` for how exact that is; the arguments are those of `sample_tokens`. A wrong
-    token costs its pass, and drafting goes on with the next token of the draft.
+    token costs its pass, and drafting continues with the next token of the draft.
 
     Raises:
         ValueError: A temperature above 0, or a block or an answer without a token.
@@ -173,24 +173,24 @@ def speculate_action_tokens(
     temperature: float = 0.0,
     scan_layers: bool = False,
 ) -> Speculation:
-    """What `sample_action_tokens` gives at temperature 0, in fewer passes where the draft is right.
+    """Writes what `sample_action_tokens` writes at temperature 0, in fewer passes where the draft is right.
 
-    Every token is the best allowed one by scores computed behind the same tokens, whatever the draft was. A
-    pass over several tokens may round its sums otherwise than a pass over one, so where two tokens are as
-    good as each other to the last bits the other one may be chosen; the chunk is whole in any case.
+    Every token is the best allowed one after the tokens before it, whatever the draft was. A pass over
+    several tokens may round its sums otherwise than a pass over one, so that of two tokens that are equally
+    good to the last bits the other may be chosen; the chunk is whole in any case.
 
-    Rows go on together, as far as the row that agrees least: made for a batch of one.
+    All rows advance together, by as many tokens as the row that agrees least with its draft.
 
     Args:
         model: π0-FAST.
         observation: Prompts that end in `Action: `.
         grammar: The rules; a static argument under jit.
-        draft: The guess; anything at all is allowed in it.
+        draft: The guess; any ids at all are allowed in it.
         horizon: H of the chunk.
         dim: D of the chunk.
         block: Tokens a pass reads: the last one written and `block - 1` of the draft. Static under jit.
         max_tokens: The most tokens, the end included.
-        temperature: Must be 0: to be refused here, not to be ignored.
+        temperature: Must be 0; anything else is refused rather than ignored.
         scan_layers: Whether layers run in a scan, or unrolled one by one as inference wants them.
 
     Raises:
@@ -237,7 +237,7 @@ def _speculate(
         read = jnp.concatenate([state.last[:, None], guess], axis=1)
         logits, decoding = model.decode(read, state.decoding, head=head)
         new = _write(writer, state, logits, guess, max_tokens)
-        # What was read and is wrong lies behind this slot: unseen, and overwritten before it could be seen.
+        # Wrong guesses lie behind this slot: unseen, and overwritten before they could be seen.
         slot = state.decoding.slot + (new.step - state.step)
         return new._replace(passes=state.passes + 1, decoding=decoding._replace(slot=slot))
 
@@ -259,7 +259,7 @@ def _write(
     guess: Int[Array, "b t-1"],
     max_tokens: int,
 ) -> _State:
-    """Writes the tokens that are known now: the guesses that were right, and one more."""
+    """Writes the tokens that a pass decided: the guesses that were right, and one more."""
     batch, count = logits.shape[:2]
 
     def follow(text: Any, token: Int[Array, " b"]) -> tuple[Any, Any]:
@@ -277,7 +277,7 @@ def _write(
     is_over = writer.over(jax.tree.map(lambda x: x.reshape(-1), after)).reshape(batch, count)
     own = ~jnp.concatenate([was_over, (chosen[:, :-1] != guess) | is_over[:, :-1]], axis=1)
     own = jnp.cumprod(own, axis=1).astype(bool)
-    # A row that is over, or will be with what it has here, holds no other back.
+    # A row that has ended, or ends in this pass, holds no other back.
     ends = was_over[:, 0] | jnp.any(own & is_over, axis=1)
     agreed = jnp.min(jnp.where(ends, count, jnp.sum(own, axis=1, dtype=jnp.int32)))
     agreed = jnp.minimum(agreed, max_tokens - state.step)
@@ -321,6 +321,6 @@ class _Guesses(NamedTuple):
         return cls(jnp.pad(jnp.where(counts, tokens, 0), ((0, 0), (0, block))), begin)
 
     def at(self, reached: Int[Array, " b"], count: int) -> Int[Array, "b {count}"]:
-        """The `count` tokens that begin at a place; any where none does."""
+        """Returns the `count` tokens that begin at a place; unspecified ones where none does."""
         here = jnp.argmax(self.begin == reached[:, None], axis=1)
         return jnp.take_along_axis(self.tokens, here[:, None] + jnp.arange(count), axis=1)

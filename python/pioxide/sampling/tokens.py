@@ -1,4 +1,4 @@
-"""Token after token until every row has ended, on the device."""
+"""Free decoding for π0-FAST: token after token until every row has ended, in one loop on the device."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from pioxide.models.observation import Observation
 from pioxide.models.pi0_fast import Decoding, Pi0Fast
 
 EOS = 1
-# What a row is full of whose scores were NaN or infinite: a token chosen by them means nothing.
+# The only token of a row whose scores were NaN or infinite: a token chosen by them means nothing.
 BROKEN = -1
+# One random key for a whole batch, or one a row.
+Keys = Key[Array, "*rows"]
 
 
 class SamplingState(NamedTuple):
-    """Where the loop stands.
+    """The state of the decoding loop.
 
     Attributes:
         step: Tokens written so far.
         token: [B] the last of them.
         tokens: [B, max_tokens] all of them, 0 beyond and after a row's end.
         done: [B] which rows have ended.
-        broken: [B] which rows had scores that were no finite numbers.
+        broken: [B] which rows had a score that was NaN or infinite.
         decoding: The model's side, which has not read the last token yet.
     """
 
@@ -38,21 +40,30 @@ class SamplingState(NamedTuple):
 
 
 def choose(
-    logits: Float[Array, "b v"], temperature: float, key: PRNGKeyArray | None, step: Int[Array, ""]
+    logits: Float[Array, "b v"], temperature: float, key: Keys | None, step: Int[Array, ""]
 ) -> Int[Array, " b"]:
-    """The best token, or one drawn from `softmax(logits / temperature)`."""
+    """Returns the best token, or one drawn from `softmax(logits / temperature)`."""
     if temperature == 0.0 or key is None:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    return jax.random.categorical(jax.random.fold_in(key, step), logits / temperature).astype(jnp.int32)
+    return draw(key, logits / temperature, step)
+
+
+def draw(key: Keys, scores: Float[Array, "b v"], step: Int[Array, ""]) -> Int[Array, " b"]:
+    """Returns tokens drawn from `softmax(scores)`; with a key a row, a row's draw is its own."""
+
+    def one(key: Keys, scores: Float[Array, "*b v"]) -> Int[Array, "*b"]:
+        return jax.random.categorical(jax.random.fold_in(key, step), scores).astype(jnp.int32)
+
+    return jax.vmap(one)(key, scores) if key.ndim else one(key, scores)
 
 
 def no_numbers(logits: Float[Array, "*b v"]) -> Bool[Array, "*b"]:
-    """Where any score is NaN or infinite."""
+    """Returns where any score is NaN or infinite."""
     return ~jnp.isfinite(logits).all(axis=-1)
 
 
-def check(temperature: float, key: PRNGKeyArray | None) -> None:
-    """Whether tokens can be chosen so.
+def check(temperature: float, key: Keys | None) -> None:
+    """Checks a temperature.
 
     Raises:
         ValueError: A temperature above 0 without a key, or one below 0 or not finite.
@@ -67,24 +78,24 @@ def sample_tokens(
     *,
     max_tokens: int = 256,
     temperature: float = 0.0,
-    key: PRNGKeyArray | None = None,
+    key: Keys | None = None,
     stop: tuple[int, ...] = (EOS,),
     scan_layers: bool = False,
 ) -> Int[Array, "b n"]:
-    """Writes tokens until each row has written one of `stop`, or `max_tokens` are there.
+    """Writes tokens until each row has written one of `stop`, or `max_tokens` of them.
 
     Args:
         model: π0-FAST.
         observation: Prompts without action tokens.
         max_tokens: The most tokens.
         temperature: 0 for the best token each time.
-        key: Needed for a temperature above 0.
+        key: Needed for a temperature above 0: one a row [B], or one for all.
         stop: Ids that end a row; openpi stops at the end-of-sequence id alone.
         scan_layers: Whether layers run in a scan, or unrolled one by one as inference wants them.
 
     Returns:
-        [B, max_tokens] ids, the stopping one included, 0 after it; all `BROKEN` in a row for which the
-        network gave NaN or infinity.
+        [B, max_tokens] ids, the stopping one included, 0 after it. A row for which the network gave NaN or
+        infinity is all `BROKEN`.
 
     Raises:
         ValueError: A temperature above 0 without a key, or one below 0 or not finite; or not one token.

@@ -1,0 +1,221 @@
+"""A batch of moments as NumPy arrays: checked, and padded to the shape of a program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pioxide.engine.sampler import FlowSampler, Sampler, TokenSampler
+from pioxide.engine.shape import Shape
+from pioxide.errors import InputError
+from pioxide.models import Pi0Config, Pi0FastConfig
+from pioxide.sampling import Draft, PrevChunkLeftOver
+
+
+class Inputs(NamedTuple):
+    """What a batch of B robots sees, each row on its own.
+
+    Attributes:
+        images: By camera, [B, S, S, 3] uint8. A camera that no row has is left out.
+        tokens: [B, L] ids, real ones first; any L.
+        lengths: [B] how many ids of each row are real.
+        image_masks: By camera, [B] whether each row has it. A camera without a mask is there in every row.
+        state: [B, W] float32 normalised and padded; read by π0 alone.
+        noise: [B, H, W] float32 standard normal; read by π0 and π0.5.
+        keys: [B, 2] uint32 random bits; read by π0-FAST at a temperature above 0.
+        prev_chunk_left_over: What is left of each row's previous chunk, where chunks are continued; None
+            where no row has any.
+        draft: A guess at each row's answer, where π0-FAST speculates; None where there is none.
+    """
+
+    images: dict[str, NDArray[np.uint8]]
+    tokens: NDArray[np.int32]
+    lengths: NDArray[np.int32]
+    image_masks: dict[str, NDArray[np.bool_]] | None = None
+    state: NDArray[np.float32] | None = None
+    noise: NDArray[np.float32] | None = None
+    keys: NDArray[np.uint32] | None = None
+    prev_chunk_left_over: PrevChunkLeftOver | None = None
+    draft: Draft | None = None
+
+
+class Batch(NamedTuple):
+    """What one call uploads: `Inputs` padded to a shape, with every array that its program reads.
+
+    Attributes:
+        images: By camera of the shape, [B, S, S, 3] uint8.
+        image_mask: [B, C] which of the shape's cameras each row has.
+        tokens: [B, L] ids, padded with 0.
+        lengths: [B] how many are real.
+        state: [B, W] float32, of π0.
+        noise: [B, H, W] float32, of π0 and π0.5.
+        keys: [B, 2] uint32, of π0-FAST at a temperature above 0.
+        prev_chunk_left_over: Where chunks are continued.
+        draft: Where π0-FAST speculates.
+    """
+
+    images: dict[str, NDArray[np.uint8]]
+    image_mask: NDArray[np.bool_]
+    tokens: NDArray[np.int32]
+    lengths: NDArray[np.int32]
+    state: NDArray[np.float32] | None = None
+    noise: NDArray[np.float32] | None = None
+    keys: NDArray[np.uint32] | None = None
+    prev_chunk_left_over: PrevChunkLeftOver | None = None
+    draft: Draft | None = None
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Which inputs a model and its sampler read, and in what shapes."""
+
+    config: Pi0Config | Pi0FastConfig
+    sampler: Sampler
+
+    @property
+    def state(self) -> bool:
+        """Returns whether the network reads the state."""
+        return self.config.family.state_is_vector
+
+    @property
+    def noise(self) -> bool:
+        """Returns whether answers begin with noise."""
+        return self.config.family.is_flow
+
+    @property
+    def keys(self) -> bool:
+        """Returns whether tokens are drawn."""
+        return isinstance(self.sampler, TokenSampler) and self.sampler.temperature > 0
+
+    @property
+    def left_over(self) -> bool:
+        """Returns whether chunks continue what is left of the one before."""
+        return isinstance(self.sampler, FlowSampler) and self.sampler.realtime is not None
+
+    @property
+    def draft(self) -> int:
+        """Returns how many ids a draft holds; 0 where there is no draft."""
+        return (
+            self.sampler.max_tokens
+            if isinstance(self.sampler, TokenSampler) and self.sampler.speculative
+            else 0
+        )
+
+    def check(self, inputs: Inputs) -> int:
+        """Returns the number of rows.
+
+        Raises:
+            InputError: An array is missing, superfluous, or of another shape or dtype than the model reads.
+        """
+        c, size = self.config, self.config.vision.image_size
+        if np.ndim(inputs.tokens) != 2 or len(inputs.tokens) == 0:
+            raise InputError(f"tokens: expected [B, L] of 1 row or more, got shape {np.shape(inputs.tokens)}")
+        rows = len(inputs.tokens)
+        slots = inputs.tokens.shape[1]
+        _check("tokens", inputs.tokens, (rows, slots), np.int32)
+        _check("lengths", inputs.lengths, (rows,), np.int32)
+        if (inputs.lengths < 1).any() or (inputs.lengths > slots).any():
+            raise InputError(f"lengths: expected 1 to {slots} ids in each row, got {inputs.lengths.tolist()}")
+        masks = inputs.image_masks or {}
+        if unknown := sorted({*inputs.images, *masks} - {*c.cameras}):
+            raise InputError(f"images: there is no camera {unknown[0]!r}; this model has {list(c.cameras)}")
+        for name, image in inputs.images.items():
+            _check(f"images[{name!r}]", image, (rows, size, size, 3), np.uint8)
+        for name, mask in masks.items():
+            _check(f"image_masks[{name!r}]", mask, (rows,), np.bool_)
+            if name not in inputs.images and mask.any():
+                raise InputError(f"image_masks[{name!r}]: rows have this camera, and there is no image of it")
+        chunk = (rows, c.action_horizon, c.action_dim)
+        self._presence("state", inputs.state, self.state, (rows, c.action_dim), np.float32)
+        self._presence("noise", inputs.noise, self.noise, chunk, np.float32)
+        self._presence("keys", inputs.keys, self.keys, (rows, 2), np.uint32)
+        left = inputs.prev_chunk_left_over
+        if left is not None:
+            if not self.left_over:
+                raise InputError("prev_chunk_left_over: this engine's sampler has no realtime")
+            _check("prev_chunk_left_over.actions", left.actions, chunk, np.float32)
+            _check("prev_chunk_left_over.length", left.length, (rows,), np.int32)
+            _check("prev_chunk_left_over.inference_delay", left.inference_delay, (rows,), np.int32)
+        if inputs.draft is not None:
+            if not self.draft:
+                raise InputError("draft: this engine's sampler is not speculative, so it reads none")
+            _check("draft.tokens", inputs.draft.tokens, (rows, self.draft), np.int32)
+            _check("draft.length", inputs.draft.length, (rows,), np.int32)
+        return rows
+
+    def _presence(
+        self, name: str, array: NDArray | None, needed: bool, shape: tuple[int, ...], dtype: type
+    ) -> None:
+        model = f"{self.config.family.symbol} with {self.sampler}"
+        if needed and array is None:
+            raise InputError(f"{name}: {model} needs it, and there is none")
+        if array is not None and not needed:
+            raise InputError(f"{name}: {model} does not read it")
+        if array is not None:
+            _check(name, array, shape, dtype)
+
+    def pad(self, inputs: Inputs, shape: Shape, first: int, count: int) -> Batch:
+        """Returns rows `first` to `first + count` of checked inputs, padded to a shape.
+
+        Padding rows repeat the last row, so that they never make a loop over tokens longer. A camera that no
+        row has is black and masked.
+        """
+        rows: slice | NDArray[np.integer] = slice(first, first + count)
+        if count < shape.batch:
+            rows = np.minimum(np.arange(first, first + shape.batch), first + count - 1)
+        c, size = self.config, self.config.vision.image_size
+        tokens = np.zeros((shape.batch, shape.text), np.int32)
+        width = min(shape.text, inputs.tokens.shape[1])
+        lengths = inputs.lengths[rows]
+        tokens[:, :width] = inputs.tokens[rows, :width]
+        tokens[np.arange(shape.text)[None] >= lengths[:, None]] = 0
+        images, given_masks = {}, inputs.image_masks or {}
+        masks = np.zeros((shape.batch, len(shape.cameras)), bool)
+        for column, name in enumerate(shape.cameras):
+            if name in inputs.images:
+                images[name] = inputs.images[name][rows]
+                masks[:, column] = given_masks[name][rows] if name in given_masks else True
+            else:
+                images[name] = np.zeros((shape.batch, size, size, 3), np.uint8)
+        left = draft = None
+        if self.left_over:
+            given = inputs.prev_chunk_left_over
+            if given is None:
+                none = np.zeros(shape.batch, np.int32)
+                chunk = np.zeros((shape.batch, c.action_horizon, c.action_dim), np.float32)
+                left = PrevChunkLeftOver(chunk, none, none)  # type: ignore[arg-type]
+            else:
+                left = PrevChunkLeftOver(*(part[rows] for part in given))
+        if self.draft:
+            given = inputs.draft
+            if given is None:
+                empty = np.zeros((shape.batch, self.draft), np.int32)
+                draft = Draft(empty, np.zeros(shape.batch, np.int32))  # type: ignore[arg-type]
+            else:
+                draft = Draft(*(part[rows] for part in given))
+
+        def taken(array: NDArray | None) -> NDArray | None:
+            return None if array is None else array[rows]
+
+        return Batch(
+            images,
+            masks,
+            tokens,
+            lengths,
+            taken(inputs.state),
+            taken(inputs.noise),
+            taken(inputs.keys),
+            left,
+            draft,
+        )
+
+
+def _check(name: str, array: object, shape: tuple[int, ...], dtype: type) -> None:
+    got = getattr(array, "dtype", None)
+    if np.shape(array) != shape or got != dtype:  # type: ignore[arg-type]
+        raise InputError(
+            f"{name}: expected {np.dtype(dtype).name} of shape {shape}, got {got} of shape {np.shape(array)}"  # type: ignore[arg-type]
+        )

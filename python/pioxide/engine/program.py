@@ -1,0 +1,219 @@
+"""A model and its sampler as compiled functions of one upload, one function a shape.
+
+Everything between upload and download is inside; a call runs no other JAX operation.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from pioxide.engine.inputs import Batch, Reads
+from pioxide.engine.prepare import prepare
+from pioxide.engine.quantize import Quantization
+from pioxide.engine.sampler import FlowSampler, Sampler, TokenSampler
+from pioxide.engine.shape import Shape
+from pioxide.models import Observation, Pi0, Pi0Fast
+from pioxide.sampling import (
+    Draft,
+    Grammar,
+    PrevChunkLeftOver,
+    RTCConfig,
+    Speculation,
+    sample_action_tokens,
+    sample_actions,
+    sample_guided_rtc,
+    sample_tokens,
+    sample_trained_rtc,
+    speculate_action_tokens,
+    speculate_tokens,
+    step_times,
+)
+
+# Actions [B, H, D], token ids [B, N], or token ids with what a draft was worth.
+Output = jax.Array | Speculation
+
+
+@dataclass(frozen=True)
+class TokenFormat:
+    """How answers of π0-FAST are written with one vocabulary.
+
+    Attributes:
+        stop: Ids that end an answer.
+        causal: The last `causal` prompt ids are the answer's constant start; they attend causally.
+        grammar: The rules of `TokenSampler.constrained`, which needs them.
+    """
+
+    stop: tuple[int, ...]
+    causal: int = 0
+    grammar: Grammar | None = None
+
+
+def keep_programs(directory: str | Path) -> None:
+    """Makes JAX keep every compiled program in a directory, for this process and later ones.
+
+    It holds for all of JAX in this process. A program is found again for the same model sizes, shapes,
+    device and JAX version.
+    """
+    path = Path(directory).expanduser()
+    path.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+class Programs:
+    """A model's compiled functions, by `Shape`. Any thread may call it.
+
+    Attributes:
+        reads: What a call uploads.
+        weights: All that is kept on the device.
+        function: The function of `weights` and a `Batch` before it is compiled.
+    """
+
+    def __init__(
+        self,
+        model: Pi0 | Pi0Fast,
+        sampler: Sampler,
+        token_format: TokenFormat | None = None,
+        *,
+        quantize: Quantization | None = None,
+        consume: bool = False,
+    ) -> None:
+        """Lays out the weights, see `prepare`. Compiles only the weight layout, not the model."""
+        self.reads = Reads(model.config, sampler)
+        times = _times(sampler) if isinstance(sampler, FlowSampler) else None
+        prepared = prepare(model, times, quantize=quantize, consume=consume)
+        graph, state = nnx.split(prepared.model)
+        # Plain leaves: a module's own tree would be walked in Python in every call.
+        leaves, structure = jax.tree.flatten((state, prepared.conditions))
+        self.weights = tuple(leaves)
+
+        def answer(weights: tuple[jax.Array, ...], batch: Batch) -> Output:
+            state, conditions = jax.tree.unflatten(structure, weights)
+            merged = nnx.merge(graph, state)
+            if isinstance(sampler, FlowSampler):
+                return _actions(merged, conditions, batch, sampler)
+            assert token_format is not None
+            return _tokens(merged, batch, sampler, token_format)
+
+        self.function = jax.jit(answer)
+        self._compiled: dict[Shape, Callable[..., Output]] = {}
+        self._compiling = threading.Lock()
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Returns what is compiled."""
+        return tuple(self._compiled)
+
+    def compile(self, shape: Shape) -> float:
+        """Compiles a shape unless it is compiled already; returns the seconds it took."""
+        with self._compiling:
+            if shape in self._compiled:
+                return 0.0
+            begin = time.perf_counter()
+            program = self.function.lower(self.weights, self.placeholder(shape)).compile()
+            # Another dict, as other threads may be walking this one.
+            self._compiled = {**self._compiled, shape: program}
+            return time.perf_counter() - begin
+
+    def __call__(self, shape: Shape, batch: Any) -> Output:
+        """Runs the compiled program of a shape on an uploaded `Batch`."""
+        return self._compiled[shape](self.weights, batch)
+
+    def placeholder(self, shape: Shape) -> Batch:
+        """Returns a `Batch` of shapes and dtypes without values, to compile for."""
+        c, reads, rows = self.reads.config, self.reads, shape.batch
+        size = c.vision.image_size
+        chunk = _like((rows, c.action_horizon, c.action_dim), np.float32)
+        count = _like((rows,), np.int32)
+        return Batch(
+            {name: _like((rows, size, size, 3), np.uint8) for name in shape.cameras},
+            _like((rows, len(shape.cameras)), np.bool_),
+            _like((rows, shape.text), np.int32),
+            count,
+            _like((rows, c.action_dim), np.float32) if reads.state else None,
+            chunk if reads.noise else None,
+            _like((rows, 2), np.uint32) if reads.keys else None,
+            PrevChunkLeftOver(chunk, count, count) if reads.left_over else None,
+            Draft(_like((rows, reads.draft), np.int32), count) if reads.draft else None,
+        )
+
+
+def _times(sampler: FlowSampler) -> jax.Array:
+    """The flow times [N] that the model is asked at; trained continuation has clean actions, at 0, too."""
+    times = step_times(sampler.num_steps)
+    return jnp.append(times, 0.0) if sampler.realtime == "trained" else times
+
+
+def _observation(batch: Any, causal: int | None) -> Observation:
+    slots = jnp.arange(batch.tokens.shape[1])[None]
+    valid = slots < batch.lengths[:, None]
+    masks = {name: batch.image_mask[:, column] for column, name in enumerate(batch.images)}
+    observation = Observation(batch.images, masks, batch.tokens, valid, batch.state)
+    if causal is None:
+        return observation
+    begun = (slots >= (batch.lengths - causal)[:, None]) & valid
+    return observation._replace(ar_mask=begun.astype(jnp.int32))
+
+
+def _actions(model: Any, conditions: Any, batch: Any, sampler: FlowSampler) -> jax.Array:
+    observation, steps = _observation(batch, None), sampler.num_steps
+    if sampler.realtime is None:
+        return sample_actions(model, observation, batch.noise, num_steps=steps, conditions=conditions)
+    left = batch.prev_chunk_left_over
+    if isinstance(sampler.realtime, RTCConfig):
+        return sample_guided_rtc(
+            model,
+            observation,
+            batch.noise,
+            left,
+            config=sampler.realtime,
+            num_steps=steps,
+            conditions=conditions,
+        )
+    return sample_trained_rtc(model, observation, batch.noise, left, num_steps=steps, conditions=conditions)
+
+
+def _tokens(model: Any, batch: Any, sampler: TokenSampler, token_format: TokenFormat) -> Output:
+    observation = _observation(batch, token_format.causal)
+    most, grammar = sampler.max_tokens, token_format.grammar if sampler.constrained else None
+    horizon, dim = model.config.action_horizon, model.config.action_dim
+    if sampler.speculative:
+        block = sampler.speculative
+        if grammar is None:
+            return speculate_tokens(
+                model, observation, batch.draft, block=block, max_tokens=most, stop=token_format.stop
+            )
+        return speculate_action_tokens(
+            model, observation, grammar, batch.draft, horizon=horizon, dim=dim, block=block, max_tokens=most
+        )
+    keys = None if batch.keys is None else jax.random.wrap_key_data(batch.keys)
+    temperature = sampler.temperature
+    if grammar is None:
+        return sample_tokens(
+            model, observation, max_tokens=most, temperature=temperature, key=keys, stop=token_format.stop
+        )
+    return sample_action_tokens(
+        model,
+        observation,
+        grammar,
+        horizon=horizon,
+        dim=dim,
+        max_tokens=most,
+        temperature=temperature,
+        key=keys,
+    )
+
+
+def _like(shape: tuple[int, ...], dtype: Any) -> Any:
+    return jax.ShapeDtypeStruct(shape, dtype)

@@ -1,0 +1,90 @@
+"""What a person chooses about how a model answers: one frozen class a method of sampling."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Literal
+
+from pioxide.errors import InputError
+from pioxide.sampling import RTCConfig
+
+Partial = Literal["error", "pad"]
+
+
+@dataclass(frozen=True)
+class FlowSampler:
+    """How π0 and π0.5 answer: Euler steps from noise to actions.
+
+    Attributes:
+        num_steps: Evaluations of the velocity.
+        realtime: How a chunk continues what is left of the one before: guided by an `RTCConfig` (any weights,
+            a gradient in each step), or "trained" (weights that were trained with
+            `pioxide.sampling.training_time_rtc_loss`). None: each chunk on its own.
+    """
+
+    num_steps: int = 10
+    realtime: RTCConfig | Literal["trained"] | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the values.
+
+        Raises:
+            InputError: There is no step, or `realtime` is none of the three.
+        """
+        _whole("num_steps", self.num_steps, 1)
+        if not (self.realtime in (None, "trained") or isinstance(self.realtime, RTCConfig)):
+            raise InputError(f'realtime: expected None, an RTCConfig or "trained", got {self.realtime!r}')
+
+
+@dataclass(frozen=True)
+class TokenSampler:
+    """How π0-FAST answers: one token after another.
+
+    Attributes:
+        max_tokens: The most tokens in an answer, its end included.
+        temperature: 0 takes the best token each time; above 0 tokens are drawn.
+        constrained: Whether only tokens may be written that lead to a whole chunk. Changes nothing where the
+            best tokens do so by themselves.
+        speculative: Tokens verified per forward pass; 0 is off, try 8. The draft is what remains of the
+            previous chunk, else the previous answer. Needs temperature 0, and gives the same answer.
+        partial: What becomes of an answer that is too short for a chunk, which needs `constrained=False`:
+            "error" refuses it, "pad" completes it with zeros.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    constrained: bool = True
+    speculative: int = 0
+    partial: Partial = "error"
+
+    def __post_init__(self) -> None:
+        """Checks the values.
+
+        Raises:
+            InputError: A value is out of its range, or two contradict each other.
+        """
+        _whole("max_tokens", self.max_tokens, 1)
+        _whole("speculative", self.speculative, 0)
+        if isinstance(self.temperature, bool) or not 0 <= self.temperature < math.inf:
+            raise InputError(f"temperature: expected 0 or a number above it, got {self.temperature}")
+        if not isinstance(self.constrained, bool):
+            raise InputError(f"constrained: expected True or False, got {self.constrained!r}")
+        if self.partial not in ("error", "pad"):
+            raise InputError(f'partial: expected "error" or "pad", got {self.partial!r}')
+        if self.speculative == 1:
+            raise InputError("speculative: expected 0, or 2 or more tokens a pass, got 1")
+        if self.speculative and self.temperature != 0:
+            raise InputError(
+                "speculative: drafts are verified against the best tokens, so temperature "
+                f"{self.temperature} must be 0"
+            )
+
+
+Sampler = FlowSampler | TokenSampler
+
+
+def _whole(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise InputError(f"{name}: expected a whole number of at least {least}, got {value!r}")
