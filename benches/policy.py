@@ -22,12 +22,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import jax
 
 from networks import KINDS, NAMES, SIZES, TEXT, config, device_facts, random_model, timed
+from policy_batch import batches
 from policy_fast import fast_rows
 from policy_flow import continued, flow_rows
 from policy_host import call_stages, starts, uploaded
 from tables import Table
 
-PARTS = ("rows", "realtime", "call", "upload", "start")
+PARTS = ("rows", "realtime", "call", "batch", "upload", "start")
 
 
 def bench(
@@ -43,6 +44,8 @@ def bench(
         result["realtime"] = timed(continued(model, cameras, text), seconds / 3)
     if "call" in parts:
         result["policy"] = call_stages(model, cameras, seconds / 3)
+    if "batch" in parts:
+        result["batch"] = timed(batches(model, cameras, text), seconds / 3)
     if "upload" in parts:
         result["upload"] = uploaded(c, cameras, text, seconds / 10)
     del model
@@ -67,6 +70,8 @@ def tables(result: dict[str, Any]) -> Iterator[Table]:
         )
     if "policy" in result:
         yield call_table(f"{kind}, {size}, a whole call from 480 x 640 images", result["policy"])
+    if "batch" in result:
+        yield batch_table(f"{kind}, {size}, one call for several robots", result["batch"])
     if "upload" in result:
         yield Table(
             f"{kind}, {size}, upload of fitted images and what goes with them",
@@ -111,7 +116,19 @@ def fast_cells(row: dict[str, Any]) -> tuple[str, ...]:
 def call_table(title: str, whole: dict[str, Any]) -> Table:
     stages = {**whole["stages"], "in all": whole}
     named = {n: (f"{s['p50'] * 1e3:.2f}", f"{s['p99'] * 1e3:.2f}") for n, s in stages.items()}
-    return Table(title, ("p50 ms", "p99 ms"), named, (f"{whole['calls']} calls.",))
+    note = (
+        f"{whole['calls']} calls, the state's text of another length in each. Compiled before: "
+        f"{len(whole['compile'])} lengths of text; in a call: none."
+    )
+    return Table(title, ("p50 ms", "p99 ms"), named, (note,))
+
+
+def batch_table(title: str, measured: dict[str, dict[str, Any]]) -> Table:
+    def cells(name: str, row: dict[str, Any]) -> tuple[str, ...]:
+        return (*clock(row), milliseconds(row["p50"] / int(name.split()[0])))
+
+    named = {name: cells(name, row) for name, row in measured.items()}
+    return Table(title, ("p50 ms", "p99 ms", "cpu ms", "p50 ms a robot"), named)
 
 
 def start_table(title: str, measured: dict[str, dict[str, float]]) -> Table:

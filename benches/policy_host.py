@@ -55,8 +55,10 @@ def call_stages(model: Model, cameras: int, seconds: float) -> dict[str, Any]:
     compiled = policy.warm_up([WORDS], cameras=[model.config.cameras[:cameras]])
 
     def observe() -> dict[str, Any]:
+        # A joint's bin is one digit of text or three, so that the text has another length in every call.
+        state = np.where(rng.random(14) < rng.random(), -1.0, rng.uniform(0, 1, 14))
         images = {f"image_{i}": rng.integers(0, 256, (480, 640, 3), dtype=np.uint8) for i in range(cameras)}
-        return {**images, "state": rng.uniform(-1, 1, 14), "prompt": WORDS}
+        return {**images, "state": state, "prompt": WORDS}
 
     policy(observe())
     shapes = policy.engine.shapes

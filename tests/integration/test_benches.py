@@ -54,7 +54,7 @@ def quick_compiler(monkeypatch):
 @pytest.mark.usefixtures("quick_compiler")
 def test_policy(tmp_path):
     pytest.importorskip("jax")
-    parts = [option for part in ("rows", "call", "upload") for option in ("--part", part)]
+    parts = [option for part in ("rows", "call", "batch", "upload") for option in ("--part", part)]
     result = run("policy.py", tmp_path / "policy.json", *POLICY, "--kind", "pi05", *parts)["results"][0]
     *exact, rounded = result["rows"].values()
     assert len(exact) == 9
@@ -71,6 +71,8 @@ def test_policy(tmp_path):
         "download",
         "actions",
     }
+    assert list(result["batch"]) == ["1 robot", "4 robots", "16 robots"]
+    assert all(row["p99"] >= row["p50"] > 0 for row in result["batch"].values())
     assert len(result["upload"]) == 3
     assert result["floor"] > 0
 
