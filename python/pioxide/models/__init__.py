@@ -6,8 +6,8 @@ Models and what configures them:
 Their parts:
     Gemma, GemmaConfig, ExpertConfig, Siglip, SiglipConfig
 
-What they see:
-    Observation
+What they see and learn from:
+    Observation, TrainingBatch, training_batch
 
 Low-rank updates:
     LoraConfig, LoraParam, LoraRule, add_lora, merge_lora
@@ -18,6 +18,7 @@ Many devices:
 Sampling is in `pioxide.sampling`, weights of others in `pioxide.weights`.
 """
 
+from pioxide.models.batch import TrainingBatch, training_batch
 from pioxide.models.gemma import ExpertConfig, Gemma, GemmaConfig
 from pioxide.models.lora import LoraConfig, LoraParam, LoraRule, add_lora, merge_lora
 from pioxide.models.observation import Observation
@@ -40,10 +41,12 @@ __all__ = [
     "Pi0FastConfig",
     "Siglip",
     "SiglipConfig",
+    "TrainingBatch",
     "add_lora",
     "batch_sharding",
     "create_sharded",
     "make_mesh",
     "merge_lora",
     "parameter_sharding",
+    "training_batch",
 ]
