@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pioxide.codec import FastCodec
+from pioxide.data import EpisodeData
 from pioxide.errors import FormatError, InputError, OverflowingChunkError, SettingsError
 from pioxide.shards import (
     ActionSpace,
@@ -20,7 +21,7 @@ from pioxide.shards import (
     tokenize_dataset,
 )
 from pioxide.transforms import DeltaActions, Quantile, load_norm_stats
-from support.datasets import episodes
+from support.datasets import episodes, write_v3
 from support.jobs import LENGTHS, SPACE, World, content
 from support.reference_stack import ReferenceFast, ReferencePrompts
 
@@ -207,6 +208,19 @@ def test_dry_run_foretells_the_job_and_writes_nothing(world: World, tmp_path: Pa
     assert (foretold.finished, estimate(job, tmp_path / "out").finished) == (0, 1)
     with pytest.raises(SettingsError, match="max_len: 60 there, 200 now"):
         estimate(prepare(world.inputs(), world.settings(max_len=200)), tmp_path / "out")
+
+
+def test_dry_run_sees_what_lies_beyond_the_first_frames(world: World, tmp_path: Path) -> None:
+    """A long prompt at the end of a long episode, where a sample of first frames would not look."""
+    rng = np.random.default_rng(0)
+    state = np.cumsum(rng.normal(size=(900, 3)), axis=0).astype(np.float32)
+    tasks = ["fold the towel"] * 700 + ["fold the towel, then stack the cups and put the lid on " * 3] * 200
+    data = write_v3(tmp_path / "d", [EpisodeData({"observation.state": state, "action": state}, tasks)])
+    settings = world.settings("pi0", max_len=60)
+    foretold = estimate(prepare(world.inputs("pi0", data), settings), tmp_path / "out")
+    totals = tokenize_dataset(world.inputs("pi0", data), tmp_path / "out", settings).totals
+    assert foretold.longest == totals["longest"] > 60
+    assert foretold.truncated * foretold.rows == pytest.approx(totals["truncated"]) == 200
 
 
 def test_overflow_stops_with_the_place_or_is_counted(world: World, tmp_path: Path) -> None:

@@ -19,10 +19,8 @@ class Demo:
 
     def __call__(self) -> int:
         """Do what a user does with a dataset of their own, and say each step as the command for it."""
-        from rich.console import Console
-
         from pioxide import demo
-        from pioxide.cli import main
+        from pioxide.cli import main, show
         from pioxide.family import Family
         from pioxide.report import inspect_directory, print_report, write_page
         from pioxide.shards import (
@@ -48,7 +46,7 @@ class Demo:
         report = inspect_directory(tokens, dataset=dataset)
         report = replace(report, source=replace(report.source, name="Two simulated ALOHA arms"))
         write_page(report, page)
-        print_report(report, Console())
+        print_report(report, show.console())
         print(f"page: {page.resolve()}")
         return main.OK
 

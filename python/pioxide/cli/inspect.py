@@ -34,9 +34,7 @@ class Inspect:
 
     def __call__(self) -> int:
         """Measure, print, write the page."""
-        from rich.console import Console
-
-        from pioxide.cli import main
+        from pioxide.cli import main, show
         from pioxide.report import inspect_directory, print_report, write_page
 
         report = inspect_directory(
@@ -44,6 +42,6 @@ class Inspect:
         )
         page = self.output or self.directory / "report.html"
         write_page(report, page)
-        print_report(report, Console())
+        print_report(report, show.console())
         print(f"page: {page}")
         return main.OK

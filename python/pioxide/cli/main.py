@@ -1,11 +1,12 @@
 """The `pioxide` command line: reads the arguments, runs one command, turns what happened into an exit status.
 
 0 done; 1 a fault of ours (with traceback); 2 something the user can put right (one sentence); 3 done, but
-some episodes were left out as asked; 130 interrupted.
+some episodes were left out as asked; 130 interrupted; 143 terminated, and 128 more than any other signal.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import sys
@@ -15,6 +16,7 @@ from typing import Annotated, Any, Union
 
 import pioxide
 from pioxide.cli import show
+from pioxide.cli.signals import Stopped, drop_output, watched
 from pioxide.errors import PioxideError
 
 # Command -> the module under pioxide.cli and its class. Their order is the order of the help.
@@ -46,7 +48,7 @@ EXTRAS = {
     "aiohttp": "fetch",
 }
 
-OK, OUR_FAULT, YOUR_MISTAKE, LEFT_OUT, INTERRUPTED = 0, 1, 2, 3, 130
+OK, OUR_FAULT, YOUR_MISTAKE, LEFT_OUT = 0, 1, 2, 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,34 +67,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # "π", or a file's name, must not end a command whose output the terminal can't show.
         sys.stdout.reconfigure(errors="backslashreplace")
-    if arguments == ["--version"]:
-        print(f"pioxide {pioxide.__version__}")
-        return OK
+    with watched() as stopped:
+        return _run(arguments, stopped)
+
+
+def _run(arguments: list[str], stopped: Stopped) -> int:
     try:
-        return _parse(arguments or ["--help"])() or OK
+        try:
+            return _parse(arguments or ["--help"])() or OK
+        finally:
+            sys.stdout.flush()  # a full disk is to be heard of here, and not when Python ends
     except PioxideError as error:
         return _say(str(error), YOUR_MISTAKE)
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
-            return _confess()
+            return _confess(stopped)
         return _say(
             f'this needs {error.name}, which is not installed; pip install "pioxide[{extra}]"', YOUR_MISTAKE
         )
     except KeyboardInterrupt as error:
-        return _say(str(error) or "interrupted", INTERRUPTED)
+        return _say(str(error) or stopped.sentence, stopped.status)
     except MemoryError as error:
         return _say(f"not enough memory: {error}", YOUR_MISTAKE)
     except BrokenPipeError:
         # Whoever read our output has enough of it (`pioxide ... | head`).
-        sys.stderr.close()
+        drop_output()
         return OK
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            return _confess(stopped)
+        drop_output()
+        return _say(f"can't write {error.filename or 'the output'}: {error.strerror}", YOUR_MISTAKE)
     except Exception:
-        return _confess()
+        return _confess(stopped)
 
 
 def _parse(arguments: list[str]) -> Any:
     """The command object that the arguments describe. Where one is named, only that one is imported."""
+    if arguments == ["--version"]:
+        return lambda: print(f"pioxide {pioxide.__version__}")
     import tyro
 
     name = arguments[0]
@@ -119,7 +133,9 @@ def _say(sentence: str, status: int) -> int:
     return status
 
 
-def _confess() -> int:
+def _confess(stopped: Stopped) -> int:
+    if stopped.signal is not None:  # which an import has turned into some error of its own
+        return _say(stopped.sentence, stopped.status)
     traceback.print_exc()
     return _say(
         f"this is a fault in pioxide {pioxide.__version__}, not yours; please report the lines above", 1

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def printable(text: str) -> str:
@@ -40,9 +44,19 @@ def facts(rows: Iterable[tuple[str, str]]) -> None:
         print(f"  {name:<{width}}  {value}")
 
 
+def console() -> Console:
+    """A terminal to print tables on; a reader that has gone raises BrokenPipeError, as with print."""
+    from rich.console import Console
+
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:  # which would end the process with status 1
+            raise BrokenPipeError
+
+    return Plain(highlight=False)
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table; the first column is text, the others are numbers."""
-    from rich.console import Console
     from rich.table import Table
 
     made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
@@ -50,7 +64,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
         made.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows:
         made.add_row(*row)
-    Console(highlight=False).print(made)
+    console().print(made)
 
 
 def left_out(episodes: Sequence[tuple[int, str]], limit: int = 10) -> None:

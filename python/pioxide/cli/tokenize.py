@@ -135,7 +135,7 @@ class Tokenize:
         rows = totals["rows"]
         if progress.made:
             rate = progress.made / progress.seconds
-            speed = f"{progress.made:,} frames in {progress.seconds:.1f} s, {rate:,.0f} a second"
+            speed = f"{progress.seconds:.1f} s, {rate:,.0f} frames a second"
         else:
             speed = "all of it was there already"
         print(f"{self.output}: complete ({speed})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pioxide.errors import DatasetError
@@ -25,6 +26,17 @@ def unreadable(root: Path, file: str, error: BaseException) -> DatasetError:
     if not path.is_file():
         return fault("is a directory" if path.is_dir() else "is not a regular file", file=file)
     return fault(mistaken_file(path) or f"can't be read as Parquet ({one_line(error)})", file=file)
+
+
+def nothing_left(reasons: Sequence[str], most: int = 3) -> DatasetError:
+    """An error to raise where leaving out bad episodes leaves none: with the first of their reasons."""
+    lines = [
+        f"every episode was left out ({len(reasons):,}), so there is nothing to work on:",
+        *reasons[:most],
+    ]
+    if len(reasons) > most:
+        lines.append(f"... and {len(reasons) - most:,} more")
+    return DatasetError("\n  ".join(lines))
 
 
 def one_line(error: BaseException) -> str:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pioxide.errors import DatasetError
+from pioxide.shards.frames import Frames
 from pioxide.shards.local import Job
 from pioxide.shards.manifest import Manifest, finished_shards
 from pioxide.shards.plan import ShardTask, Slice
+from pioxide.shards.rows import Counts
 from pioxide.shards.shard import ShardMaker
 
-SAMPLE_EPISODES = 8
-SAMPLE_FRAMES = 256
+# Frames that are counted, and the episodes over which they are spread.
+SAMPLE_FRAMES = 16_384
+SAMPLE_EPISODES = 256
+# Runs of frames that tell the size of a row.
+RUNS = 8
+RUN_FRAMES = 256
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,7 @@ class Estimate:
         shards: exact.
         finished: shards that an earlier run left.
         bytes: of all shards, from the sample.
-        tokens: a row, mean of the sample.
+        tokens: a row, mean of a sample of frames that is spread over all episodes.
         longest: prompt of the sample.
         truncated: share of the sample's rows.
         clipped: share of the sample's rows with a coefficient that the FAST vocabulary lacks.
@@ -51,29 +60,63 @@ def estimate(job: Job, output: Path) -> Estimate:
 
     Raises:
         SettingsError: `output` was made with other settings.
-        DatasetError: the sample meets an episode that can't be read.
+        DatasetError: nothing of the sample can be read.
     """
     before = Manifest.load(output)
     if before is not None:
         before.refuse_other(job.manifest, output)
-    slices = [s for task in job.plan.tasks for s in task.slices]
-    spread = np.unique(np.linspace(0, len(slices) - 1, min(SAMPLE_EPISODES, len(slices))).astype(int))
-    sample = tuple(Slice(slices[i].episode, min(slices[i].frames, SAMPLE_FRAMES)) for i in spread)
+    slices = [s for task in job.plan.tasks for s in task.slices if s.frames]
     # A sample shows how often coefficients are clipped; it must not stop at the first.
     maker = ShardMaker.load(job.inputs, replace(job.settings, on_overflow="clip"), job.maker.dataset)
-    buffer = io.BytesIO()
-    written = maker.write(ShardTask(0, sample), buffer)
-    counts, rows = written.counts, written.rows
+    counts, rows = _count(maker, slices)
+    if not rows:
+        raise DatasetError("no frame of the sample can be read; `pioxide check` says why")
     names = [task.name for task in job.plan.tasks]
     return Estimate(
         rows=job.plan.frames,
         episodes=job.plan.episodes,
         shards=len(names),
         finished=len(finished_shards(output, before, names)),
-        bytes=round(buffer.tell() / rows * job.plan.frames),
+        bytes=round(_bytes_a_row(maker, slices) * job.plan.frames),
         tokens=counts.tokens / rows,
         longest=counts.longest,
         truncated=counts.truncated / rows,
         clipped=counts.clipped_rows / rows,
         sampled=rows,
     )
+
+
+def _count(maker: ShardMaker, slices: Sequence[Slice]) -> tuple[Counts, int]:
+    """Rows of frames spread evenly over the episodes, or of all frames where they are few."""
+    chosen = {s.episode: s.frames for s in _spread(slices, SAMPLE_EPISODES)}
+    step = max(1, -(-sum(chosen.values()) // SAMPLE_FRAMES))
+    counts, rows = Counts(), 0
+    for number, episode in enumerate(
+        maker.dataset.scan(maker.framer.space.columns, list(chosen), on_bad=lambda *_: None)
+    ):
+        for block in maker.framer.blocks(episode, chosen[episode.index]):
+            # Each episode begins elsewhere, so that the first frames don't stand for all.
+            first = (number * 7 - int(block.frame_index[0])) % step
+            picked = np.arange(first, len(block), step)
+            if len(picked):
+                batch, of_block = maker.maker.rows(_picked(block, picked))
+                counts, rows = counts.plus(of_block), rows + batch.num_rows
+    return counts, rows
+
+
+def _bytes_a_row(maker: ShardMaker, slices: Sequence[Slice]) -> float:
+    """Of frames in a row, because windows that overlap are stored in less space."""
+    runs = tuple(Slice(s.episode, min(s.frames, RUN_FRAMES)) for s in _spread(slices, RUNS))
+    buffer = io.BytesIO()
+    written = maker.write(ShardTask(0, runs), buffer, skip_bad=True)
+    return buffer.tell() / max(written.rows, 1)
+
+
+def _spread(slices: Sequence[Slice], number: int) -> list[Slice]:
+    places = np.unique(np.linspace(0, len(slices) - 1, min(number, len(slices))).astype(int))
+    return [slices[i] for i in places]
+
+
+def _picked(frames: Frames, rows: NDArray[np.int64]) -> Frames:
+    names = ("frame_index", "task_index", "prompt_index", "state", "chunks")
+    return replace(frames, **{name: getattr(frames, name)[rows] for name in names})

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import pioxide
 from pioxide.codec import FastCodec
 from pioxide.data import EpisodeInfo, LeRobotDataset, compute_stats
+from pioxide.data.faults import nothing_left
 from pioxide.errors import DatasetError, FormatError, InputError, SettingsError
 from pioxide.family import Normalization
 from pioxide.files import new_directory, read_json, write_json
@@ -190,15 +191,20 @@ def _fit(
         skipped.append({"episode": info.index, "reason": str(error)})
 
     say(f"statistics of {len(chosen)} episodes")
-    stats = compute_stats(
-        dataset,
-        horizon=space.horizon,
-        state_keys=space.state_keys,
-        action_keys=space.action_keys,
-        delta_mask=space.mask,
-        episodes=chosen,
-        on_bad=left_out if skip_bad else None,
-    )
+    try:
+        stats = compute_stats(
+            dataset,
+            horizon=space.horizon,
+            state_keys=space.state_keys,
+            action_keys=space.action_keys,
+            delta_mask=space.mask,
+            episodes=chosen,
+            on_bad=left_out if skip_bad else None,
+        )
+    except InputError as error:
+        if len(skipped) == len(chosen):
+            raise nothing_left([s["reason"] for s in skipped]) from error
+        raise
     framer = Framer.make(space, stats, settings.normalization)
     bad = {s["episode"] for s in skipped}
     fit_on, held_out = _split([e for e in chosen if e not in bad], settings)

@@ -15,6 +15,7 @@ import pyarrow
 
 import pioxide
 from pioxide.data import LeRobotDataset
+from pioxide.data.faults import nothing_left
 from pioxide.errors import DatasetError, InputError, OutputError, SettingsError
 from pioxide.files import (
     atomic_file,
@@ -143,6 +144,8 @@ def tokenize_dataset(
         made = _make_all(job, todo, directory, len(done), skip_bad, workers or _cores(), progress)
         shards = tuple({**done, **made}[task.name] for task in job.plan.tasks)
         manifest = replace(job.manifest, shards=shards, complete=True)
+        if not manifest.totals["rows"]:
+            raise nothing_left([s.reason for s in manifest.skipped])
         if manifest != before:
             manifest.save(directory)
         remove_progress(directory)

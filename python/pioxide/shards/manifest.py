@@ -7,14 +7,16 @@ machine need to agree on nothing; the manifest gathers them.
 from __future__ import annotations
 
 import dataclasses
+import re
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pioxide.errors import FormatError
-from pioxide.files import make_directory, read_json, sha256_of, write_json
-from pioxide.shards.settings import refuse_if_different
+from pioxide.errors import FormatError, InputError
+from pioxide.files import make_directory, output_error, read_json, sha256_of, write_json
+from pioxide.shards.settings import ActionSpace, refuse_if_different
 
 FILE_NAME = "manifest.json"
 PROGRESS = ".progress"
@@ -65,8 +67,23 @@ class ShardRecord:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ShardRecord:
-        """Read what `dataclasses.asdict` wrote."""
-        return cls(**{**value, "skipped": tuple(Skipped(**s) for s in value["skipped"])})
+        """Read what `dataclasses.asdict` wrote.
+
+        Raises:
+            InputError, TypeError, KeyError: it is something else.
+        """
+        record = cls(**{**value, "skipped": tuple(Skipped(**s) for s in value["skipped"])})
+        for field in dataclasses.fields(cls):
+            if field.type == "int":
+                _expect(getattr(record, field.name), field.name, int)
+        for name, pattern in (("file", r"shard-\d{5,}\.parquet"), ("sha256", r"[0-9a-f]{64}")):
+            _expect(getattr(record, name), name, str)
+            if not re.fullmatch(pattern, getattr(record, name)):
+                raise InputError(f"{name} is {getattr(record, name)!r}")
+        for left in record.skipped:
+            _expect(left.episode, "skipped.episode", int)
+            _expect(left.reason, "skipped.reason", str)
+        return record
 
 
 @dataclass(frozen=True)
@@ -142,9 +159,55 @@ class Manifest:
                 )
             fields = {f.name: value[f.name] for f in dataclasses.fields(cls)}
             shards = tuple(ShardRecord.from_json(shard) for shard in fields.pop("shards"))
-            return cls(**fields, shards=shards)
-        except (KeyError, TypeError, AttributeError) as error:
+            manifest = cls(**fields, shards=shards)
+            manifest._check()
+            return manifest
+        except (KeyError, TypeError, AttributeError, InputError) as error:
             raise FormatError(f"{path} is not a manifest of pioxide ({error!r})") from error
+
+    def _check(self) -> None:
+        """See that everything is what whoever reads it takes it to be.
+
+        Raises:
+            InputError: something isn't; names it.
+        """
+        _expect(self.settings, "settings", dict)
+        _expect(self.settings.get("max_len"), "settings.max_len", int)
+        _expect(self.settings.get("model"), "settings.model", str)
+        ActionSpace.from_json(self.settings["space"])
+        _expect(self.inputs, "inputs", dict)
+        _expect(self.dataset, "dataset", dict)
+        for name in ("name", "path", "fingerprint", "version", "robot_type"):
+            _expect(self.dataset.get(name), f"dataset.{name}", str)
+        _expect(self.dataset.get("fps"), "dataset.fps", int, float)
+        for name in ("state_names", "action_names"):
+            _expect(self.dataset.get(name), f"dataset.{name}", list)
+            for i, joint in enumerate(self.dataset[name]):
+                _expect(joint, f"dataset.{name}[{i}]", str)
+        _expect(self.dataset.get("tasks"), "dataset.tasks", dict)
+        for index, task in self.dataset["tasks"].items():
+            _expect(task, f"dataset.tasks.{index}", str)
+            if not index.isdecimal():
+                raise InputError(f"dataset.tasks: {index!r} is no task index")
+        for name in ("shards", "episodes", "frames"):
+            _expect(self.plan.get(name), f"plan.{name}", int)
+        _expect(self.complete, "complete", bool)
+        names = [shard.file for shard in self.shards]
+        if len(set(names)) < len(names):
+            raise InputError("a shard is listed twice")
+        if self.complete and len(names) != self.plan["shards"]:
+            raise InputError(f"plan.shards is {self.plan['shards']}, {len(names)} are listed")
+        rows = sum(shard.rows for shard in self.shards)
+        if self.complete and not self.skipped and rows != self.plan["frames"]:
+            raise InputError(f"plan.frames is {self.plan['frames']}, the shards have {rows} rows")
+
+
+def _expect(value: Any, name: str, *kinds: type) -> None:
+    """Raise InputError unless a JSON value has one of these types; a number must not be negative."""
+    good = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+    if not good or (isinstance(value, int | float) and not 0 <= value < float("inf")):
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise InputError(f"{name} is {str(value)[:60]!r}, expected {expected}")
 
 
 def save_record(directory: Path, record: ShardRecord) -> None:
@@ -176,9 +239,10 @@ def remove_progress(directory: Path) -> None:
     """Drop the records of single shards once the manifest holds them all."""
     progress = directory / PROGRESS
     if progress.is_dir():
-        for path in progress.iterdir():
-            path.unlink()
-        progress.rmdir()
+        try:
+            shutil.rmtree(progress)
+        except OSError as error:
+            raise output_error(progress, error) from error
 
 
 def _identity(manifest: Manifest) -> dict[str, Any]:
@@ -199,7 +263,7 @@ def _load_record(path: Path) -> ShardRecord | None:
     """A shard's record; None where there is none, or none that can be read: the shard is then made again."""
     try:
         return ShardRecord.from_json(read_json(path))
-    except (FormatError, KeyError, TypeError):
+    except (FormatError, InputError, KeyError, TypeError):
         return None
 
 

@@ -177,6 +177,12 @@ class TokenDataset:
                 raise FormatError(f"{path} is missing; run the same `pioxide tokenize` again to make it")
             if path.stat().st_size != shard.bytes or (verify and sha256_of(path) != shard.sha256):
                 raise FormatError(f"{path} is damaged; run the same `pioxide tokenize` again to repair it")
+            with self._open(path) as file:
+                if file.metadata.num_rows != shard.rows:
+                    raise FormatError(
+                        f"{path} has {file.metadata.num_rows} rows, {FILE_NAME} says {shard.rows}: "
+                        "one of them was changed; make the directory anew"
+                    )
 
     def _open(self, path: Path) -> pq.ParquetFile:
         try:

@@ -1,0 +1,104 @@
+"""A manifest that was changed, or is something else: named when it is loaded, not when a row is wrong."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pioxide.errors import FormatError
+from pioxide.shards import TokenDataset, tokenize_dataset
+from support.jobs import make_world
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("manifest")
+    world = make_world(root)
+    tokenize_dataset(world.inputs("pi0"), root / "out", world.settings("pi0"))
+    return root / "out"
+
+
+@pytest.fixture
+def tokens(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def change(tokens: Path, *place, value) -> None:
+    manifest = json.loads((tokens / "manifest.json").read_text())
+    inner = manifest
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    (tokens / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("dataset",), None, "dataset is 'None', expected dict"),
+        (("dataset", "tasks"), [], "dataset.tasks"),
+        (("dataset", "tasks"), {"zero": "a"}, "'zero' is no task index"),
+        (("dataset", "tasks"), {"0": None}, "dataset.tasks.0"),
+        (("dataset", "action_names"), [1], "dataset.action_names"),
+        (("dataset", "fps"), float("nan"), "dataset.fps"),
+        (("dataset", "name"), 7, "dataset.name"),
+        (("settings",), [], "settings"),
+        (("settings", "max_len"), "48", "settings.max_len"),
+        (("settings", "max_len"), True, "settings.max_len"),
+        (("settings", "space"), None, "is not a manifest"),
+        (("settings", "space", "horizon"), 0, "is not a manifest"),
+        (("inputs",), 3, "inputs"),
+        (("versions",), None, "is not a manifest"),
+        (("plan", "shards"), -1, "plan.shards"),
+        (("plan", "frames"), 3, "plan.frames is 3, the shards have 148 rows"),
+        (("complete",), 1, "complete"),
+        (("shards",), None, "is not a manifest"),
+        (("shards", 0), None, "is not a manifest"),
+        (("shards", 0, "rows"), "7", "rows is '7', expected int"),
+        (("shards", 0, "rows"), 7, "plan.frames is 148"),
+        (("shards", 0, "rows"), -7, "rows is '-7'"),
+        (("shards", 0, "file"), "../../secret.parquet", "file is"),
+        (("shards", 0, "file"), "shard-00001.parquet", "listed twice"),
+        (("shards", 0, "sha256"), "", "sha256 is"),
+        (("shards", 0, "skipped"), [{"episode": "1", "reason": ""}], "skipped.episode"),
+        (("shards", 0, "more"), 1, "is not a manifest"),
+    ],
+)
+def test_changed_manifest_is_refused_by_field(tokens: Path, place, value, said: str) -> None:
+    change(tokens, *place, value=value)
+    with pytest.raises(FormatError, match=said) as caught:
+        TokenDataset.open(tokens)
+    assert str(caught.value).startswith(f"{tokens}/manifest.json")
+
+
+def test_rows_are_compared_with_the_shards_themselves(tokens: Path) -> None:
+    """Else `take` gives other rows than asked for."""
+    first, second = (json.loads((tokens / "manifest.json").read_text())["shards"][i]["rows"] for i in (0, 1))
+    change(tokens, "shards", 0, "rows", value=first - 5)
+    change(tokens, "shards", 1, "rows", value=second + 5)
+    with pytest.raises(FormatError, match=f"parquet has {first} rows, manifest.json says {first - 5}"):
+        TokenDataset.open(tokens)
+
+
+@pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"\xff", b"[]", b"null", b"{}"])
+def test_something_else_in_its_place(tokens: Path, content: bytes) -> None:
+    (tokens / "manifest.json").write_bytes(content)
+    with pytest.raises(FormatError, match=r"manifest\.json"):
+        TokenDataset.open(tokens)
+
+
+def test_pipe_in_its_place_is_not_waited_for(tokens: Path) -> None:
+    (tokens / "manifest.json").unlink()
+    os.mkfifo(tokens / "manifest.json")
+    with pytest.raises(FormatError, match="not a regular file"):
+        TokenDataset.open(tokens)
+
+
+def test_directory_among_the_records_of_a_job(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    (tmp_path / "out/.progress/left/behind").mkdir(parents=True)
+    tokenize_dataset(world.inputs("pi0"), tmp_path / "out", world.settings("pi0"))
+    assert not (tmp_path / "out/.progress").exists()
