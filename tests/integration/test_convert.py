@@ -173,14 +173,16 @@ def test_statistics_and_tokenizer_come_along(tmp_path, golden):
     save_norm_stats(tmp_path / "a" / "assets" / "droid", {"state": STATS, "actions": STATS})
     tokenizer = tmp_path / "a" / "fast"
     tokenizer.mkdir()
-    (tokenizer / "tokenizer.json").write_text('{"model": {}}')
-    (tokenizer / "processor_config.json").write_text('{"scale": 10.0, "min_token": -354}')
+    recorded = json.loads((golden / "fast" / "g1_h16_v1024.json").read_text())
+    words = json.dumps(recorded["tokenizer"])
+    (tokenizer / "tokenizer.json").write_text(words)
+    (tokenizer / "processor_config.json").write_text(json.dumps(recorded["processor_config"]))
     for source, target, to in (("a", "b", "lerobot"), ("b", "c", "openpi")):
         converted(tmp_path / source, tmp_path / target, to)
         with load(tmp_path / target, heads=HEADS) as checkpoint:
             assert checkpoint.norm_stats("droid") == {"state": STATS, "actions": STATS}
             found = checkpoint.companions.fast_tokenizer
-            assert (found / "tokenizer.json").read_text() == '{"model": {}}'
+            assert (found / "tokenizer.json").read_text() == words
 
 
 def test_lerobots_statistics_become_openpis(tmp_path):

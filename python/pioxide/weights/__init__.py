@@ -9,7 +9,7 @@ which one a path is. Nothing is ever unpickled.
 """
 
 from pioxide.weights.architecture import Architecture, Expert, Vision, recognise
-from pioxide.weights.checkpoint import Checkpoint, load, stream
+from pioxide.weights.checkpoint import Checkpoint, contract_of, load, stream
 from pioxide.weights.companions import Companions
 from pioxide.weights.convert import Written, convert
 from pioxide.weights.lora import MergedTree
@@ -30,6 +30,7 @@ __all__ = [
     "Written",
     "build",
     "configure",
+    "contract_of",
     "convert",
     "load",
     "load_into",

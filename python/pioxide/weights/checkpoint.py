@@ -4,29 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from pioxide.contract import Contract
 from pioxide.errors import CheckpointError
 from pioxide.transforms import Stats
 from pioxide.weights.architecture import Architecture, recognise
 from pioxide.weights.companions import Companions, choose_stats, find_companions
+from pioxide.weights.contracts import Said, read_contract
+from pioxide.weights.formats import FORMATS, Format
 from pioxide.weights.lora import MergedTree
 from pioxide.weights.openpi import OrbaxTree, is_orbax
 from pioxide.weights.paligemma import NpzTree
 from pioxide.weights.pytorch import PytorchTree, open_pytorch
 from pioxide.weights.tree import Array, Problems, Spec, Tree, count_not_finite
 
-Format = Literal["openpi", "openpi-pytorch", "lerobot", "paligemma-npz", "paligemma-hf"]
-FORMATS: dict[Format, str] = {
-    "openpi": "openpi (Orbax)",
-    "openpi-pytorch": "openpi's PyTorch port (safetensors)",
-    "lerobot": "LeRobot (safetensors)",
-    "paligemma-npz": "big_vision (.npz)",
-    "paligemma-hf": "Hugging Face PaliGemma (safetensors)",
-}
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
@@ -47,6 +43,20 @@ class Checkpoint:
     tree: Tree
     architecture: Architecture
     companions: Companions
+
+    @property
+    def contract(self) -> Contract:
+        """What the model's numbers mean, as far as the files say; the rest is UNKNOWN.
+
+        Raises:
+            CheckpointError: Files disagree, or say something that can't be obeyed.
+        """
+        return self.said.contract
+
+    @cached_property
+    def said(self) -> Said:
+        """The contract, and notes on how it was read."""
+        return read_contract(self.path, self.format, self.architecture, self.companions)
 
     @property
     def title(self) -> str:
@@ -141,6 +151,26 @@ def load(
         tree.close()
         raise
     return Checkpoint(root, kind, tree, architecture, companions)
+
+
+def contract_of(checkpoint: Checkpoint, asset_id: str | None = None) -> Contract:
+    """Returns what a checkpoint's numbers mean, with the statistics of one robot.
+
+    Args:
+        checkpoint: Opened.
+        asset_id: Whose statistics, where it has several; its last part is enough. None leaves them unknown
+            then.
+
+    Raises:
+        CheckpointError: Files disagree, or say something that can't be obeyed.
+        InputError: There are no statistics of that name.
+    """
+    if asset_id is None:
+        return checkpoint.contract
+    said = read_contract(
+        checkpoint.path, checkpoint.format, checkpoint.architecture, checkpoint.companions, asset_id
+    )
+    return said.contract
 
 
 def stream(

@@ -11,6 +11,7 @@ from typing import Any
 from pioxide.errors import CheckpointError, FormatError, InputError
 from pioxide.files import read_json
 from pioxide.transforms import Stats, load_norm_stats
+from pioxide.transforms.stats import FIELDS as STATISTICS
 from pioxide.weights.safetensors import SafetensorsFile
 from pioxide.weights.tree import Array
 
@@ -89,10 +90,16 @@ def choose_stats(
         raise InputError(f"{where} comes without norm statistics (no assets/<asset_id>/norm_stats.json)")
     if asset_id is None and len(norm_stats) > 1:
         raise InputError(f"{where} has norm statistics of several robots: name one of {names}")
-    chosen = next(iter(norm_stats)) if asset_id is None else asset_id
-    if chosen not in norm_stats:
+    if asset_id is None:
+        return next(iter(norm_stats.values()))
+    if asset_id in norm_stats:
+        return norm_stats[asset_id]
+    ending = [name for name in norm_stats if name.rpartition("/")[2] == asset_id]
+    if len(ending) > 1:
+        raise InputError(f"{where} has norm statistics {' and '.join(map(repr, ending))}: name one in full")
+    if not ending:
         raise InputError(f"{where} has no norm statistics {asset_id!r}, only {names}")
-    return norm_stats[chosen]
+    return norm_stats[ending[0]]
 
 
 def _lerobot_stats(root: Path) -> dict[str, Stats]:
@@ -134,14 +141,10 @@ def _grouped(items: Iterable[tuple[str, Array]]) -> dict[str, Stats]:
     table: dict[str, dict[str, Array]] = {}
     for name, vector in items:
         feature, _, statistic = name.rpartition(".")
-        if feature in LEROBOT_KEYS and statistic in ("mean", "std", "q01", "q99") and vector.ndim == 1:
+        if feature in LEROBOT_KEYS and statistic in STATISTICS and vector.ndim == 1:
             table.setdefault(LEROBOT_KEYS[feature], {})[statistic] = vector.astype("float64")
     try:
-        return {
-            key: Stats(v["mean"], v["std"], v.get("q01"), v.get("q99"))
-            for key, v in table.items()
-            if "mean" in v and "std" in v
-        }
+        return {key: Stats(**vectors) for key, vectors in table.items()}
     except InputError as error:
         raise CheckpointError(f"the checkpoint's statistics make no sense: {error}") from error
 

@@ -19,7 +19,6 @@ from pioxide.weights.checkpoint import Checkpoint
 from pioxide.weights.companions import OWN, Companions
 from pioxide.weights.openpi import write_openpi
 from pioxide.weights.pytorch_writer import write_pytorch
-from pioxide.weights.released import released
 from pioxide.weights.tree import Array, Problems, Tree, count_not_finite
 
 Target = Literal["openpi", "lerobot", "openpi-pytorch"]
@@ -72,9 +71,9 @@ def convert(
     """
     if problems := checkpoint.problems():
         raise problems.error(str(checkpoint.path))
-    known, companions = released(checkpoint.path), checkpoint.companions
+    contract, companions = checkpoint.contract, checkpoint.companions
     if action_horizon is None:
-        action_horizon = companions.action_horizon or (known and known.action_horizon)
+        action_horizon = contract.action_horizon or None
     return write_checkpoint(
         checkpoint.tree,
         checkpoint.architecture,
@@ -83,7 +82,7 @@ def convert(
         to,
         dtype=dtype,
         action_horizon=action_horizon,
-        text_len=companions.max_token_len or (known and known.text_len),
+        text_len=contract.text_len or None,
         asset_id=asset_id,
         on_bytes=on_bytes,
     )

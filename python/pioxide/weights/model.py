@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pioxide.contract import PromptStyle
 from pioxide.errors import CheckpointError, InputError
 from pioxide.family import Family
 from pioxide.transforms import Stats
@@ -23,7 +24,6 @@ from pioxide.weights.companions import OWN, Companions
 from pioxide.weights.convert import Target, Written, write_checkpoint
 from pioxide.weights.names import OPENPI
 from pioxide.weights.place import DeviceTree, Shardings, put
-from pioxide.weights.released import released
 from pioxide.weights.tree import Problems, Spec, Tree, parse_dtype
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def configure(
         InputError: PaliGemma alone is no policy; or the horizon or dimension is not known.
     """
     from pioxide.models import Pi0Config, Pi0FastConfig
+    from pioxide.models.pi0_fast import DecodingConvention
 
     a = checkpoint.architecture
     if checkpoint.format.startswith("paligemma"):
@@ -64,22 +65,26 @@ def configure(
             f"{checkpoint.path} is PaliGemma, which has no actions: make a model and fill its language and "
             "vision with `load_into(model, checkpoint)`"
         )
-    known = released(checkpoint.path)
-    horizon = action_horizon or checkpoint.companions.action_horizon or (known and known.action_horizon)
+    contract = checkpoint.contract
+    horizon = action_horizon or contract.action_horizon
     if not horizon:
         raise InputError(
             f"{checkpoint.path} does not say how many actions are in a chunk: pass action_horizon (50 for "
             "openpi's base models)"
         )
-    text = text_len or checkpoint.companions.max_token_len or (known and known.text_len)
+    text = text_len or contract.text_len
     common: dict[str, Any] = options | {"vision": _vision(a), "action_horizon": horizon}
     common |= {"text_len": text} if text else {}
+    if contract.cameras:
+        common.setdefault("cameras", tuple(camera.slot for camera in contract.cameras))
     if a.kind is Family.PI0_FAST:
-        dim = action_dim or (known and known.action_dim)
+        dim = action_dim or contract.model_dim
         if not dim:
             raise InputError(
                 f"{checkpoint.path} is π0-FAST, whose tensors don't tell its actions: pass action_dim"
             )
+        if contract.prompt_style is PromptStyle.LEROBOT:
+            common.setdefault("decoding", DecodingConvention.TRAINING)  # LeRobot leaves no gap either
         return Pi0FastConfig(language=_gemma(a, 0), action_dim=dim, **common)
     if action_dim not in (None, a.action_dim):
         raise InputError(f"{checkpoint.path} has actions of {a.action_dim} dimensions, not {action_dim}")

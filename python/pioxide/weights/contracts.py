@@ -1,0 +1,161 @@
+"""Every checkpoint's contract: our own file where there is one, else what its format and its files say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pioxide.codec import FastCodec
+from pioxide.contract import (
+    FILE_NAME,
+    UNKNOWN,
+    AbsentCamera,
+    CameraSlot,
+    Contract,
+    PromptStyle,
+    Resize,
+    fast_vocabulary,
+    load_contract,
+)
+from pioxide.errors import CheckpointError
+from pioxide.family import Family
+from pioxide.transforms import NormRule
+from pioxide.weights.architecture import Architecture
+from pioxide.weights.companions import OWN, Companions, choose_stats
+from pioxide.weights.formats import Format
+from pioxide.weights.lerobot import lerobot_contract
+from pioxide.weights.lerobot_config import is_lerobot
+from pioxide.weights.released import Released, released
+
+
+class Said(NamedTuple):
+    """A contract, and what a person should know of how it was read.
+
+    Attributes:
+        contract: What the files say; what they don't is UNKNOWN.
+        notes: Whole sentences.
+    """
+
+    contract: Contract
+    notes: tuple[str, ...]
+
+
+def read_contract(
+    root: Path,
+    kind: Format,
+    architecture: Architecture,
+    companions: Companions,
+    asset_id: str | None = None,
+) -> Said:
+    """Reads the contract of a checkpoint.
+
+    Args:
+        root: The checkpoint's directory (or file).
+        kind: Whose layout its tensors have.
+        architecture: The model they belong to.
+        companions: What came with them.
+        asset_id: Whose statistics, where there are several; its last part is enough.
+
+    Raises:
+        CheckpointError: Files disagree, or say something that can't be obeyed.
+        FormatError: `contract.json` is damaged.
+        InputError: There are no statistics of that name.
+    """
+    notes: list[str] = []
+    chosen = None if asset_id is None else choose_stats(companions.norm_stats, asset_id, str(root))
+    own = load_contract(root / FILE_NAME) if root.is_dir() else None
+    if own is not None:
+        _check_own(own, architecture, root / FILE_NAME)
+        contract = replace(own, source=str(root))
+    elif kind.startswith("paligemma"):
+        contract = Contract(source=str(root))
+    elif is_lerobot(companions.config):
+        contract = lerobot_contract(root, architecture, companions, notes)
+    elif kind == "lerobot":
+        notes.append(f"{root} has no config.json of LeRobot's, so its tensors' names are all that is known")
+        contract = _bare_lerobot(root, architecture, companions)
+    else:
+        contract = _openpi(root, architecture, companions, notes)
+    return Said(contract if chosen is None else replace(contract, norm_stats=chosen), tuple(notes))
+
+
+def _openpi(root: Path, architecture: Architecture, companions: Companions, notes: list[str]) -> Contract:
+    """Returns what openpi always does, and what is known of a released checkpoint by its name."""
+    family = architecture.kind
+    row = released(root, family, companions.norm_stats)
+    rule = NormRule.openpi(family.normalization)
+    always: dict[str, Any] = {
+        "family": family,
+        "cameras": tuple(CameraSlot(slot) for slot in family.cameras),
+        "absent_camera": AbsentCamera.MASKED if family.is_flow else AbsentCamera.BLACK,
+        "state_norm": rule,
+        "action_norm": rule,
+        "norm_stats": _stats(companions, row),
+        "state_in_text": UNKNOWN if family is Family.PI05 else family is Family.PI0_FAST,
+        "state_text_dim": None,
+        "prompt_style": PromptStyle.OPENPI,
+        "action_horizon": companions.action_horizon or UNKNOWN,
+        "model_dim": architecture.action_dim or UNKNOWN,
+        "num_steps": 10 if family.is_flow else None,
+        "play_steps": None,
+        "image_size": architecture.vision.image_size,
+        "resize": Resize.ANTIALIAS,
+        "fast": None if family.is_flow else _fast(companions.fast_tokenizer),
+        "max_delay": 0,
+        "source": str(root),
+    }
+    if row is None:
+        return Contract(**always)
+    said = row.contract()
+    if always["action_horizon"] not in (UNKNOWN, said.action_horizon):
+        raise CheckpointError(
+            f"{root}: config.json says {always['action_horizon']} actions in a chunk, and openpi's "
+            f"{root.name} has {said.action_horizon}: rename the directory if it is another one"
+        )
+    notes.append(f"known by its name, {root.name}, as one of openpi's released checkpoints")
+    known = {name: getattr(said, name) for name in always if name != "source"}
+    return Contract(
+        **always
+        | {name: value for name, value in known.items() if value is not UNKNOWN}
+        | {"text_len": said.text_len, "robot": said.robot}
+        | {"delta_mask": said.delta_mask, "default_prompt": said.default_prompt}
+    )
+
+
+def _stats(companions: Companions, row: Released | None) -> Any:
+    table = companions.norm_stats
+    if row is not None and row.asset_id in table:
+        return table[row.asset_id]
+    return next(iter(table.values())) if len(table) == 1 else table.get(OWN, UNKNOWN)
+
+
+def _bare_lerobot(root: Path, architecture: Architecture, companions: Companions) -> Contract:
+    family = architecture.kind
+    return Contract(
+        family=family,
+        absent_camera=AbsentCamera.MASKED,
+        norm_stats=_stats(companions, None),
+        state_in_text=family is not Family.PI0,
+        prompt_style=PromptStyle.LEROBOT,
+        model_dim=architecture.action_dim or UNKNOWN,
+        image_size=architecture.vision.image_size,
+        resize=Resize.INTERPOLATE,
+        fast=None if family.is_flow else _fast(companions.fast_tokenizer),
+        source=str(root),
+    )
+
+
+def _fast(directory: Path | None) -> Any:
+    return UNKNOWN if directory is None else fast_vocabulary(FastCodec.load(directory))
+
+
+def _check_own(own: Contract, architecture: Architecture, file: Path) -> None:
+    """Refuses a `contract.json` that was written for other tensors."""
+    for name, said, found in (
+        ("family", own.family, architecture.kind),
+        ("model_dim", own.model_dim, architecture.action_dim),
+        ("image_size", own.image_size, architecture.vision.image_size),
+    ):
+        if said is not UNKNOWN and found is not None and said != found:
+            raise CheckpointError(f"{file}: {name} is {said}, and the tensors beside it have {found}")
