@@ -22,6 +22,7 @@ from support.checkpoints import (
     write_orbax,
     write_safetensors,
 )
+from support.lerobot_files import write_lerobot
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 STATS = Stats(np.arange(6.0), np.ones(6), np.full(6, -1.5), np.full(6, 2.25))
@@ -186,26 +187,17 @@ def test_statistics_and_tokenizer_come_along(tmp_path, golden):
 
 
 def test_lerobots_statistics_become_openpis(tmp_path):
-    write_safetensors(torch_tensors(random_arrays(SMALL["pi05"].shapes()), "lerobot"), tmp_path / "a")
     vectors = {
         f"{feature}.{name}": getattr(STATS, name).astype(np.float32)
         for feature in ("observation.state", "action")
         for name in ("mean", "std", "q01", "q99")
     }
-    write_safetensors(vectors, tmp_path / "stats")
-    state = "policy_preprocessor_step_2_normalizer_processor.safetensors"
-    (tmp_path / "stats" / "model.safetensors").rename(tmp_path / "a" / state)
-    steps = [
-        {"registry_name": "rename_observations_processor", "config": {"rename_map": {}}},
-        {"registry_name": "normalizer_processor", "config": {"eps": 1e-8}, "state_file": state},
-    ]
-    (tmp_path / "a" / "policy_preprocessor.json").write_text(json.dumps({"steps": steps}))
-    (tmp_path / "a" / "config.json").write_text(json.dumps({"type": "pi05", "chunk_size": 15}))
+    write_lerobot(tmp_path / "a", stats=vectors)
     converted(tmp_path / "a", tmp_path / "b", "openpi", asset_id="lab/arm")
     with load(tmp_path / "b") as checkpoint:
         assert checkpoint.norm_stats("lab/arm") == {"state": STATS, "actions": STATS}
     converted(tmp_path / "a", tmp_path / "c", "lerobot")
-    assert json.loads((tmp_path / "c" / "config.json").read_bytes())["chunk_size"] == 15
+    assert json.loads((tmp_path / "c" / "config.json").read_bytes())["chunk_size"] == 8
 
 
 def test_a_dtype_can_be_asked_for(tmp_path):

@@ -294,7 +294,7 @@ from pathlib import Path
 import jax, numpy as np
 from flax import nnx
 from pioxide.models.sharding import make_mesh, parameter_sharding
-from pioxide.weights import load, load_into, save
+from pioxide.weights import build, load, load_into, save
 from pioxide.weights.model import tree_of
 root = Path(sys.argv[1])
 assert len(jax.devices()) == 8
