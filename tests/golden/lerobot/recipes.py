@@ -419,7 +419,7 @@ def _models() -> list[Recipe]:
         ),
         Recipe(
             name="pi05_model_widths",
-            says="widths of 8 in place of 32, other periods of the time, 60 tokens, 3 steps",
+            says="widths of 8 in place of 32, 60 tokens, 3 steps",
             family="pi05",
             kind="model",
             width=7,
@@ -427,8 +427,6 @@ def _models() -> list[Recipe]:
             config={
                 "max_state_dim": 8,
                 "max_action_dim": 8,
-                "min_period": 0.01,
-                "max_period": 2.0,
                 "tokenizer_max_length": 60,
                 "num_inference_steps": 3,
             },
