@@ -140,7 +140,9 @@ def record(recipe: Recipe) -> None:
     TokenizerProcessorStep._tokenize_text = lambda self, text: (prompts.extend(text), tokenize(self, text))[1]
     rows: list[dict[str, Any]] = []
     for row, task in enumerate(recipe.tasks):
-        rows.append(_row(recipe, sent, row, task, before, after, network if recipe.kind == "model" else None))
+        rows.append(
+            run_row(recipe, sent, row, task, before, after, network if recipe.kind == "model" else None)
+        )
     TokenizerProcessorStep._tokenize_text = tokenize
     what["prompts"] = prompts[: len(rows)] if recipe.kind == "model" else prompts[::2]
     arrays |= {key: np.concatenate([r[key] for r in rows]) for key in rows[0] if key != "slots"}
@@ -161,7 +163,7 @@ def _chunk(sent: dict[str, Any], row: int) -> torch.Tensor:
     return torch.tensor(sent["action"][row : row + 1])
 
 
-def _row(
+def run_row(
     recipe: Recipe, sent: dict, row: int, task: str, before: Any, after: Any, network: Any
 ) -> dict[str, Any]:
     seen = before(observe(sent, row, task))
