@@ -1,7 +1,8 @@
 """The `pioxide` command line: reads the arguments, runs one command, turns what happened into an exit status.
 
 0 done; 1 a fault of ours (with traceback); 2 something the user can put right (one sentence); 3 done, but
-some episodes were left out as asked; 130 interrupted; 143 terminated, and 128 more than any other signal.
+some episodes were left out as asked; 4 there are warnings, and --strict was said; 130 interrupted; 143
+terminated, and so on: 128 and the signal's number.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pioxide.errors import PioxideError
 # Command -> the module under pioxide.cli and its class. Their order is the order of the help.
 COMMANDS = {
     "demo": ("demo", "Demo"),
+    "check": ("check", "Check"),
     "fit": ("fit", "Fit"),
     "tokenize": ("tokenize", "Tokenize"),
     "inspect": ("inspect", "Inspect"),
@@ -48,7 +50,7 @@ EXTRAS = {
     "aiohttp": "fetch",
 }
 
-OK, OUR_FAULT, YOUR_MISTAKE, LEFT_OUT = 0, 1, 2, 3
+OK, OUR_FAULT, YOUR_MISTAKE, LEFT_OUT, FOUND = 0, 1, 2, 3, 4
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,8 +3,12 @@
 Needs pyarrow (`pip install "pioxide[data]"`). Video is never opened here.
 """
 
+# Looking before running
+from pioxide.data.checks import Columns, check_dataset
+
 # What a dataset is made of
 from pioxide.data.episode import Episode, EpisodeInfo, Feature
+from pioxide.data.findings import Code, Finding, Level
 
 # Reading
 from pioxide.data.lerobot import LeRobotDataset
@@ -12,21 +16,32 @@ from pioxide.data.lerobot import LeRobotDataset
 # Quantiles and moments
 from pioxide.data.quantiles import ExactQuantiles
 from pioxide.data.stats import chunk_stats, compute_stats
+from pioxide.data.survey import Checked, CheckSettings, check_datasets, cores, find_datasets
 from pioxide.data.windows import delta_windows, window_weights, windows
 
 # Writing
 from pioxide.data.writer import EpisodeData, write_lerobot_v3, write_lerobot_v21
 
 __all__ = [
+    "CheckSettings",
+    "Checked",
+    "Code",
+    "Columns",
     "Episode",
     "EpisodeData",
     "EpisodeInfo",
     "ExactQuantiles",
     "Feature",
+    "Finding",
     "LeRobotDataset",
+    "Level",
+    "check_dataset",
+    "check_datasets",
     "chunk_stats",
     "compute_stats",
+    "cores",
     "delta_windows",
+    "find_datasets",
     "window_weights",
     "windows",
     "write_lerobot_v3",

@@ -72,6 +72,7 @@ class Episode:
         frame_index: [T] int64, 0..T-1.
         task_index: [T] int64.
         tasks: instruction by task index, of the whole dataset.
+        derived: which of `frame_index` and `task_index` are not in the file, and only one value was possible.
     """
 
     info: EpisodeInfo
@@ -79,6 +80,7 @@ class Episode:
     frame_index: NDArray[np.int64]
     task_index: NDArray[np.int64]
     tasks: dict[int, str]
+    derived: tuple[str, ...] = ()
 
     @property
     def index(self) -> int:

@@ -119,6 +119,7 @@ class LeRobotDataset:
         episodes: Iterable[int] | None = None,
         *,
         on_bad: OnBad | None = None,
+        optional: Sequence[str] = (),
     ) -> Iterator[Episode]:
         """Episodes one after another, each file and row group read once, a few MB at a time.
 
@@ -130,6 +131,7 @@ class LeRobotDataset:
             episodes: indices, all by default; repeated ones come once.
             on_bad: called with an episode that can't be read, which is then left out; without it the error is
                 raised.
+            optional: feature keys to read where a file has them; an episode's `columns` lack the others.
 
         Yields:
             Episodes in the order in which they lie on disk, which in every recorded dataset is that of their
@@ -141,7 +143,8 @@ class LeRobotDataset:
         """
         columns = self._checked_columns(columns)
         chosen = self.episodes if episodes is None else [self.episode(i) for i in sorted(set(episodes))]
-        return self._scan(columns, chosen, on_bad)
+        wanted = _Wanted(tuple(columns), tuple(self._checked_columns(optional)))
+        return self._scan(wanted, chosen, on_bad)
 
     def files(self) -> dict[str, list[EpisodeInfo]]:
         """The data files in order, with the episodes that each holds."""
@@ -190,14 +193,14 @@ class LeRobotDataset:
         return digest.hexdigest()[:32]
 
     def _scan(
-        self, columns: Sequence[str], chosen: Sequence[EpisodeInfo], on_bad: OnBad | None
+        self, wanted: _Wanted, chosen: Sequence[EpisodeInfo], on_bad: OnBad | None
     ) -> Iterator[Episode]:
         holders: dict[int, str] | None = None
         for file, infos in _by_file(chosen).items():
-            for info, result in self._scan_file(file, infos, columns):
+            for info, result in self._scan_file(file, infos, wanted):
                 if isinstance(result, _Elsewhere):
                     holders = self._holders() if holders is None else holders
-                    result = self._read_elsewhere(info, result.error, holders.get(info.index), columns)
+                    result = self._read_elsewhere(info, result.error, holders.get(info.index), wanted)
                 if isinstance(result, Episode):
                     yield result
                 elif on_bad is None:
@@ -206,7 +209,7 @@ class LeRobotDataset:
                     on_bad(info, result)
 
     def _scan_file(
-        self, file: str, infos: Sequence[EpisodeInfo], columns: Sequence[str]
+        self, file: str, infos: Sequence[EpisodeInfo], wanted: _Wanted
     ) -> Iterator[tuple[EpisodeInfo, Episode | DatasetError | _Elsewhere]]:
         """Every wanted episode of one file, as arrays or as the reason why not."""
         pending: dict[int, EpisodeInfo] = {}
@@ -217,12 +220,12 @@ class LeRobotDataset:
                 pending[info.index] = info
         if not pending:
             return
-        rows = FileRows(self.path, file, columns, set(pending))
+        rows = FileRows(self.path, file, wanted.columns, set(pending), wanted.optional)
         try:
             for index, batches in rows:
                 info = pending.pop(index, None)
                 if info is not None:
-                    result = self._build(info, batches, columns)
+                    result = self._build(info, batches, wanted)
                     torn = rows.lost is not None and sum(b.num_rows for b in batches) < info.length
                     yield info, _for_episode(rows.lost, info) if torn and rows.lost else result
         except DatasetError as error:
@@ -248,12 +251,12 @@ class LeRobotDataset:
         return {index: file for index, file in found.items() if index not in twice}
 
     def _read_elsewhere(
-        self, info: EpisodeInfo, error: DatasetError, holder: str | None, columns: Sequence[str]
+        self, info: EpisodeInfo, error: DatasetError, holder: str | None, wanted: _Wanted
     ) -> Episode | DatasetError:
         if holder is None or holder == info.file:
             return error
         moved = replace(info, file=holder)
-        for _, result in self._scan_file(holder, [moved], columns):
+        for _, result in self._scan_file(holder, [moved], wanted):
             return result.error if isinstance(result, _Elsewhere) else result
         return error
 
@@ -262,9 +265,9 @@ class LeRobotDataset:
         there = {path.relative_to(self.path).as_posix() for path in self.path.glob("data/**/*.parquet")}
         return sorted(there | {info.file for info in self.episodes if not info.problem})
 
-    def _build(self, info: EpisodeInfo, batches: list, columns: Sequence[str]) -> Episode | DatasetError:
+    def _build(self, info: EpisodeInfo, batches: list, wanted: _Wanted) -> Episode | DatasetError:
         try:
-            return build_episode(info, batches, columns, self.features, self.tasks)
+            return build_episode(info, batches, wanted.every, self.features, self.tasks)
         except DatasetError as error:
             return error
 
@@ -279,6 +282,18 @@ class LeRobotDataset:
             if not self.features[key].is_numeric:
                 raise InputError(f'"{key}" holds {self.features[key].dtype}, not numbers')
         return list(dict.fromkeys(columns))
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Which columns to read, and which only where they are there."""
+
+    columns: tuple[str, ...]
+    optional: tuple[str, ...]
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.columns, *self.optional)))
 
 
 @dataclass(frozen=True)

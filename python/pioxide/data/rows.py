@@ -43,7 +43,9 @@ class FileRows:
             missing then miss them because of that.
     """
 
-    def __init__(self, root: Path, file: str, columns: Sequence[str], wanted: set[int]) -> None:
+    def __init__(
+        self, root: Path, file: str, columns: Sequence[str], wanted: set[int], optional: Sequence[str] = ()
+    ) -> None:
         """Start.
 
         Args:
@@ -51,8 +53,10 @@ class FileRows:
             file: relative to it.
             columns: which to decode; the index columns that the file has are added.
             wanted: episode indices; rows of others are passed over.
+            optional: columns to decode where the file has them.
         """
         self.root, self.file, self.columns, self.wanted = root, file, columns, wanted
+        self.optional = optional
         self.lost: DatasetError | None = None
 
     def __iter__(self) -> Iterator[tuple[int, Batches]]:
@@ -79,6 +83,7 @@ class FileRows:
         if missing:
             raise fault(f'has no column "{missing[0]}"', file=self.file)
         added = INDEX_COLUMNS if "frame_index" in present else INDEX_COLUMNS + ORDER_COLUMNS
+        added = (*self.optional, *added)
         return list(dict.fromkeys([*self.columns, *(name for name in added if name in present)]))
 
     def _read(
@@ -164,8 +169,9 @@ def build_episode(
         if int(task) not in tasks:
             row = int(np.argmax(task_index == task))
             raise _bad(info, f"frame {row} has task_index {task}, and no such task is listed in meta/")
-    arrays = {key: _column(info, batches, key, features[key]) for key in columns}
-    return Episode(info, arrays, frame_index, task_index, tasks)
+    arrays = {key: _column(info, batches, key, features[key]) for key in columns if key in present}
+    derived = tuple(name for name in ("frame_index", "task_index") if name not in present)
+    return Episode(info, arrays, frame_index, task_index, tasks, derived)
 
 
 def episodes_in(path: Path) -> frozenset[int]:

@@ -1,0 +1,137 @@
+"""`pioxide check`: what is wrong with robot datasets, before anything is made of them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from tyro.conf import FlagCreatePairsOff
+
+from pioxide.cli.options import left_open
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TextIO
+
+    from pioxide.data import Checked, Columns, Finding, LeRobotDataset
+
+
+@dataclass(frozen=True)
+class Check:
+    """Look at robot datasets before anything is made of them: broken files, holes, still joints, outliers.
+
+    Ends with 0 where every dataset can be used, 3 where an episode or a dataset can't be, and with --strict
+    4 where there are warnings.
+    """
+
+    paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH [PATH ...]")]
+    """Datasets, directories with datasets at any depth, or globs."""
+
+    state_keys: Annotated[str | None, left_open("A,B")] = None
+    """Columns that make up the state; observation.state, or what resembles it."""
+
+    action_keys: Annotated[str | None, left_open("A,B")] = None
+    """Columns that make up an action; action, or what resembles it."""
+
+    width: int = 32
+    """Numbers that the model takes; 0 for any."""
+
+    json: FlagCreatePairsOff[bool] = False
+    """Print JSON: a list with an object a dataset."""
+
+    strict: FlagCreatePairsOff[bool] = False
+    """End with status 4 where there are warnings."""
+
+    workers: Annotated[int | None, left_open("INT")] = None
+    """Processes; one a core by default."""
+
+    def __call__(self) -> int:
+        """Check them all, print what was found."""
+        from pioxide.cli import main
+        from pioxide.data import CheckSettings, Level, check_datasets, find_datasets
+        from pioxide.errors import InputError
+        from pioxide.files import json_text
+
+        if not self.paths:
+            raise InputError("name a dataset, a directory with datasets, or a glob")
+        settings = CheckSettings(_keys(self.state_keys), _keys(self.action_keys), self.width or None)
+        paths = find_datasets(self.paths)
+        number = 0
+
+        def say(checked: Checked) -> None:
+            nonlocal number
+            number += 1
+            if len(paths) > 1:
+                print(f"{number:,} of {len(paths):,}: {checked.path}", file=sys.stderr, flush=True)
+
+        done = check_datasets(paths, settings, workers=self.workers, on_done=say)
+        if self.json:
+            print(json_text([checked.as_json() for checked in done]), end="")
+        else:
+            print_checked(done)
+        if any(checked.count(Level.FAULT) for checked in done):
+            return main.LEFT_OUT
+        return main.FOUND if self.strict and any(checked.findings for checked in done) else main.OK
+
+
+def warn(
+    dataset: LeRobotDataset,
+    columns: Columns,
+    *,
+    episodes: Sequence[int] | None = None,
+    width: int | None = None,
+    strict: bool = False,
+) -> None:
+    """Print on standard error what a person should know before a command uses a dataset.
+
+    Episodes that can't be read are left to the command itself: it stops there, or lists them.
+
+    Raises:
+        InputError: there are warnings, and `strict` was said.
+    """
+    from pioxide.cli import show
+    from pioxide.data import Level, check_dataset, cores
+    from pioxide.errors import InputError
+
+    found = check_dataset(dataset, columns, episodes=episodes, width=width, workers=cores())
+    warnings = [finding for finding in found if finding.level is Level.WARNING]
+    print_findings(warnings, sys.stderr)
+    if strict and warnings:
+        raise InputError(f"{show.counted(len(warnings), 'warning')} in {dataset.path}, and --strict was said")
+
+
+def _keys(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def print_checked(done: Sequence[Checked]) -> None:
+    """A table with a line a dataset, and below it what was found in each."""
+    from pioxide.cli import show
+    from pioxide.data import Level
+
+    rows = []
+    for checked in done:
+        figures = (f"{checked.episodes:,}", f"{checked.frames:,}") if checked.version else ("", "")
+        counts = (str(checked.count(level) or "") for level in (Level.FAULT, Level.WARNING))
+        rows.append([show.printable(str(checked.path)), checked.version or "?", *figures, *counts])
+    columns = ["dataset", "version", "episodes", "frames", "faults", "warnings"]
+    show.table(show.counted(len(done), "dataset"), columns, rows)
+    for checked in done:
+        if checked.findings:
+            print(f"\n{show.printable(str(checked.path))}")
+            print_findings(checked.findings)
+    if not any(checked.findings for checked in done):
+        print("\nnothing found")
+
+
+def print_findings(findings: Sequence[Finding], file: TextIO | None = None) -> None:
+    """One line a finding, and the way out below it."""
+    from pioxide.cli import show
+
+    for finding in findings:
+        line = f"  {finding.level.value}: {finding.place}: {finding.message} [{finding.code.value}]"
+        print(show.printable(line), file=file)
+        if finding.way_out:
+            print(f"      {show.printable(finding.way_out)}", file=file)

@@ -1,0 +1,256 @@
+"""Judges a dataset without fitting anything: what a person should know before tokens are made of it.
+
+`check_dataset` reads every episode once; `judge` turns what was seen into findings. Thresholds are such that
+recordings of real arms pass.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from pioxide.data.episode import EpisodeInfo
+from pioxide.data.findings import Code, Finding, merged, numbers
+from pioxide.data.joints import Joints, opposed, units
+from pioxide.data.lerobot import LeRobotDataset
+from pioxide.data.summary import EpisodeSummary, summarize
+from pioxide.errors import DatasetError
+
+# Frames in the sample that quantiles are taken of.
+SAMPLE_FRAMES = 200_000
+# Frames that a thread reads before it takes up others.
+PART_FRAMES = 20_000
+# Median steps further from 1/fps than this share of it are another rate.
+PERIOD_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns are judged.
+
+    Attributes:
+        state: keys, side by side.
+        actions: likewise.
+    """
+
+    state: tuple[str, ...]
+    actions: tuple[str, ...]
+
+    @classmethod
+    def guess(cls, dataset: LeRobotDataset) -> Columns:
+        """LeRobot's names, else what begins with them, else every column of several numbers."""
+        numeric = [k for k, f in dataset.features.items() if f.is_numeric and k not in INDEX_KEYS]
+
+        def named(name: str) -> tuple[str, ...]:
+            return (name,) if name in numeric else tuple(k for k in numeric if k.startswith(name))
+
+        wide = tuple(k for k in numeric if dataset.features[k].dim > 1)
+        return cls(
+            named("observation.state") or named("state") or wide or tuple(numeric),
+            named("action") or wide or tuple(numeric),
+        )
+
+
+INDEX_KEYS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+
+
+def check_dataset(
+    dataset: LeRobotDataset,
+    columns: Columns,
+    *,
+    episodes: Iterable[int] | None = None,
+    width: int | None = None,
+    on_frames: Callable[[int], None] | None = None,
+    workers: int = 1,
+) -> list[Finding]:
+    """Reads every episode once, and says what a person should know; faults first.
+
+    Args:
+        dataset: opened.
+        columns: of state and actions.
+        episodes: which, all by default.
+        width: numbers that the model takes, where they are limited.
+        on_frames: told of frames done, from several threads.
+        workers: threads.
+
+    Raises:
+        InputError: no such column.
+    """
+    summaries, faults = look(dataset, columns, episodes, on_frames, workers)
+    return judge(dataset, columns, summaries, faults, width=width)
+
+
+def look(
+    dataset: LeRobotDataset,
+    columns: Columns,
+    episodes: Iterable[int] | None = None,
+    on_frames: Callable[[int], None] | None = None,
+    workers: int = 1,
+) -> tuple[list[EpisodeSummary], list[Finding]]:
+    """The first half of `check_dataset`: episodes in numbers, and those that can't be read."""
+    faults: list[Finding] = []
+
+    def bad(info: EpisodeInfo, error: DatasetError) -> None:
+        reason = str(error).removeprefix(f"{error.file}: episode {info.index}: ")
+        place = f"episode {info.index} ({error.file})"
+        faults.append(Finding(Code.EPISODE, place, reason, "--skip-bad leaves it out", (info.index,)))
+        if on_frames is not None:
+            on_frames(info.length)
+
+    step = max(1, dataset.total_frames // SAMPLE_FRAMES)
+    optional = ("timestamp",) if "timestamp" in dataset.features else ()
+    keys = tuple(dict.fromkeys((*columns.state, *columns.actions)))
+    dataset.dim(keys)  # raises before any thread is started
+
+    def look_at(part: Sequence[int]) -> list[EpisodeSummary]:
+        made = []
+        for episode in dataset.scan(keys, part, on_bad=bad, optional=optional):
+            made.append(summarize(episode, columns.state, columns.actions, fps=dataset.fps, step=step))
+            if on_frames is not None:
+                on_frames(len(episode))
+        return made
+
+    chosen = [e.index for e in dataset.episodes] if episodes is None else sorted(set(episodes))
+    parts = _parts(dataset, chosen)
+    if workers == 1 or len(parts) == 1:
+        found = map(look_at, parts)
+    else:
+        with ThreadPoolExecutor(workers, thread_name_prefix="check") as pool:
+            found = list(pool.map(look_at, parts))
+    summaries = [summary for part in found for summary in part]
+    return summaries, sorted(faults, key=lambda finding: finding.episodes)
+
+
+def _parts(dataset: LeRobotDataset, chosen: Sequence[int]) -> list[list[int]]:
+    """The episodes in parts that hold whole files, each of some thousands of frames."""
+    files: dict[str, list[EpisodeInfo]] = defaultdict(list)
+    for index in chosen:
+        info = dataset.episode(index)
+        files[info.file].append(info)
+    parts: list[list[int]] = []
+    frames = PART_FRAMES
+    for infos in files.values():
+        if frames >= PART_FRAMES:
+            parts.append([])
+            frames = 0
+        parts[-1] += [info.index for info in infos]
+        frames += sum(info.length for info in infos)
+    return parts
+
+
+def judge(
+    dataset: LeRobotDataset,
+    columns: Columns,
+    summaries: Sequence[EpisodeSummary],
+    faults: Sequence[Finding],
+    *,
+    width: int | None = None,
+) -> list[Finding]:
+    """The second half of `check_dataset`."""
+    found = [*faults, *dataset.findings, *_shapes(dataset, columns, width)]
+    if not summaries:
+        return merged(found)
+    ordered = sorted(summaries, key=lambda summary: summary.index)
+    found += _where(dataset, ordered)
+    found += _tasks(ordered)
+    found += _times(dataset.fps, ordered)
+    found += _duplicates(ordered)
+    other, unlike = units(ordered)
+    found += other
+    alike = [summary for summary in ordered if summary.index not in unlike] or ordered
+    for what, keys in (("state", columns.state), ("actions", columns.actions)):
+        names = dataset.names(keys)
+        parts = [(s.index, s.length, s.state if what == "state" else s.actions) for s in alike]
+        joints = Joints(what, names, parts)
+        found += [*joints.still(), *joints.seldom(), *joints.noise(), *joints.outliers()]
+        found += joints.mirrored()
+    found += opposed(dataset.names(columns.actions), alike)
+    return merged(found)
+
+
+def _shapes(dataset: LeRobotDataset, columns: Columns, width: int | None) -> list[Finding]:
+    found = []
+    for key in dict.fromkeys((*columns.state, *columns.actions)):
+        shape = dataset.features[key].shape
+        if sum(n > 1 for n in shape) > 1:
+            sizes = " x ".join(map(str, shape))
+            message = f"has {sizes} numbers a frame, which count as {dataset.features[key].dim} joints"
+            found.append(
+                Finding(Code.FLATTENED, f'feature "{key}"', message, "choose another column if they are not")
+            )
+    for what, keys in (("state", columns.state), ("actions", columns.actions)):
+        dim = dataset.dim(keys)
+        if width is not None and dim > width:
+            message = f"{dim} numbers, and the released models take {width}"
+            found.append(Finding(Code.WIDE, what, message, "choose columns, or train a wider model"))
+    return found
+
+
+def _where(dataset: LeRobotDataset, summaries: Sequence[EpisodeSummary]) -> list[Finding]:
+    found = []
+    if moved := [s.index for s in summaries if s.file != dataset.episode(s.index).file]:
+        message = f"the list names another data file than the one that holds {numbers(moved, 'episode')}"
+        found.append(Finding(Code.MOVED, "meta/episodes", message, "the file that holds them is read"))
+    for column in ("frame_index", "task_index"):
+        if lacking := [s.index for s in summaries if column in s.derived]:
+            message = f"{numbers(lacking, 'episode')} without {column}"
+            found.append(Finding(Code.DERIVED, "data", message, "only one value is possible, which is taken"))
+    return found
+
+
+def _tasks(summaries: Sequence[EpisodeSummary]) -> list[Finding]:
+    empty = tuple(s.index for s in summaries if any(not prompt.strip() for prompt in s.prompts))
+    if not empty:
+        return []
+    message = f"no task text in {numbers(empty, 'episode')}"
+    return [Finding(Code.EMPTY_TASK, "tasks", message, "write one into meta/tasks", empty)]
+
+
+def _times(fps: float, summaries: Sequence[EpisodeSummary]) -> list[Finding]:
+    found: list[Finding] = []
+    timed = [(s.index, s.times) for s in summaries if s.times is not None]
+    holes = [(index, times) for index, times in timed if times.holes]
+    if holes:
+        index, worst = max(holes, key=lambda item: item[1].widest)
+        message = f"{worst.widest:.2f} s without a frame"
+        if (count := sum(times.holes for _, times in holes)) > 1:
+            message += f", the widest of {count:,} holes in {numbers([i for i, _ in holes], 'episode')}"
+        way_out = "chunks of actions go across it: cut the episode there"
+        place = f"episode {index}, frame {worst.widest_at}"
+        found.append(Finding(Code.HOLE, place, message, way_out, tuple(i for i, _ in holes)))
+    if back := [(index, times.back_at) for index, times in timed if times.back_at is not None]:
+        message = f"the timestamp is not after the one before ({numbers([i for i, _ in back], 'episode')})"
+        place = f"episode {back[0][0]}, frame {back[0][1]}"
+        found.append(Finding(Code.HOLE, place, message, "sort the frames", tuple(i for i, _ in back)))
+    if fps:
+        off = [
+            (index, times.period)
+            for index, times in timed
+            if times.period > 0 and abs(times.period * fps - 1) > PERIOD_TOLERANCE
+        ]
+        if off:
+            message = f"timestamps say {1 / off[0][1]:.4g} frames a second, {fps:g} in meta/info.json"
+            indices = tuple(index for index, _ in off)
+            found.append(
+                Finding(Code.WRONG_RATE, numbers(indices, "episode"), message, "correct fps", indices)
+            )
+    return found
+
+
+def _duplicates(summaries: Sequence[EpisodeSummary]) -> list[Finding]:
+    same: dict[bytes, list[int]] = defaultdict(list)
+    for summary in summaries:
+        same[summary.digest].append(summary.index)
+    return [
+        Finding(
+            Code.DUPLICATE,
+            f"episode {indices[0]}",
+            f"{numbers(indices[1:], 'episode')} with the same states and actions",
+            "it counts more than once, and may be held out as well: leave copies out with --episodes",
+            tuple(indices),
+        )
+        for indices in same.values()
+        if len(indices) > 1
+    ]
