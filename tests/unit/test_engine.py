@@ -14,6 +14,7 @@ from pioxide.errors import InputError, PolicyError
 from pioxide.models import Pi0Config, Pi0FastConfig
 from pioxide.sampling import Draft, Grammar, PrevChunkLeftOver, RTCConfig
 from support.models import random_model
+from support.oracle import Oracle
 
 # A batch adds its sums in another order: some float32 roundings, through a few steps of the flow.
 CLOSE = {"rtol": 2e-4, "atol": 2e-5}
@@ -280,3 +281,32 @@ def test_a_sampler_of_another_model_is_refused():
 def test_samplers_refuse_what_no_sampling_can_mean(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+@pytest.mark.parametrize("kind", ["pi0", "pi05"])
+def test_actions_are_those_of_the_models_equations(kind):
+    made = engine(kind, FlowSampler(num_steps=3))
+    inputs, oracle = moments(made, without=CAMERAS[1:2]), Oracle(model(kind))
+    answers = made.run(inputs).actions
+    for number in range(2):
+        one = row(inputs, number)
+        images = {name: image[0] for name, image in one.images.items()}
+        state = None if one.state is None else one.state[0]
+        expected = oracle.actions(images, one.tokens[0, : one.lengths[0]], state, one.noise[0], num_steps=3)
+        np.testing.assert_allclose(answers[number], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_tokens_are_those_of_the_models_equations():
+    made = engine("pi0_fast", TokenSampler(max_tokens=5, constrained=False))
+    inputs, oracle = moments(made), Oracle(model("pi0_fast"))
+    for number, written in enumerate(made.run(inputs).tokens[:2]):
+        one = row(inputs, number)
+        images = {name: image[0] for name, image in one.images.items()}
+        prompt, begin = np.split(one.tokens[0, : one.lengths[0]], [one.lengths[0] - CAUSAL])
+        so_far = list(begin)
+        for token in written:
+            best = np.argmax(oracle.scores(images, prompt, np.array(so_far, np.int32)))
+            assert token == best
+            so_far.append(best)
+            if token in (BAR, 1):
+                break
