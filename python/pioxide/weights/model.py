@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -28,38 +28,62 @@ from pioxide.weights.tree import Problems, Spec, Tree, parse_dtype
 
 if TYPE_CHECKING:
     from flax import nnx
+    from jax.typing import DTypeLike
 
     from pioxide.models import Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
+    from pioxide.models.pi0_fast import DecodingConvention
 
 # What π0 and π0.5 have beyond PaliGemma.
 ACTION_EXPERT = r"PaliGemma/llm/.*_1/.*|(action|state|time)_.*"
 
 
-def configure(
-    checkpoint: Checkpoint,
-    *,
-    action_horizon: int | None = None,
-    action_dim: int | None = None,
-    text_len: int | None = None,
-    **options: Any,
-) -> Pi0Config | Pi0FastConfig:
-    """The config of the model that a checkpoint holds.
+class ConfigFields(TypedDict, total=False):
+    """Fields of a model's config that its tensors don't tell.
+
+    Attributes:
+        action_horizon: Actions in a chunk. `config.json` says it, and for openpi's released checkpoints it is
+            known by name; otherwise it must be given.
+        action_dim: π0-FAST's, which must be given likewise; π0's and π0.5's is in the tensors.
+        text_len: Ids in a prompt; by default as the horizon, else the family's (48, 200, 250).
+        cameras: Names of the cameras, in the prefix's order.
+        dtype: What the transformers compute in.
+        remat: Whether training recomputes layers on the way back instead of keeping them.
+        decoding: π0-FAST: where generated tokens stand.
+    """
+
+    action_horizon: int | None
+    action_dim: int | None
+    text_len: int | None
+    cameras: tuple[str, ...]
+    dtype: DTypeLike
+    remat: bool
+    decoding: DecodingConvention
+
+
+def configure(checkpoint: Checkpoint, **fields: Unpack[ConfigFields]) -> Pi0Config | Pi0FastConfig:
+    """Returns the config of the model that a checkpoint holds.
 
     Args:
-        checkpoint: opened; of π0, π0.5 or π0-FAST.
-        action_horizon: actions in a chunk. Tensors don't tell it; `config.json` does, and for openpi's
-            released checkpoints it is known by name. Otherwise it must be given.
-        action_dim: π0-FAST's, where it must be given likewise; π0's and π0.5's is in the tensors.
-        text_len: ids in a prompt; by default as the horizon, else the family's (48, 200, 250).
-        options: other fields of the config: cameras, dtype, remat, decoding, ...
+        checkpoint: Opened; of π0, π0.5 or π0-FAST.
+        fields: What its tensors don't tell, see `ConfigFields`.
 
     Raises:
-        InputError: PaliGemma alone is no policy; or the horizon or dimension is not known.
+        InputError: PaliGemma alone is no policy; or the horizon or dimension is not known; or a field is none
+            of this model's.
     """
     from pioxide.models import Pi0Config, Pi0FastConfig
     from pioxide.models.pi0_fast import DecodingConvention
 
     a = checkpoint.architecture
+    known_fields = ConfigFields.__annotations__.keys() - ({"decoding"} if a.kind.is_flow else set())
+    if unknown := sorted(fields.keys() - known_fields):
+        raise InputError(
+            f"{unknown[0]}: no field of {a.kind.symbol}'s config; there are {sorted(known_fields)}"
+        )
+    options: dict[str, Any] = dict(fields)
+    action_horizon, action_dim, text_len = (
+        options.pop(name, None) for name in ("action_horizon", "action_dim", "text_len")
+    )
     if checkpoint.format.startswith("paligemma"):
         raise InputError(
             f"{checkpoint.path} is PaliGemma, which has no actions: make a model and fill its language and "
@@ -103,11 +127,11 @@ def build(
     checkpoint: Checkpoint,
     config: Pi0Config | Pi0FastConfig | None = None,
     *,
-    param_dtype: Any = None,
+    param_dtype: DTypeLike | None = None,
     sharding: Shardings | None = None,
     lora_scale: float = 1.0,
     on_bytes: Callable[[str, int], None] = lambda path, count: None,
-    **fields: Any,
+    **fields: Unpack[ConfigFields],
 ) -> Pi0 | Pi0Fast:
     """The model that a checkpoint holds, with its weights.
 
@@ -161,11 +185,19 @@ def build(
 
 
 def load_model(
-    path: str | Path, config: Pi0Config | Pi0FastConfig | None = None, **how: Any
+    path: str | Path,
+    config: Pi0Config | Pi0FastConfig | None = None,
+    *,
+    param_dtype: DTypeLike | None = None,
+    sharding: Shardings | None = None,
+    lora_scale: float = 1.0,
+    **fields: Unpack[ConfigFields],
 ) -> Pi0 | Pi0Fast:
     """Opens a checkpoint of any format and builds its model; see `load` and `build`."""
     with load(path) as checkpoint:
-        return build(checkpoint, config, **how)
+        return build(
+            checkpoint, config, param_dtype=param_dtype, sharding=sharding, lora_scale=lora_scale, **fields
+        )
 
 
 def load_into(
