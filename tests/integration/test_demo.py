@@ -177,3 +177,22 @@ def test_relative_actions_are_shown_as_what_is_normalised(tmp_path):
     np.testing.assert_allclose(report.actions.high[:7], values.max(axis=0), atol=1e-12)
     assert (report.actions.outside[:6] <= 0.0201).all()
     assert "relative by (6, -1, 6, -1)" in report.source.settings["actions"]
+
+
+@pytest.mark.parametrize("model", ["pi0", "pi0_fast"])
+def test_statistics_padded_to_the_models_width_are_those_of_the_joints(made, tmp_path, model):
+    """As openpi writes them: 32 numbers for 14 joints."""
+    document = json.loads((made / "fit/norm_stats.json").read_text())
+    for of_key in document["norm_stats"].values():
+        for name, values in of_key.items():
+            of_key[name] = values + [1.0 if name in ("std", "q99") else 0.0] * 18
+    stats = tmp_path / "norm_stats.json"
+    stats.write_text(json.dumps(document))
+    tokens = tmp_path / "tokens"
+    command = ["tokenize", str(demo.dataset_path()), "-o", str(tokens), "--model", model]
+    fitted = ["--fit", str(made / "fit"), "--text-model", str(demo.text_model_path())]
+    assert main([*command, *fitted, "--stats", str(stats), "--limit", "300"]) == 0
+    assert main(["inspect", str(tokens)]) == 0
+    report = inspect_directory(tokens)
+    assert report.actions is not None
+    assert report.actions.q99.shape == report.actions.low.shape == (14,)

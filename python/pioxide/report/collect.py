@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,7 @@ class _Tokens:
         self.tokens = TokenDataset.open(root)
         self.manifest = self.tokens.manifest
         self.space = self.tokens.space
-        self.stats = self.tokens.norm_stats
+        self.stats = _narrowed(self.tokens.norm_stats, self.manifest.dataset)
         self.framer = Framer.make(self.space, self.stats, self.manifest.settings["normalization"])
         self.dataset, self.missing = _find(dataset, self.manifest.dataset)
         self.codec = FastCodec.load(self.tokens.fast_directory) if self.tokens.fast_directory else None
@@ -271,6 +271,17 @@ class _Tokens:
         )
 
 
+def _narrowed(stats: Mapping[str, Stats], about: Mapping[str, Any]) -> dict[str, Stats]:
+    """Statistics of the dataset's own dimensions: openpi's are padded to the model's."""
+    dims = {"state": len(about["state_names"]), "actions": len(about["action_names"])}
+    out = {}
+    for key, of_key in stats.items():
+        vectors = {f.name: getattr(of_key, f.name) for f in fields(of_key)}
+        cut = {name: None if v is None else v[: dims.get(key)] for name, v in vectors.items()}
+        out[key] = Stats(**cut)
+    return out
+
+
 class _Fit:
     """A directory of `pioxide fit`, judged on the episodes that were held out."""
 
@@ -285,7 +296,7 @@ class _Fit:
 
     def report(self) -> Report:
         fitted, space = self.fitted, self.fitted.space
-        stats = load_norm_stats(self.root)
+        stats = _narrowed(load_norm_stats(self.root), fitted.dataset)
         framer = Framer.make(space, stats, fitted.settings["normalization"])
         codec = FastCodec.load(self.root)
         meters = _Meters.make(space, stats, self.worst, codec.vocab_size)
