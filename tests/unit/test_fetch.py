@@ -4,10 +4,12 @@ import base64
 import hashlib
 import http.server
 import importlib
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -260,3 +262,17 @@ def test_cache_follows_the_desktop_convention(monkeypatch: pytest.MonkeyPatch) -
     assert cache_directory() == Path("/x/pioxide")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_directory() == Path.home() / ".cache" / "pioxide"
+
+
+def test_local_sources_need_no_fsspec(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    source = tmp_path / "a b%20c"
+    FastCodec.fit(np.random.default_rng(0).normal(size=(20, 4, 2))).save(source)
+    for number, address in enumerate([str(source), f"file://{quote(str(source))}"]):
+        fetched = fetch_asset("fast", source=address, cache=tmp_path / f"cache{number}")
+        for file in fetched.files:
+            assert file.path.read_bytes() == (source / file.path.name).read_bytes()
+    with pytest.raises(FetchError, match="No such file"):
+        download(str(tmp_path / "nothing"), tmp_path / "x")
+    with pytest.raises(FetchError, match="is a directory"):
+        download(str(source), tmp_path / "x")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pioxide.errors import FetchError, FormatError
+from pioxide.fetch.local import LocalFiles, local_path
 from pioxide.files import (
     locked,
     make_directory,
@@ -119,14 +120,16 @@ def _found(target: Path) -> Downloaded | None:
 
 
 def open_filesystem(url: str) -> tuple[Any, str]:
-    """The fsspec file system of an address, and the path there.
+    """The file system of an address, with fsspec's methods, and the path there; local ones need no extra.
 
     Raises:
         FetchError: the address has no known kind, its package is not installed, or there is no network.
     """
+    if "://" not in url or url.startswith("file://"):
+        return LocalFiles(), local_path(url)
     try:
         fsspec = importlib.import_module("fsspec")
-        protocol = url.split("://", 1)[0] if "://" in url else "file"
+        protocol = url.split("://", 1)[0]
         filesystem, path = fsspec.core.url_to_fs(url, **ANONYMOUS.get(protocol, {}))
     except ImportError as error:
         raise FetchError(f'{url}: {_line(error)}; pip install "pioxide[fetch]"') from error
