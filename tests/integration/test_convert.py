@@ -2,14 +2,17 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
 
-from pioxide.errors import CheckpointError, InputError, OutputError
-from pioxide.transforms import Stats, save_norm_stats
+from pioxide.contract import UNKNOWN, Contract, Numbers
+from pioxide.errors import CheckpointError, ContractError, InputError, OutputError
+from pioxide.robots import ur5e
+from pioxide.transforms import Stats, ZScore, save_norm_stats
 from pioxide.weights import convert, load, openpi
 from support.checkpoints import (
     HEADS,
@@ -22,7 +25,7 @@ from support.checkpoints import (
     write_orbax,
     write_safetensors,
 )
-from support.lerobot_files import write_lerobot
+from support.lerobot_files import step, write_lerobot
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 STATS = Stats(np.arange(6.0), np.ones(6), np.full(6, -1.5), np.full(6, 2.25))
@@ -30,7 +33,13 @@ STATS = Stats(np.arange(6.0), np.ones(6), np.full(6, -1.5), np.full(6, 2.25))
 
 def converted(source: Path, target: Path, to: str, **options):
     with load(source, heads=HEADS) as checkpoint:
-        return convert(checkpoint, target, to, **options)
+        return convert(checkpoint, target, to, stated=unsaid(checkpoint), **options)
+
+
+def unsaid(checkpoint) -> Contract:
+    """A chunk of 5 actions and 16 ids in a prompt, where the checkpoint says nothing."""
+    said = {"action_horizon": 5, "text_len": 16}
+    return Contract(**{name: n for name, n in said.items() if name in checkpoint.contract.unknown})
 
 
 @pytest.mark.parametrize("kind", SMALL)
@@ -97,7 +106,7 @@ def test_every_round_trip_is_exact(tmp_path, kind, dtype):
     )
     for i, to in enumerate(formats):
         with load(tmp_path / str(i)) as checkpoint:
-            convert(checkpoint, tmp_path / str(i + 1), to)
+            convert(checkpoint, tmp_path / str(i + 1), to, stated=unsaid(checkpoint))
         with load(tmp_path / str(i + 1)) as checkpoint:
             assert checkpoint.format == to
             assert checkpoint.architecture == SMALL[kind]
@@ -111,9 +120,9 @@ def test_lora_survives_in_openpis_format_and_must_be_merged_for_others(tmp_path)
     with load(tmp_path / "b") as checkpoint:
         assert_same(checkpoint.tree, arrays)
         with pytest.raises(CheckpointError, match="merge it first"):
-            convert(checkpoint, tmp_path / "c", "lerobot")
+            convert(checkpoint, tmp_path / "c", "lerobot", stated=unsaid(checkpoint))
         assert not (tmp_path / "c").exists()
-        convert(checkpoint.merged(), tmp_path / "c", "lerobot")
+        convert(checkpoint.merged(), tmp_path / "c", "lerobot", stated=unsaid(checkpoint))
         with load(tmp_path / "c") as back:
             assert not back.problems()
             for path in back.tree.specs:
@@ -131,15 +140,84 @@ def test_an_update_without_one_of_its_factors_is_not_left_out_in_silence(tmp_pat
 
 def test_what_is_known_of_a_released_checkpoint_goes_along(tmp_path):
     arrays = random_arrays(SMALL["pi05"].shapes())
-    write_orbax(arrays, tmp_path / "pi05_droid" / "params")
-    converted(tmp_path / "pi05_droid", tmp_path / "a", "lerobot")
+    write_orbax(arrays, tmp_path / "pi05_base" / "params")
+    converted(tmp_path / "pi05_base", tmp_path / "a", "lerobot")
     config = json.loads((tmp_path / "a" / "config.json").read_text())
-    assert (config["chunk_size"], config["n_action_steps"], config["tokenizer_max_length"]) == (15, 15, 200)
+    assert (config["chunk_size"], config["n_action_steps"], config["tokenizer_max_length"]) == (50, 50, 200)
     converted(tmp_path / "a", tmp_path / "b", "lerobot")
     assert json.loads((tmp_path / "b" / "config.json").read_text()) == config
+    converted(tmp_path / "a", tmp_path / "c", "openpi")
+    contracts = []
+    for place in ("pi05_base", "a", "b", "c"):
+        with load(tmp_path / place) as checkpoint:
+            contracts.append(checkpoint.contract)
+    assert contracts[1:] == contracts[:1] * 3
+
+
+def test_a_horizon_that_nobody_knows_is_asked_for(tmp_path):
+    write_orbax(random_arrays(SMALL["pi05"].shapes()), tmp_path / "mine" / "params")
+    with load(tmp_path / "mine") as checkpoint:
+        for to in ("lerobot", "openpi-pytorch"):
+            with pytest.raises(ContractError, match="--action-horizon") as caught:
+                convert(checkpoint, tmp_path / "out", to)
+            assert "action_horizon" in caught.value.fields
+        assert not (tmp_path / "out").exists()
+        convert(checkpoint, tmp_path / "out", "openpi")
+    with load(tmp_path / "out") as checkpoint:
+        assert checkpoint.contract.action_horizon is UNKNOWN
+
+
+@pytest.mark.parametrize("mode", ["MEAN_STD", "MIN_MAX", "QUANTILES", "IDENTITY"])
+@pytest.mark.parametrize("kind", SMALL)
+def test_lerobots_meaning_survives_every_format(tmp_path, kind, mode):
+    def relative(files):
+        files["config"]["use_relative_actions"] = True
+        step(files["before"], "relative_actions_processor")["config"]["enabled"] = True
+        step(files["after"], "absolute_actions_processor")["config"]["enabled"] = True
+
+    write_lerobot(tmp_path / "0", kind, mode=mode, change=relative)
+    with load(tmp_path / "0", heads=HEADS) as checkpoint:
+        said = checkpoint.contract
+    for i, to in enumerate(("openpi", "lerobot")):
+        written = converted(tmp_path / str(i), tmp_path / str(i + 1), to)
+        if to == "openpi":
+            assert any("state_norm" in line for line in written.left_out)
+    with load(tmp_path / "2") as checkpoint:
+        assert checkpoint.contract == said
+    # LeRobot's own files alone say the same, but for the FAST tokenizer and what it counts as played.
+    (tmp_path / "2" / "contract.json").unlink()
+    with load(tmp_path / "2") as checkpoint:
+        found = checkpoint.contract
+    for name in ("delta_mask", "cameras", "state_norm", "action_norm", "num_steps", "action_horizon"):
+        assert getattr(found, name) == getattr(said, name), name
+    assert (found.robot.joint_names, found.text_len) == (said.robot.joint_names, said.text_len)
+    if mode != "IDENTITY":
+        assert found.norm_stats == said.norm_stats
+
+
+def test_openpis_numbers_are_lerobots_numbers_after_it(tmp_path):
+    rng = np.random.default_rng(0)
+    state, action = Stats(rng.normal(size=7), [0.5] * 7), Stats(rng.normal(size=7), [0.25] * 7)
+    write_orbax(random_arrays(replace(SMALL["pi0"], action_dim=7).shapes()), tmp_path / "a" / "params")
+    save_norm_stats(tmp_path / "a" / "assets" / "ur5e", {"state": state, "actions": action})
     with load(tmp_path / "a") as checkpoint:
-        written = convert(checkpoint, tmp_path / "c", "openpi")
-    assert any("a chunk has 15 actions" in what for what in written.left_out)
+        stated = Contract(robot=ur5e(), delta_mask=(True,) * 6, action_horizon=4, text_len=16)
+        with pytest.raises(ContractError, match="--delta-mask"):
+            convert(checkpoint, tmp_path / "b", "lerobot", stated=Contract(robot=ur5e()))
+        convert(checkpoint, tmp_path / "b", "lerobot", stated=stated)
+    (tmp_path / "b" / "contract.json").unlink()
+    with load(tmp_path / "b") as checkpoint:
+        back = checkpoint.contract
+    assert back.delta_mask == (True,) * 6
+    chunk, at = rng.normal(size=(4, 7)), rng.normal(size=7)
+    openpi = Numbers(ur5e(), (True,) * 6, ZScore(state), ZScore(action), None)
+    lerobot = Numbers.of(back)
+    assert np.allclose(
+        lerobot.apply_actions(chunk, at), openpi.apply_actions(chunk, at), rtol=1e-5, atol=1e-5
+    )
+    assert np.allclose(
+        lerobot.invert_actions(chunk, at), openpi.invert_actions(chunk, at), rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("asset_id", ["../../away", "/away", "", ".", "a/../.."])
@@ -160,13 +238,6 @@ def test_statistics_of_one_name_do_not_hide_each_other(tmp_path):
         convert(checkpoint, tmp_path / "out", "openpi", asset_id="other")
     with load(tmp_path / "out") as checkpoint:
         assert set(checkpoint.companions.norm_stats) == {"own", "other"}
-
-
-@pytest.mark.parametrize("horizon", [0, -5])
-def test_a_chunk_has_an_action(tmp_path, horizon):
-    write_orbax(random_arrays(SMALL["pi0"].shapes()), tmp_path / "in" / "params")
-    with load(tmp_path / "in") as checkpoint, pytest.raises(InputError, match="expected at least 1"):
-        convert(checkpoint, tmp_path / "out", "lerobot", action_horizon=horizon)
 
 
 def test_statistics_and_tokenizer_come_along(tmp_path, golden):
@@ -253,7 +324,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, to):
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
         try:
             with pytest.raises(OutputError, match=r"can't write .*/out: File too large"):
-                convert(checkpoint, tmp_path / "out", to)
+                convert(checkpoint, tmp_path / "out", to, stated=unsaid(checkpoint))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [file.name for file in tmp_path.iterdir()] == ["in"]

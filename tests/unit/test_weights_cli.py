@@ -66,8 +66,11 @@ def test_convert_merges_when_asked(source, tmp_path, capsys):
         "--dtype",
         "bfloat16",
     ]
+    assert main(arguments) == YOUR_MISTAKE
+    assert "--action-horizon" in capsys.readouterr().err
+    arguments += ["--action-horizon", "15", "--text-len", "200"]
     assert main(arguments) == 0
-    assert "not written: LeRobot's processors" in capsys.readouterr().out
+    assert "not written: whose numbers they are" in capsys.readouterr().out
     with load(target) as checkpoint:
         assert checkpoint.architecture == SMALL["pi05"]
         assert {spec.dtype.name for spec in checkpoint.tree.specs.values()} == {"bfloat16"}

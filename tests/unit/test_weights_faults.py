@@ -437,7 +437,7 @@ def test_processors_that_make_no_sense_hold_no_statistics(tmp_path, steps):
 def test_companions_that_are_damaged_are_named(tmp_path):
     write_orbax(random_arrays(SMALL["pi0_fast"].shapes()), tmp_path / "params")
     (tmp_path / "assets" / "droid").mkdir(parents=True)
-    (tmp_path / "assets" / "droid" / "norm_stats.json").write_text('{"norm_stats": {"state": {}}}')
+    (tmp_path / "assets" / "droid" / "norm_stats.json").write_text('{"norm_stats": {"state": {"std": [1]}}}')
     with pytest.raises(FormatError, match='"state" has no "mean"'):
         load(tmp_path)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from pioxide.cli.options import left_open
+
+if TYPE_CHECKING:
+    from pioxide.contract import Contract
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,16 @@ class Convert:
     """alpha / rank; 1 in all of openpi's configs."""
 
     action_horizon: Annotated[int | None, left_open("INT")] = None
-    """For the new config.json; what the source says, else 50."""
+    """Actions in a chunk, where the source does not say."""
+
+    text_len: Annotated[int | None, left_open("INT")] = None
+    """Ids in a prompt, where the source does not say."""
+
+    robot: Annotated[str | None, left_open("NAME|FILE")] = None
+    """Whose numbers, where the source does not say: a preset's name, or a YAML file."""
+
+    delta_mask: Annotated[str | None, left_open("N,-N")] = None
+    """Which actions are relative to the state, where the source does not say; "" for none."""
 
     asset_id: str = "own"
     """Name for statistics that have none in the source (LeRobot's)."""
@@ -57,14 +69,31 @@ class Convert:
                     checkpoint,
                     self.target,
                     self.to,
+                    stated=self.stated(),
                     dtype=None if self.dtype is None else parse_dtype(self.dtype),
-                    action_horizon=self.action_horizon,
                     asset_id=self.asset_id,
                     on_bytes=progress.advance,
                 )
             print(f"{self.target}: {checkpoint.title} for {self.to}, {show.size(written.nbytes)}")
             for name, reason in checkpoint.tree.unused.items():
                 print(f"  not taken over: {show.printable(name)} ({reason})")
+            for note in checkpoint.said.notes:
+                print(f"  note: {show.printable(note)}")
         for what in written.left_out:
             print(f"  not written: {what}")
         return main.OK
+
+    def stated(self) -> Contract:
+        """Returns what the options say of the contract."""
+        from pioxide.contract import UNKNOWN, Contract
+        from pioxide.robots import ROBOTS, RobotSpec
+        from pioxide.shards import parse_mask
+        from pioxide.transforms import make_mask
+
+        robot = UNKNOWN
+        if self.robot is not None:
+            robot = ROBOTS[self.robot]() if self.robot in ROBOTS else RobotSpec.from_yaml(self.robot)
+        mask = UNKNOWN if self.delta_mask is None else make_mask(*parse_mask(self.delta_mask))
+        horizon = UNKNOWN if self.action_horizon is None else self.action_horizon
+        length = UNKNOWN if self.text_len is None else self.text_len
+        return Contract(robot=robot, delta_mask=mask, action_horizon=horizon, text_len=length)

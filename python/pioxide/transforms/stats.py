@@ -154,9 +154,10 @@ def save_norm_stats(path: str | os.PathLike[str], stats: Mapping[str, Stats]) ->
 def _parse(file: Path, key: str, fields: Any) -> Stats:
     if not isinstance(fields, dict):
         raise FormatError(f'{file}: "{key}" is not an object')
-    for name in ("mean", "std"):
-        if fields.get(name) is None:
-            raise FormatError(f'{file}: "{key}" has no "{name}"')
+    for one, other in (("mean", "std"), ("q01", "q99")):
+        if (fields.get(one) is None) != (fields.get(other) is None):
+            absent = one if fields.get(one) is None else other
+            raise FormatError(f'{file}: "{key}" has no "{absent}"')
     try:
         return Stats(*(fields.get(name) for name in OPENPI_FIELDS))
     except InputError as error:

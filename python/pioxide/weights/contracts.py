@@ -68,6 +68,8 @@ def read_contract(
     if own is not None:
         _check_own(own, architecture, root / FILE_NAME)
         contract = replace(own, source=str(root))
+        if contract.norm_stats is UNKNOWN:
+            contract = replace(contract, norm_stats=_stats(companions, None))
     elif kind.startswith("paligemma"):
         contract = Contract(source=str(root))
     elif is_lerobot(companions.config):

@@ -5,20 +5,35 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import numpy as np
 
+from pioxide.contract import (
+    UNKNOWN,
+    Contract,
+    PromptStyle,
+    Resize,
+    assign_cameras,
+    describe,
+    known,
+    merge,
+    save_contract,
+)
 from pioxide.errors import InputError, OutputError
-from pioxide.files import new_directory
-from pioxide.transforms import save_norm_stats
+from pioxide.family import RELEASED_ACTION_DIM
+from pioxide.files import new_directory, write_json
+from pioxide.transforms import NormRule, save_norm_stats
 from pioxide.weights.architecture import Architecture
 from pioxide.weights.checkpoint import Checkpoint
 from pioxide.weights.companions import OWN, Companions
+from pioxide.weights.lerobot_base import base_files
+from pioxide.weights.lerobot_writer import LerobotFiles, lerobot_files
 from pioxide.weights.openpi import write_openpi
-from pioxide.weights.pytorch_writer import write_pytorch
+from pioxide.weights.pytorch_names import EMBEDDING
+from pioxide.weights.pytorch_writer import openpi_config, variants, write_pytorch
 from pioxide.weights.tree import Array, Problems, Tree, count_not_finite
 
 Target = Literal["openpi", "lerobot", "openpi-pytorch"]
@@ -46,43 +61,45 @@ def convert(
     target: Path,
     to: Target,
     *,
+    stated: Contract | None = None,
     dtype: np.dtype[Any] | None = None,
-    action_horizon: int | None = None,
     asset_id: str = "own",
     on_bytes: Callable[[str, int], None] = lambda path, count: None,
 ) -> Written:
-    """Write a checkpoint in another format.
+    """Writes a checkpoint in another format, with what its numbers mean.
 
     Args:
-        checkpoint: opened; `merged()` first where LoRA is to be added to the weights.
-        target: directory to make. It appears when everything is in it.
-        to: the format.
-        dtype: to store; each tensor's own by default.
-        action_horizon: for LeRobot's and openpi-PyTorch's `config.json`; by default what the source says or
-            is known for, else 50.
-        asset_id: the name for statistics that have none in the source.
-        on_bytes: told what was written, by path.
+        checkpoint: Opened; `merged()` first where LoRA is to be added to the weights.
+        target: Directory to make. It appears when everything is in it.
+        to: The format.
+        stated: What the source does not say, as `Contract(action_horizon=50)`.
+        dtype: To store; each tensor's own by default.
+        asset_id: The name for statistics that have none in the source.
+        on_bytes: Told what was written, by path.
 
     Raises:
-        CheckpointError: a tensor is missing, extra, of another shape or not finite (lists all such); or the
+        CheckpointError: A tensor is missing, extra, of another shape or not finite (lists all such); or the
             format can't hold this model.
-        InputError: no such format, no action in a chunk, or an asset id that leads out of the target.
-        OutputError: the target exists or can't be written.
+        ContractError: The format needs a field that neither the source nor `stated` says, or they disagree.
+        InputError: No such format, or an asset id that leads out of the target.
+        OutputError: The target exists or can't be written.
     """
     if problems := checkpoint.problems():
         raise problems.error(str(checkpoint.path))
-    contract, companions = checkpoint.contract, checkpoint.companions
-    if action_horizon is None:
-        action_horizon = contract.action_horizon or None
+    contract = checkpoint.contract
+    if stated is not None:
+        contract = merge(contract, stated, names=(str(checkpoint.path), "what was stated"))
+        if stated.robot and contract.cameras:
+            slots = assign_cameras(contract.cameras, stated.robot, where=str(checkpoint.path))
+            contract = replace(contract, cameras=slots)
     return write_checkpoint(
         checkpoint.tree,
         checkpoint.architecture,
-        companions,
+        checkpoint.companions,
         target,
         to,
+        contract=contract,
         dtype=dtype,
-        action_horizon=action_horizon,
-        text_len=contract.text_len or None,
         asset_id=asset_id,
         on_bytes=on_bytes,
     )
@@ -95,17 +112,19 @@ def write_checkpoint(
     target: Path,
     to: Target,
     *,
+    contract: Contract,
+    own_file: bool = True,
     dtype: np.dtype[Any] | None = None,
-    action_horizon: int | None = None,
-    text_len: int | None = None,
     asset_id: str = "own",
     on_bytes: Callable[[str, int], None] = lambda path, count: None,
 ) -> Written:
-    """`convert` for tensors that need not lie in a checkpoint."""
+    """Does what `convert` does for tensors that need not lie in a checkpoint.
+
+    `own_file` is whether `contract.json` is written: not where nobody stated the contract, and only the
+    model's own sizes are known.
+    """
     if to not in ("openpi", "lerobot", "openpi-pytorch"):
         raise InputError(f"can't write {to!r}; openpi, lerobot and openpi-pytorch can be written")
-    if action_horizon is not None and action_horizon < 1:
-        raise InputError(f"a chunk of {action_horizon} actions: expected at least 1")
     parts = PurePath(asset_id).parts
     if not parts or ".." in parts or PurePath(asset_id).is_absolute():
         raise InputError(f"the asset id {asset_id!r} is no name of a directory in the checkpoint")
@@ -115,37 +134,63 @@ def write_checkpoint(
         )
     if os.path.lexists(target):
         raise OutputError(f"{target} is there already; name a new directory")
+    contract = replace(contract, family=architecture.kind, image_size=architecture.vision.image_size)
+    files = _lerobot_files(contract, architecture) if to == "lerobot" else None
+    if to == "openpi-pytorch":
+        contract.require("action_horizon", doing="writing openpi's config.json")
+    stored = "bfloat16" if (dtype or tree.specs[EMBEDDING].dtype).itemsize == 2 else "float32"
     checked = CheckedTree(tree)
     left_out: list[str] = []
     with new_directory(target) as partial:
         if to == "openpi":
             write_openpi(checked, partial / "params", dtype, on_bytes=on_bytes)
-            if companions.action_horizon:
-                left_out.append(
-                    f"that a chunk has {companions.action_horizon} actions, for which openpi's format has no "
-                    "place: pass action_horizon when loading"
-                )
         else:
-            write_pytorch(
-                checked,
-                architecture,
-                partial,
-                to,
-                dtype=dtype,
-                action_horizon=action_horizon,
-                text_len=text_len,
-                on_bytes=on_bytes,
-            )
-            if to == "lerobot":
-                left_out.append(
-                    "LeRobot's processors (policy_preprocessor.json and its like), which LeRobot makes anew "
-                    "from a dataset's statistics"
-                )
+            write_pytorch(checked, architecture, partial, to, dtype=dtype, on_bytes=on_bytes)
         checked.finish()
         _write_companions(companions, partial, asset_id, left_out)
-        files = tuple(sorted(p.relative_to(partial).as_posix() for p in partial.rglob("*") if p.is_file()))
-        size = sum((partial / name).stat().st_size for name in files)
-    return Written(target, files, size, tuple(left_out))
+        if files is not None:
+            network = {"type": architecture.kind.value, "dtype": stored, **variants(architecture)}
+            files.write(partial, network)
+            left_out += files.left_out
+        elif to == "openpi-pytorch":
+            horizon = known(contract.action_horizon, "action_horizon")
+            write_json(partial / "config.json", openpi_config(architecture, stored, horizon))
+        if own_file:
+            save_contract(contract, partial)
+        else:
+            left_out.append("what its numbers mean: pass contract= for contract.json")
+        if files is None:
+            left_out += _beside_openpi(contract)
+        names = tuple(sorted(p.relative_to(partial).as_posix() for p in partial.rglob("*") if p.is_file()))
+        size = sum((partial / name).stat().st_size for name in names)
+    return Written(target, names, size, tuple(left_out))
+
+
+def _lerobot_files(contract: Contract, architecture: Architecture) -> LerobotFiles:
+    """Returns LeRobot's files; those of a base model where nobody says whose numbers they are."""
+    if contract.robot:
+        return lerobot_files(contract)
+    width = architecture.action_dim or contract.model_dim or RELEASED_ACTION_DIM
+    return base_files(contract, width)
+
+
+def _beside_openpi(contract: Contract) -> list[str]:
+    """Returns what openpi takes from its training configuration, and this contract has otherwise."""
+    family = known(contract.family, "family")
+    rule = NormRule.openpi(family.normalization)
+    other = [
+        f"{name} ({describe(name, value)})"
+        for name, value, openpis in (
+            ("state_norm", contract.state_norm, rule),
+            ("action_norm", contract.action_norm, rule),
+            ("prompt_style", contract.prompt_style, PromptStyle.OPENPI),
+            ("resize", contract.resize, Resize.ANTIALIAS),
+            ("state_text_dim", contract.state_text_dim, None),
+            ("max_delay", contract.max_delay, 0),
+        )
+        if value is not UNKNOWN and value != openpis
+    ]
+    return [f"{what}: openpi itself does otherwise" for what in other]
 
 
 class CheckedTree(Tree):
@@ -180,7 +225,12 @@ class CheckedTree(Tree):
 
 def _write_companions(companions: Companions, directory: Path, asset_id: str, left_out: list[str]) -> None:
     for name, stats in companions.norm_stats.items():
-        save_norm_stats(directory / "assets" / (asset_id if name == OWN else name), stats)
+        short = [key for key, one in stats.items() if one.mean is None and one.q01 is None]
+        if short:
+            left_out.append(f"the statistics of {' and '.join(short)}, which openpi's file has no place for")
+        kept = {key: one for key, one in stats.items() if key not in short}
+        if kept:
+            save_norm_stats(directory / "assets" / (asset_id if name == OWN else name), kept)
     if companions.fast_tokenizer is not None:
         names = (
             "tokenizer.json",

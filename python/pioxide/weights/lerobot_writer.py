@@ -141,7 +141,7 @@ def lerobot_files(contract: Contract) -> LerobotFiles:
     }
     relative = {"enabled": any(mask), "exclude_joints": excluded, "action_names": names}
     normalizer = {"eps": epsilon, "features": features, "norm_map": modes}
-    before = _Steps("policy_preprocessor")
+    before = Steps("policy_preprocessor")
     before.add("rename_observations_processor", {"rename_map": _renames(contract)})
     before.add("to_batch_processor")
     # π0's text needs no state, and LeRobot has it first.
@@ -153,20 +153,22 @@ def lerobot_files(contract: Contract) -> LerobotFiles:
     if family is not Family.PI0:
         before.add_prompt(family, config["tokenizer_max_length"])
         before.add("device_processor", DEVICE)
-    after = _Steps("policy_postprocessor")
+    after = Steps("policy_postprocessor")
     after.add("unnormalizer_processor", {**normalizer, "features": outputs}, state=bool(stats))
     after.add("absolute_actions_processor", {"enabled": any(mask)})
     after.add("device_processor", DEVICE)
     return LerobotFiles(config, before.document, after.document, stats, stats, left_out(contract))
 
 
-class _Steps:
+class Steps:
     """A processor's file while it grows; a step's statistics are named after its place."""
 
     def __init__(self, name: str) -> None:
+        """Begins the file of that name."""
         self.document: dict[str, Any] = {"name": name, "steps": []}
 
     def add(self, name: str, config: Mapping[str, Any] | None = None, *, state: bool = False) -> None:
+        """Adds a step; `state` is whether it has statistics."""
         steps = self.document["steps"]
         step: dict[str, Any] = {"registry_name": name, "config": dict(config or {})}
         if state:
@@ -174,6 +176,7 @@ class _Steps:
         steps.append(step)
 
     def add_prompt(self, family: Family, length: int) -> None:
+        """Adds the steps that make a prompt's ids."""
         self.add(PROMPT_STEP[family])
         self.add("tokenizer_processor", {"max_length": length, **TOKENIZER})
         if family is Family.PI0_FAST:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 
-from pioxide.contract import PromptStyle
+from pioxide.contract import CameraSlot, Contract, PromptStyle, merge
 from pioxide.errors import CheckpointError, InputError
 from pioxide.family import Family
 from pioxide.transforms import Stats
@@ -253,45 +253,71 @@ def save(
     to: Target = "openpi",
     *,
     dtype: Any = None,
+    contract: Contract | None = None,
     norm_stats: Mapping[str, Stats] | None = None,
     asset_id: str = "own",
     fast_tokenizer: Path | None = None,
     on_bytes: Callable[[str, int], None] = lambda path, count: None,
 ) -> Written:
-    """Write a model as openpi, LeRobot or openpi's PyTorch port has it. The way back of `build`.
+    """Writes a model as openpi, LeRobot or openpi's PyTorch port has it. The way back of `build`.
 
     Args:
         model: π0, π0.5 or π0-FAST.
-        target: directory to make. It appears when everything is in it.
+        target: Directory to make. It appears when everything is in it.
         to: "openpi", "lerobot" or "openpi-pytorch".
-        dtype: to store; each parameter's own by default.
-        norm_stats: by key ("state", "actions"), written as `assets/<asset_id>/norm_stats.json`.
-        asset_id: of which robot they are.
-        fast_tokenizer: directory of a FAST tokenizer to copy.
-        on_bytes: told what was written.
+        dtype: To store; each parameter's own by default.
+        contract: What the model's numbers mean, written as `contract.json` and, for LeRobot, as its own
+            files. Without it only the config's sizes are known, no `contract.json` is written, and a reader
+            takes the rest for what the format's owner does.
+        norm_stats: By key ("state", "actions"), written as `assets/<asset_id>/norm_stats.json`; by default
+            the contract's.
+        asset_id: Of which robot they are.
+        fast_tokenizer: Directory of a FAST tokenizer to copy.
+        on_bytes: Told what was written.
 
     Raises:
-        CheckpointError: a parameter is not finite; or the format has no such model. Low-rank updates can be
+        CheckpointError: A parameter is not finite; or the format has no such model. Low-rank updates can be
             saved only where they follow openpi's rule.
-        OutputError: the target exists or can't be written.
+        ContractError: The model is not the contract's, or statistics are given twice and differ.
+        OutputError: The target exists or can't be written.
     """
     _check_lora(model)
     tree = tree_of(model)
     architecture = recognise(tree)
     if problems := architecture.compare(tree):
         raise problems.error(tree.where)
-    config = getattr(model, "config", None)
+    said = _sizes(model, architecture)
+    if contract is not None:
+        said = merge(contract, said, names=(contract.source or "the contract", "the model"))
+    if norm_stats is not None:
+        said = merge(said, Contract(norm_stats=norm_stats), names=("the contract", "norm_stats"))
+    stats = {OWN: said.norm_stats} if said.norm_stats else {}
     return write_checkpoint(
         tree,
         architecture,
-        Companions({} if norm_stats is None else {OWN: norm_stats}, fast_tokenizer),
+        Companions(stats, fast_tokenizer),
         Path(target),
         to,
+        contract=said,
+        own_file=contract is not None,
         dtype=None if dtype is None else parse_dtype(dtype),
-        action_horizon=getattr(config, "action_horizon", None),
-        text_len=getattr(config, "text_len", None),
         asset_id=asset_id,
         on_bytes=on_bytes,
+    )
+
+
+def _sizes(model: nnx.Module, architecture: Architecture) -> Contract:
+    """Returns what a model's config says of its numbers."""
+    config: Pi0Config | Pi0FastConfig | None = getattr(model, "config", None)
+    sizes = Contract(family=architecture.kind, image_size=architecture.vision.image_size)
+    if config is None:
+        return sizes
+    return replace(
+        sizes,
+        action_horizon=config.action_horizon,
+        text_len=config.text_len,
+        model_dim=config.action_dim,
+        cameras=tuple(CameraSlot(name) for name in config.cameras),
     )
 
 

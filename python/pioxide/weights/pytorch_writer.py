@@ -1,4 +1,4 @@
-"""A tree written as LeRobot or openpi's PyTorch port has it: `model.safetensors` and `config.json`."""
+"""A tree written as LeRobot or openpi's PyTorch port has it: `model.safetensors`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 
 from pioxide.errors import CheckpointError
 from pioxide.family import Family
-from pioxide.files import write_json
 from pioxide.weights.architecture import Architecture
 from pioxide.weights.pytorch_names import EMBED_TOKENS, EMBEDDING, EXPERT_HEAD, LM_HEAD, ROWS, Row
 from pioxide.weights.safetensors import SafetensorsWriter
@@ -29,11 +28,9 @@ def write_pytorch(
     layout: Literal["lerobot", "openpi-pytorch"],
     *,
     dtype: np.dtype[Any] | None = None,
-    action_horizon: int | None = None,
-    text_len: int | None = None,
     on_bytes: Callable[[str, int], None] = lambda path, count: None,
 ) -> None:
-    """Write `model.safetensors` and `config.json` into a directory.
+    """Writes `model.safetensors` into a directory.
 
     The embedding is stored once, as `lm_head.weight`, as in the files on the Hub. The action expert's own
     `lm_head.weight`, which nothing computes with but both projects' strict loaders ask for, is all zeros and
@@ -45,8 +42,6 @@ def write_pytorch(
         directory: where to; must exist.
         layout: whose names to use.
         dtype: to store; each tensor's own by default.
-        action_horizon: for `config.json`; 50 by default, as in the released models.
-        text_len: ids in a prompt, for LeRobot's `config.json`; its own default unless given.
         on_bytes: told what was written.
 
     Raises:
@@ -81,12 +76,6 @@ def write_pytorch(
     except BaseException:
         writer.abandon()
         raise
-    make = lerobot_config if layout == "lerobot" else openpi_config
-    config = make(architecture, dtype or tree.specs[EMBEDDING].dtype, action_horizon)
-    # LeRobot's π0-FAST counts a prompt without its action tokens, which is another number.
-    if layout == "lerobot" and text_len and architecture.kind.is_flow:
-        config["tokenizer_max_length"] = text_len
-    write_json(directory / "config.json", config)
 
 
 def full_name(core: str, layout: str) -> str:
@@ -101,33 +90,21 @@ def full_name(core: str, layout: str) -> str:
     return f"model.{core}" if layout == "lerobot" else core
 
 
-def lerobot_config(architecture: Architecture, dtype: np.dtype[Any], horizon: int | None) -> dict[str, Any]:
-    """LeRobot's `config.json`: what the tensors decide; everything else has LeRobot's defaults."""
-    horizon = horizon or 50
-    action = architecture.action_dim or 32
-    config: dict[str, Any] = {
-        "type": architecture.kind.value,
-        "chunk_size": horizon,
-        "n_action_steps": horizon,
-        "max_state_dim": action,
-        "max_action_dim": action,
-        "image_resolution": [architecture.vision.image_size] * 2,
-        "dtype": "bfloat16" if dtype.itemsize == 2 else "float32",
-        "paligemma_variant": _variant(architecture, 0),
-    }
+def variants(architecture: Architecture) -> dict[str, str]:
+    """Returns what both projects call the transformer and the action expert in `config.json`."""
+    named = {"paligemma_variant": _variant(architecture, 0)}
     if architecture.kind.is_flow:
-        config["action_expert_variant"] = _variant(architecture, 1)
-    return config
+        named["action_expert_variant"] = _variant(architecture, 1)
+    return named
 
 
-def openpi_config(architecture: Architecture, dtype: np.dtype[Any], horizon: int | None) -> dict[str, Any]:
-    """`config.json` as openpi's converter writes it."""
+def openpi_config(architecture: Architecture, dtype: str, horizon: int) -> dict[str, Any]:
+    """Returns `config.json` as openpi's converter writes it."""
     return {
         "action_dim": architecture.action_dim,
-        "action_horizon": horizon or 50,
-        "paligemma_variant": _variant(architecture, 0),
-        "action_expert_variant": _variant(architecture, 1),
-        "precision": "bfloat16" if dtype.itemsize == 2 else "float32",
+        "action_horizon": horizon,
+        **variants(architecture),
+        "precision": dtype,
     }
 
 
