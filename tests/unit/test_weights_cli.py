@@ -1,6 +1,7 @@
 """`pioxide info` and `pioxide convert` as a person types them."""
 
 import io
+import json
 import sys
 
 import pytest
@@ -9,6 +10,7 @@ from pioxide.cli.main import YOUR_MISTAKE, main
 from pioxide.transforms import Stats, save_norm_stats
 from pioxide.weights import load
 from support.checkpoints import SMALL, lora, random_arrays, write_orbax
+from support.lerobot_files import write_lerobot
 
 
 @pytest.fixture
@@ -42,6 +44,27 @@ def test_info_on_a_terminal_without_pi(source, monkeypatch):
     assert main(["info", str(source)]) == 0
     sys.stdout.flush()
     assert rb"\u03c00.5, openpi (Orbax)" in written.getvalue()
+
+
+def test_info_says_what_its_numbers_mean(source, tmp_path, capsys):
+    assert main(["info", str(source)]) == 0
+    out = capsys.readouterr().out
+    assert "quantiles (openpi)" in out
+    assert "robot, delta_mask" in out
+    assert main(["info", str(write_lerobot(tmp_path / "a")), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["format"], said["contract"]["action_horizon"]) == ("lerobot", 8)
+    assert said["contract"]["unknown"] == said["notes"] == []
+
+
+def test_info_of_a_contract_that_cannot_be_obeyed_ends_with_status_2(tmp_path, capsys):
+    def change(files):
+        files["config"]["use_visual_memory"] = True
+
+    assert main(["info", str(write_lerobot(tmp_path, change=change))]) == YOUR_MISTAKE
+    told = capsys.readouterr()
+    assert "parameters" in told.out
+    assert "use_visual_memory" in told.err
 
 
 def test_info_lists_faults_and_ends_with_status_2(tmp_path, capsys):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+from tyro.conf import FlagCreatePairsOff
 
 from pioxide.cli.options import left_open
 
 if TYPE_CHECKING:
+    from pioxide.contract import Contract
     from pioxide.weights import Checkpoint, Tree
 
 PARTS = ("image tower", "embedding", "language model", "action expert", "projections", "LoRA", "other")
@@ -18,7 +20,7 @@ PARTS = ("image tower", "embedding", "language model", "action expert", "project
 
 @dataclass(frozen=True)
 class Info:
-    """Say what a checkpoint is: model, parameters by part, dtypes, statistics, tokenizer, faults."""
+    """Say what a checkpoint is: model, parameters by part, statistics, faults, what its numbers mean."""
 
     checkpoint: tyro.conf.Positional[str]
     """A directory or file, or a gs://, s3:// or hf:// address."""
@@ -32,13 +34,25 @@ class Info:
     embedding: Annotated[Literal["embed_tokens", "lm_head"] | None, left_open("NAME")] = None
     """Which tensor to take, embed_tokens or lm_head, where both are stored and differ."""
 
+    asset_id: Annotated[str | None, left_open("NAME")] = None
+    """Whose statistics are the contract's, where there are several."""
+
+    json: FlagCreatePairsOff[bool] = False
+    """Print one JSON document, the contract in it, and no tables."""
+
     def __call__(self) -> int:
-        """Print; a checkpoint with faults ends with status 2."""
+        """Print; a checkpoint with faults, or a contract that can't be obeyed, ends with status 2."""
         from pioxide.cli import main, show
         from pioxide.cli.progress import BytesProgress, say_file
-        from pioxide.weights import load, stream
+        from pioxide.files import json_text
+        from pioxide.weights import contract_of, load, stream
 
         with load(self.checkpoint, embedding=self.embedding, on_file=say_file) as checkpoint:
+            if self.json:
+                if problems := checkpoint.problems():
+                    raise problems.error(str(checkpoint.path))
+                print(json_text(document(checkpoint, contract_of(checkpoint, self.asset_id))), end="")
+                return main.OK
             print(f"{checkpoint.path}: {checkpoint.title}, {checkpoint.described_format}")
             show.facts(facts(checkpoint))
             print()
@@ -59,6 +73,10 @@ class Info:
                     for _ in stream(checkpoint.tree, on_bytes=progress.advance):
                         pass
                 print("all values are finite")
+            print("\ncontract: what its numbers mean")
+            show.facts(meaning(contract_of(checkpoint, self.asset_id)))
+            for note in checkpoint.said.notes:
+                print(f"note: {show.printable(note)}")
         return main.OK
 
 
@@ -88,6 +106,40 @@ def facts(checkpoint: Checkpoint) -> Iterable[tuple[str, str]]:
     yield "FAST tokenizer", str(companions.fast_tokenizer or "none")
     if companions.text_model:
         yield "text model", str(companions.text_model)
+
+
+def meaning(contract: Contract) -> Iterable[tuple[str, str]]:
+    """Every field of a contract in words; those that nobody stated last."""
+    from pioxide.cli import show
+    from pioxide.contract import FIELDS, describe
+
+    for name in FIELDS:
+        if name not in contract.unknown:
+            yield name, show.printable(describe(name, getattr(contract, name)))
+    if contract.unknown:
+        yield "unknown", ", ".join(contract.unknown)
+
+
+def document(checkpoint: Checkpoint, contract: Contract) -> dict[str, Any]:
+    """Everything as plain JSON values, the contract as in `contract.json`."""
+    from pioxide.contract import to_json
+
+    tree = checkpoint.tree
+    return {
+        "path": str(checkpoint.path),
+        "model": checkpoint.title,
+        "format": checkpoint.format,
+        "parameters": tree.size,
+        "bytes": sum(spec.nbytes for spec in tree.specs.values()),
+        "dtypes": sorted({spec.dtype.name for spec in tree.specs.values()}),
+        "statistics": {
+            asset_id: {key: stats.dim for key, stats in table.items()}
+            for asset_id, table in checkpoint.companions.norm_stats.items()
+        },
+        "unused": dict(tree.unused),
+        "contract": to_json(contract),
+        "notes": list(checkpoint.said.notes),
+    }
 
 
 def parts(tree: Tree) -> list[list[str]]:

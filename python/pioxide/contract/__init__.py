@@ -18,6 +18,7 @@ from pioxide.contract.compare import (
     robot_differences,
 )
 from pioxide.contract.contract import (
+    FIELDS,
     UNKNOWN,
     AbsentCamera,
     CameraSlot,
@@ -41,6 +42,7 @@ from pioxide.contract.pipeline import (
 )
 
 __all__ = [
+    "FIELDS",
     "FILE_NAME",
     "UNKNOWN",
     "AbsentCamera",
