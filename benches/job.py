@@ -69,17 +69,23 @@ def pioxide_job(
     dataset: Path, text_model: Path, fast: Path, stats_file: Path, episodes: int, output: Path, workers: int
 ) -> int:
     """Returns frames written."""
-    from pioxide.shards import ActionSpace, JobInputs, JobSettings, tokenize_dataset
+    from pioxide.family import Family
+    from pioxide.shards import JobRequest, resolve, tokenize_dataset
 
-    settings = JobSettings(
-        model="pi0_fast",
-        space=ActionSpace(horizon=HORIZON),
+    request = JobRequest(
+        dataset,
+        Family.PI0_FAST,
+        text_model,
+        stats=stats_file,
+        fast=fast,
+        horizon=HORIZON,
+        delta_mask=(),
         max_len=MAX_LEN,
         on_overflow="clip",
         episodes=f"0:{episodes}",
         shard_frames=4096,
     )
-    inputs = JobInputs(dataset, stats_file, text_model, fast)
+    inputs, settings = resolve(request)
     return tokenize_dataset(inputs, output, settings, workers=workers).totals["rows"]
 
 

@@ -18,9 +18,7 @@ from matplotlib.patches import FancyBboxPatch
 from pioxide import demo
 from pioxide.codec import FastCodec
 from pioxide.data import LeRobotDataset
-from pioxide.shards import ActionSpace, FitSettings, fit
-from pioxide.shards.frames import Framer
-from pioxide.transforms import load_norm_stats
+from pioxide.shards import FitSettings, FrameCutter, fit
 
 TARGET = Path(__file__).resolve().parent.parent / "docs/images/chunk-to-tokens.png"
 PAPER, INK, SOFT, RULE, FIRST, SECOND, FAINT = (
@@ -70,12 +68,12 @@ def main() -> None:
 def example() -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
     """A busy chunk of a held-out episode: names [D], chunk [H, D], ids, decoded [H, D]."""
     with tempfile.TemporaryDirectory() as name:
-        fitted = fit(demo.dataset_path(), Path(name) / "fit", FitSettings(space=ActionSpace(horizon=50)))
-        codec, stats = FastCodec.load(Path(name) / "fit"), load_norm_stats(Path(name) / "fit")
+        fitted = fit(demo.dataset_path(), Path(name) / "fit", FitSettings(horizon=50))
+        codec = FastCodec.load(Path(name) / "fit")
     dataset = LeRobotDataset.open(demo.dataset_path())
-    framer = Framer.make(fitted.space, stats, "quantile")
-    episode = dataset.read(fitted.held_out[0], fitted.space.columns)
-    chunks = np.concatenate([block.chunks for block in framer.blocks(episode)])
+    cutter = FrameCutter.of(fitted.contract, fitted.columns)
+    episode = dataset.read(fitted.held_out[0], fitted.columns.all)
+    chunks = np.concatenate([block.chunks for block in cutter.blocks(episode)])
     lengths = np.diff(codec.encode_batch(chunks).offsets)
     chosen = int(np.argsort(lengths, kind="stable")[int(0.75 * len(lengths))])
     ids = codec.encode(chunks[chosen]).ids

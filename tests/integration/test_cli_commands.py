@@ -11,7 +11,7 @@ from pioxide.cli.main import main
 from pioxide.codec import FastCodec
 from pioxide.data import LeRobotDataset, windows
 from pioxide.shards import FitResult, TokenDataset
-from pioxide.transforms import Quantile, load_norm_stats
+from pioxide.transforms import NormRule, Quantile, load_norm_stats
 from support.jobs import LENGTHS, World, content
 
 pytest.importorskip("tyro")
@@ -72,6 +72,7 @@ def test_fit_appears_whole_is_found_again_and_refuses_other_settings(
     out = tmp_path / "fitted"
     assert main(fit_arguments(world, out)) == 0
     files = {
+        "contract.json",
         "fit.json",
         "norm_stats.json",
         "tokenizer.json",
@@ -194,24 +195,19 @@ def test_text_model_comes_from_the_cache_once_fetched(
 def test_options_reach_the_settings(world: World, tmp_path: Path) -> None:
     out = tmp_path / "out"
     more = "--episodes 0:3 --limit 40 --shard-frames 20 --max-len 90 --normalization zscore --workers 2"
-    assert main(tokenize_arguments(world, out, *more.split())) == 0
-    settings = TokenDataset.open(out).manifest.settings
-    expected = {
-        "episodes": "0:3",
-        "limit": 40,
-        "shard_frames": 20,
-        "max_len": 90,
-        "normalization": "zscore",
-        "on_overflow": "clip",
-        "model": "pi0_fast",
-    }
-    assert {name: settings[name] for name in expected} == expected
+    fast = ["--fast", str(world.fitted)]
+    assert main(tokenize_arguments(world, out, *more.split(), *fast)) == 0
+    dataset = TokenDataset.open(out)
+    expected = {"episodes": "0:3", "limit": 40, "shard_frames": 20, "on_overflow": "clip"}
+    assert {name: dataset.manifest.settings[name] for name in expected} == expected
+    assert (dataset.model, dataset.max_len) == ("pi0_fast", 90)
+    assert dataset.contract.action_norm == dataset.contract.state_norm == NormRule.openpi("zscore")
     fitted = tmp_path / "fitted"
     more = "--state-keys observation.state,reward --action-keys action,reward --delta-mask 2,-1"
     numbers = "--scale 5 --seed 1 --max-chunks 50 --regex-split off"
     assert main(fit_arguments(world, fitted, *more.split(), *numbers.split())) == 0
     made = FitResult.load(fitted)
-    assert made.space.state_keys == ("observation.state", "reward")
-    assert made.space.delta_mask == (2, -1)
+    assert made.columns.state_keys == ("observation.state", "reward")
+    assert made.contract.delta_mask == (True, True)
     assert (made.fitted_chunks, made.settings["scale"], made.settings["regex_split"]) == (50, 5.0, False)
     assert len(made.result["joints"]) == 4

@@ -1,6 +1,5 @@
 """The whole job on small datasets: what the rows hold, against the reference stack, and read back."""
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from pioxide.codec import FastCodec
 from pioxide.data import EpisodeData
 from pioxide.errors import FormatError, InputError, OverflowingChunkError, SettingsError
 from pioxide.shards import (
-    ActionSpace,
+    FitResult,
     FitSettings,
     TokenDataset,
     estimate,
@@ -22,7 +21,7 @@ from pioxide.shards import (
 )
 from pioxide.transforms import DeltaActions, Quantile, load_norm_stats
 from support.datasets import episodes, write_v3
-from support.jobs import LENGTHS, SPACE, World, content
+from support.jobs import HORIZON, LENGTHS, World, content
 from support.reference_stack import ReferenceFast, ReferencePrompts
 
 MODELS = ("pi0", "pi05", "pi0_fast")
@@ -40,7 +39,7 @@ def plain_frames(normalization: str, stats: dict, mask: tuple[bool, ...] = ()):
     for index, episode in enumerate(episodes(LENGTHS)):
         states, actions = episode.columns["observation.state"], episode.columns["action"]
         for t in range(len(states)):
-            rows = [min(t + h, len(actions) - 1) for h in range(SPACE.horizon)]
+            rows = [min(t + h, len(actions) - 1) for h in range(HORIZON)]
             chunk = actions[rows]
             if mask:
                 chunk = chunk - np.where(mask, states[t], np.float32(0))
@@ -100,12 +99,18 @@ def test_directory_holds_all_that_training_needs_and_nothing_else(world: World, 
     names = set(content(tmp_path / "out"))
     shards = {n for n in names if n.startswith("shards/")}
     fast = {"tokenizer.json", "processor_config.json", "tokenizer_config.json", "special_tokens_map.json"}
-    assert names - shards == {"manifest.json", "norm_stats.json", *(f"fast/{n}" for n in fast)}
+    assert names - shards == {
+        "manifest.json",
+        "contract.json",
+        "norm_stats.json",
+        *(f"fast/{n}" for n in fast),
+    }
     dataset = TokenDataset.open(tmp_path / "out")
     assert dataset.fast_directory is not None
     assert FastCodec.load(dataset.fast_directory).vocab_size == FastCodec.load(world.fitted).vocab_size
-    assert dataset.norm_stats == load_norm_stats(world.fitted)
-    assert dataset.space == SPACE
+    assert load_norm_stats(tmp_path / "out") == load_norm_stats(world.fitted)
+    assert dataset.norm_stats == FitResult.load(world.fitted).contract.norm_stats
+    assert dataset.horizon == HORIZON
 
 
 def test_manifest_counts_what_is_in_the_shards(world: World, tmp_path: Path) -> None:
@@ -129,10 +134,8 @@ def test_manifest_counts_what_is_in_the_shards(world: World, tmp_path: Path) -> 
 
 
 def test_relative_actions_come_back_absolute(world: World, tmp_path: Path) -> None:
-    space = dataclasses.replace(SPACE, delta_mask=(2, -1))
-    fit(world.v3, tmp_path / "fit", FitSettings(space, vocab_size=400))
-    inputs = dataclasses.replace(world.inputs("pi05"), stats=tmp_path / "fit")
-    tokenize_dataset(inputs, tmp_path / "out", world.settings("pi05", space=space))
+    fit(world.v3, tmp_path / "fit", FitSettings(horizon=HORIZON, delta_mask=(2, -1), vocab_size=400))
+    tokenize_dataset(world.inputs("pi05"), tmp_path / "out", world.settings("pi05", fit=tmp_path / "fit"))
     stats = load_norm_stats(tmp_path / "fit")
     data = episodes(LENGTHS)
     raw = json.loads((tmp_path / "fit/norm_stats.json").read_text())
@@ -141,15 +144,14 @@ def test_relative_actions_come_back_absolute(world: World, tmp_path: Path) -> No
         np.testing.assert_array_equal(row["actions"], frame[4].astype(np.float32))
         columns = data[int(row["episode"])].columns
         state = columns["observation.state"][int(row["frame"])]
-        absolute = DeltaActions(space.mask).invert(Quantile(stats["actions"]).invert(row["actions"]), state)
+        absolute = DeltaActions((True, True)).invert(Quantile(stats["actions"]).invert(row["actions"]), state)
         np.testing.assert_allclose(absolute[0], columns["action"][int(row["frame"])], rtol=0, atol=1e-5)
 
 
 def test_several_columns_side_by_side(world: World, tmp_path: Path) -> None:
-    space = ActionSpace(("observation.state", "reward"), ("action", "reward"), horizon=4)
-    fit(world.v3, tmp_path / "fit", FitSettings(space, vocab_size=400))
-    inputs = dataclasses.replace(world.inputs("pi0"), stats=tmp_path / "fit")
-    tokenize_dataset(inputs, tmp_path / "out", world.settings("pi0", space=space))
+    keys = {"state_keys": ("observation.state", "reward"), "action_keys": ("action", "reward")}
+    fit(world.v3, tmp_path / "fit", FitSettings(horizon=4, vocab_size=400, **keys))
+    tokenize_dataset(world.inputs("pi0"), tmp_path / "out", world.settings("pi0", fit=tmp_path / "fit"))
     batch = next(TokenDataset.open(tmp_path / "out").batches(5))
     assert batch["state"].shape == (5, 4)
     assert batch["actions"].shape == (5, 4, 4)
@@ -206,7 +208,7 @@ def test_dry_run_foretells_the_job_and_writes_nothing(world: World, tmp_path: Pa
     assert foretold.tokens * foretold.rows == pytest.approx(totals["tokens"])
     assert foretold.truncated * foretold.rows == pytest.approx(totals["truncated"])
     assert (foretold.finished, estimate(job, tmp_path / "out").finished) == (0, 1)
-    with pytest.raises(SettingsError, match="max_len: 60 there, 200 now"):
+    with pytest.raises(SettingsError, match="text_len: 60 there, 200 now"):
         estimate(prepare(world.inputs(), world.settings(max_len=200)), tmp_path / "out")
 
 
@@ -229,11 +231,11 @@ def test_overflow_stops_with_the_place_or_is_counted(world: World, tmp_path: Pat
     for name in ("q01", "q99"):
         stats["norm_stats"]["actions"][name] = [x * 1e-6 for x in stats["norm_stats"]["actions"][name]]
     (tmp_path / "norm_stats.json").write_text(json.dumps(stats))
-    inputs = dataclasses.replace(world.inputs(), stats=tmp_path / "norm_stats.json")
+    inputs, other = world.inputs(), {"stats": tmp_path / "norm_stats.json"}
     with pytest.raises(OverflowingChunkError, match="episode 0: "):
-        tokenize_dataset(inputs, tmp_path / "out", world.settings(on_overflow="error"), workers=1)
+        tokenize_dataset(inputs, tmp_path / "out", world.settings(on_overflow="error", **other), workers=1)
     assert not list((tmp_path / "out/shards").iterdir())
-    manifest = tokenize_dataset(inputs, tmp_path / "clip", world.settings(on_overflow="clip"))
+    manifest = tokenize_dataset(inputs, tmp_path / "clip", world.settings(on_overflow="clip", **other))
     assert manifest.totals["clipped_rows"] == sum(LENGTHS)
     assert manifest.totals["clipped"] >= sum(LENGTHS)
     clipped = np.concatenate([b["clipped"] for b in TokenDataset.open(tmp_path / "clip").batches(50)])
@@ -288,5 +290,5 @@ def test_unfinished_or_damaged_output_is_not_read(world: World, tmp_path: Path) 
         TokenDataset.open(out)
     value["versions"]["format"] = 99
     (out / "manifest.json").write_text(json.dumps(value))
-    with pytest.raises(FormatError, match="format 99, this pioxide reads format 1"):
+    with pytest.raises(FormatError, match="format 99, this pioxide reads format 2"):
         TokenDataset.open(out)

@@ -2,19 +2,30 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from pioxide.data import LeRobotDataset
-from pioxide.errors import DatasetError, FormatError, InputError, PioxideError, SettingsError
-from pioxide.shards import FitSettings, JobRequest, TokenDataset, fit, prepare, resolve, tokenize_dataset
+from pioxide.errors import ContractError, DatasetError, FormatError, InputError, PioxideError, SettingsError
+from pioxide.shards import (
+    FitResult,
+    FitSettings,
+    JobRequest,
+    TokenDataset,
+    fit,
+    prepare,
+    resolve,
+    tokenize_dataset,
+)
 from support.datasets import rewrite, with_column
-from support.jobs import LENGTHS, SPACE, World, content
+from support.jobs import HORIZON, LENGTHS, World, content
 
 BAD = 2  # the episode that is spoilt
 
@@ -141,13 +152,13 @@ def test_every_episode_bad(world: World, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="is not complete"):
         TokenDataset.open(tmp_path / "out")
     with pytest.raises(DatasetError, match=said):
-        fit(path, tmp_path / "fit", FitSettings(SPACE, vocab_size=400), skip_bad=True)
+        fit(path, tmp_path / "fit", FitSettings(horizon=HORIZON, vocab_size=400), skip_bad=True)
     assert not (tmp_path / "fit").exists()
 
 
 @pytest.mark.parametrize("fault", ["truncated", "NaN"])
 def test_fit_names_the_broken_episode_or_leaves_it_out(world: World, fault: str, tmp_path: Path) -> None:
-    path, settings = spoilt(world, "v21", fault, tmp_path), FitSettings(SPACE, vocab_size=400)
+    path, settings = spoilt(world, "v21", fault, tmp_path), FitSettings(horizon=HORIZON, vocab_size=400)
     with pytest.raises(DatasetError, match=rf"episode {BAD}: .*{FAULTS[fault][1]}"):
         fit(path, tmp_path / "fit", settings)
     assert {p.name for p in tmp_path.iterdir()} == {"broken"}
@@ -160,7 +171,7 @@ def test_fit_names_the_broken_episode_or_leaves_it_out(world: World, fault: str,
     assert (made.result, made.held_out) == (other.result, other.held_out)
 
 
-def shorter_stats(world: World, root: Path) -> dict:
+def shorter_stats(world: World, root: Path) -> dict[str, Any]:
     stats = json.loads((world.fitted / "norm_stats.json").read_text())
     for fields in stats["norm_stats"].values():
         for name in fields:
@@ -169,7 +180,7 @@ def shorter_stats(world: World, root: Path) -> dict:
     return {"stats": root}
 
 
-def stats_of_nothing(world: World, root: Path) -> dict:
+def stats_of_nothing(world: World, root: Path) -> dict[str, Any]:
     stats = json.loads((world.fitted / "norm_stats.json").read_text())
     del stats["norm_stats"]["actions"]
     (root / "norm_stats.json").write_text(json.dumps(stats))
@@ -177,16 +188,16 @@ def stats_of_nothing(world: World, root: Path) -> dict:
 
 
 MISFITS = {
-    "stats too short": (shorter_stats, {}, 'cover 2 dimensions of "state", the dataset has 3'),
-    "stats without actions": (stats_of_nothing, {}, 'have no "actions"'),
-    "no stats": (lambda w, r: {"stats": r / "nowhere.json"}, {}, "nowhere.json"),
-    "no dataset": (lambda w, r: {"dataset": r / "nowhere"}, {}, "nowhere"),
-    "no text model": (lambda w, r: {"text_model": r / "nowhere.model"}, {}, "nowhere.model"),
-    "text model is something else": (lambda w, r: {"text_model": w.v3 / "meta/info.json"}, {}, "info.json"),
-    "no FAST": (lambda w, r: {"fast": None}, {}, "pi0_fast needs a FAST tokenizer"),
-    "FAST is empty": (lambda w, r: {"fast": r}, {}, "tokenizer.json"),
-    "no such column": (lambda w, r: {}, {"action_keys": ("actions",)}, 'no feature "actions"'),
-    "mask too long": (lambda w, r: {}, {"delta_mask": (7, -1)}, "mask covers 8 dimensions"),
+    "stats too short": (shorter_stats, 'statistics of "state" cover 2 numbers, and the robot has 3'),
+    "stats without actions": (stats_of_nothing, 'have no "actions"'),
+    "no stats": (lambda w, r: {"stats": r / "nowhere.json"}, "nowhere.json"),
+    "no dataset": (lambda w, r: {"dataset": r / "nowhere"}, "nowhere"),
+    "no text model": (lambda w, r: {"text_model": r / "nowhere.model"}, "nowhere.model"),
+    "text model is something else": (lambda w, r: {"text_model": w.v3 / "meta/info.json"}, "info.json"),
+    "FAST is empty": (lambda w, r: {"fast": r}, "tokenizer.json"),
+    "other columns than fitted": (lambda w, r: {"action_keys": ("reward",)}, "was fitted for other columns"),
+    "no such column": (lambda w, r: {"action_keys": ("actions",), "stats": w.fitted}, 'no feature "actions"'),
+    "mask too long": (lambda w, r: {"delta_mask": (7, -1), "stats": w.fitted}, "mask covers 7 dimensions"),
 }
 
 
@@ -194,13 +205,12 @@ MISFITS = {
 def test_what_does_not_fit_is_said_before_anything_is_written(
     world: World, misfit: str, tmp_path: Path
 ) -> None:
-    change, space, said = MISFITS[misfit]
+    change, said = MISFITS[misfit]
     root = tmp_path / "given"
     root.mkdir()
-    inputs = dataclasses.replace(world.inputs(), **change(world, root))
-    settings = world.settings(space=dataclasses.replace(SPACE, **space))
-    with pytest.raises(PioxideError, match=said.replace("(", r"\(")):
-        tokenize_dataset(inputs, tmp_path / "out", settings)
+    request = world.request(**change(world, root))
+    with pytest.raises(PioxideError, match=re.escape(said)):
+        tokenize_dataset(resolve(request)[0], tmp_path / "out", resolve(request)[1])
     assert not (tmp_path / "out").exists()
 
 
@@ -212,17 +222,28 @@ def test_selection_of_nothing(world: World) -> None:
 def test_request_takes_from_the_fitted_directory_and_refuses_contradictions(world: World) -> None:
     request = JobRequest(world.v3, "pi0_fast", world.text_model, fit=world.fitted)
     inputs, settings = resolve(request)
-    assert (inputs.stats, inputs.fast) == (world.fitted, world.fitted)
-    assert (settings.space, settings.normalization) == (SPACE, "quantile")
+    fitted = FitResult.load(world.fitted).contract
+    assert inputs.fast == world.fitted
+    for name in ("robot", "delta_mask", "state_norm", "action_norm", "norm_stats", "action_horizon", "fast"):
+        assert getattr(settings.contract, name) == getattr(fitted, name)
     assert resolve(dataclasses.replace(request, model="pi0"))[0].fast is None
-    with pytest.raises(InputError, match=r"fitted for something else \(horizon: 8 there, 50 now\)"):
+    with pytest.raises(ContractError, match=r"action_horizon: .* has 8, the request has 50"):
         resolve(dataclasses.replace(request, horizon=50))
-    with pytest.raises(InputError, match=r"delta_mask: nothing there, 2, -1 now"):
+    with pytest.raises(
+        ContractError, match=r"has absolute actions, the request has actions relative by mask 2"
+    ):
         resolve(dataclasses.replace(request, delta_mask=(2, -1)))
-    assert resolve(dataclasses.replace(request, horizon=50, stats=world.fitted))[1].space.horizon == 50
+    with pytest.raises(ContractError, match=r"has quantiles \(openpi\), the request has mean_std"):
+        resolve(dataclasses.replace(request, normalization="zscore"))
+    with pytest.raises(ContractError, match=r"fitted for chunks 8 x 3 .*and here horizon is 50"):
+        resolve(dataclasses.replace(request, horizon=50, stats=world.fitted))
+    other = dataclasses.replace(request, model="pi05", horizon=50, stats=world.fitted)
+    assert resolve(other)[1].contract.action_horizon == 50
     with pytest.raises(InputError, match="normalising needs statistics"):
-        resolve(dataclasses.replace(request, fit=None))
+        resolve(dataclasses.replace(request, model="pi0", fit=None))
     with pytest.raises(InputError, match="pi0_fast needs a FAST tokenizer"):
         resolve(dataclasses.replace(request, fit=None, stats=world.fitted))
+    with pytest.raises(ContractError, match="delta_mask: whether actions are relative"):
+        resolve(dataclasses.replace(request, model="pi0", fit=None, stats=world.fitted))
     with pytest.raises(FormatError, match=r"has no fit\.json; make it with `pioxide fit`"):
         resolve(dataclasses.replace(request, fit=world.v3))

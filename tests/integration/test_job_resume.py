@@ -264,16 +264,21 @@ def test_other_settings_are_refused_with_the_difference(
 ) -> None:
     out = tmp_path / "out"
     tokenize_dataset(world.inputs(), out, world.settings())
-    changed = {"max_len": 90, "episodes": "0:3", "shard_frames": 60, "normalization": "zscore"}
-    for name, value in changed.items():
+    for name, value in {"episodes": "0:3", "shard_frames": 60}.items():
         with pytest.raises(SettingsError, match=rf"{name}: .* there, {value} now"):
             tokenize_dataset(world.inputs(), out, world.settings(**{name: value}))
-    with pytest.raises(SettingsError, match="model: pi0_fast there, pi05 now"):
+    with pytest.raises(SettingsError, match="text_len: 250 there, 90 now"):
+        tokenize_dataset(world.inputs(), out, world.settings(max_len=90))
+    with pytest.raises(
+        SettingsError, match=r"action_norm: quantiles \(openpi\) there, mean_std \(openpi\) now"
+    ):
+        tokenize_dataset(world.inputs(), out, world.settings(normalization="zscore", fast=world.fitted))
+    with pytest.raises(SettingsError, match="family: pi0_fast there, pi05 now"):
         tokenize_dataset(world.inputs("pi05"), out, world.settings("pi05"))
     other = tmp_path / "other.model"
     other.write_bytes(world.text_model.read_bytes() + b"")
     tokenize_dataset(  # the same bytes by another name are the same
-        type(world.inputs())(world.v3, world.fitted, other, world.fitted), out, world.settings()
+        type(world.inputs())(world.v3, other, world.fitted), out, world.settings()
     )
     with pytest.raises(SettingsError, match="fingerprint: "):
         tokenize_dataset(world.inputs(dataset=world.v21), out, world.settings())

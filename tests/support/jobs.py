@@ -1,14 +1,17 @@
 """One small world for the job's tests: episodes in both layouts, a text model, a fitted tokenizer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pioxide.shards import ActionSpace, FitSettings, JobInputs, JobSettings, fit
+from pioxide.family import Family
+from pioxide.shards import FitSettings, JobInputs, JobRequest, JobSettings, fit, resolve
 from support.datasets import episodes, write_v3, write_v21
 from support.text_model import write_text_model
 
 LENGTHS = (30, 12, 25, 40, 8, 33)
-SPACE = ActionSpace(horizon=8)
+HORIZON = 8
+# What `settings` takes besides the fields of `JobRequest`.
+SMALL = {"shard_frames": 50, "on_overflow": "clip"}
 
 
 @dataclass(frozen=True)
@@ -20,18 +23,21 @@ class World:
     text_model: Path
     fitted: Path
 
+    def request(self, model: str = "pi0_fast", **changes) -> JobRequest:
+        return replace(JobRequest(self.v3, Family(model), self.text_model, self.fitted), **(SMALL | changes))
+
     def inputs(self, model: str = "pi0_fast", dataset: Path | None = None) -> JobInputs:
-        fast = self.fitted if model == "pi0_fast" else None
-        return JobInputs(dataset or self.v3, self.fitted, self.text_model, fast)
+        return JobInputs(dataset or self.v3, self.text_model, self.fitted if model == "pi0_fast" else None)
 
     def settings(self, model: str = "pi0_fast", **changes) -> JobSettings:
-        return JobSettings(model, **({"space": SPACE, "shard_frames": 50, "on_overflow": "clip"} | changes))
+        """What the fitted directory and these changes of a request come to."""
+        return resolve(self.request(model, **changes))[1]
 
 
 def make_world(root: Path) -> World:
     """Write and fit it below `root`."""
     data = episodes(LENGTHS)
-    fit(write_v3(root / "v3", data), root / "fitted", FitSettings(SPACE, vocab_size=400))
+    fit(write_v3(root / "v3", data), root / "fitted", FitSettings(horizon=HORIZON, vocab_size=400))
     return World(
         root / "v3",
         write_v21(root / "v21", data),

@@ -2,37 +2,37 @@ import dataclasses
 import json
 import re
 
+import numpy as np
 import pytest
 
+from pioxide.contract import CameraSlot, Contract
 from pioxide.errors import InputError, SettingsError
+from pioxide.robots import aloha
+from pioxide.shards import FitSettings
 from pioxide.shards.resolve import parse_mask
 from pioxide.shards.settings import (
-    ActionSpace,
+    FrameColumns,
     JobSettings,
     as_json,
-    differences,
-    refuse_if_different,
+    changes,
+    contract_changes,
+    refuse_changes,
 )
+from pioxide.transforms import NormRule, Stats
 
-
-def test_models_bring_their_own_values() -> None:
-    got = {m: (JobSettings(m).max_len, JobSettings(m).normalization) for m in ("pi0", "pi05", "pi0_fast")}
-    assert got == {"pi0": (48, "zscore"), "pi05": (200, "quantile"), "pi0_fast": (250, "quantile")}
-    assert JobSettings("pi0", normalization="quantile", max_len=64).max_len == 64
+JOB = JobSettings(Contract())
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: JobSettings("pi1"), "model 'pi1': expected one of pi0, pi05, pi0_fast"),
-        (lambda: JobSettings("pi0", on_overflow="drop"), "on_overflow 'drop'"),
-        (lambda: JobSettings("pi0", normalization="minmax"), "normalization 'minmax'"),
-        (lambda: JobSettings("pi0", limit=0), "limit is 0"),
-        (lambda: JobSettings("pi0", shard_frames=0), "shard_frames is 0"),
-        (lambda: JobSettings("pi0", max_len=-1), "max_len is -1"),
-        (lambda: ActionSpace(horizon=0), "horizon 0"),
-        (lambda: ActionSpace(state_keys=()), "state_keys is empty"),
-        (lambda: ActionSpace(action_keys=("a", "a")), "names a column twice"),
+        (lambda: JobSettings(Contract(), on_overflow="drop"), "on_overflow 'drop'"),
+        (lambda: JobSettings(Contract(), limit=0), "limit is 0"),
+        (lambda: JobSettings(Contract(), shard_frames=0), "shard_frames is 0"),
+        (lambda: FitSettings(normalization="minmax"), "normalization 'minmax'"),
+        (lambda: FitSettings(horizon=0), "horizon 0"),
+        (lambda: FitSettings(state_keys=()), "state_keys is empty"),
+        (lambda: FrameColumns(action_keys=("a", "a")), "names a column twice"),
     ],
 )
 def test_impossible_settings_are_refused(make, message: str) -> None:
@@ -40,14 +40,8 @@ def test_impossible_settings_are_refused(make, message: str) -> None:
         make()
 
 
-def test_mask_of_nothing_is_no_mask() -> None:
-    assert ActionSpace(delta_mask=(-3,)).mask == ()
-    assert ActionSpace(delta_mask=(2, -1, 1)).mask == (True, True, False, True)
-
-
 def test_columns_are_read_once() -> None:
-    space = ActionSpace(state_keys=("a", "b"), action_keys=("b", "c"))
-    assert space.columns == ("a", "b", "c")
+    assert FrameColumns(state_keys=("a", "b"), action_keys=("b", "c")).all == ("a", "b", "c")
 
 
 @pytest.mark.parametrize(("text", "runs"), [("", ()), ("6,-1,6,-1", (6, -1, 6, -1)), (" 7 , -1", (7, -1))])
@@ -62,36 +56,57 @@ def test_mask_that_is_no_mask(text: str) -> None:
 
 
 def test_every_changed_setting_is_shown() -> None:
-    base = JobSettings("pi0_fast")
-    changes = {
-        "model": "pi0",
-        "space": ActionSpace(horizon=16),
-        "normalization": "zscore",
-        "max_len": 99,
+    changed = {
+        "columns": FrameColumns(state_keys=("s",)),
         "on_overflow": "clip",
         "episodes": "0:2",
         "limit": 5,
         "shard_frames": 7,
     }
-    # A setting added later must be compared too.
-    assert set(changes) == {f.name for f in dataclasses.fields(JobSettings)}
-    for name, value in changes.items():
-        changed = dataclasses.replace(base, **{name: value})
-        lines = differences(as_json(base), json.loads(json.dumps(as_json(changed))))
+    # A setting added later must be compared too; the contract has a file of its own.
+    assert {*changed, "contract"} == {f.name for f in dataclasses.fields(JobSettings)}
+    for name, value in changed.items():
+        now = dataclasses.replace(JOB, **{name: value})
+        lines = changes(as_json(JOB), json.loads(json.dumps(as_json(now))))
         assert len(lines) == 1, lines
         assert name in lines[0]
 
 
+def test_every_changed_field_of_a_contract_is_shown_in_words() -> None:
+    one = Contract(
+        family="pi05", robot=aloha(), delta_mask=(), action_norm=NormRule.openpi("quantile"), text_len=200
+    )
+    assert contract_changes(one, one) == []
+    assert contract_changes(one, dataclasses.replace(one, source="elsewhere")) == []
+    for field, value, line in (
+        ("text_len", 48, "text_len: 200 there, 48 now"),
+        ("delta_mask", (True,), "delta_mask: absolute actions there, actions relative by mask 1 now"),
+        ("action_norm", NormRule.openpi("zscore"), "quantiles (openpi) there, mean_std (openpi) now"),
+        ("robot", aloha(adapt_to_pi=False), "robot.signs: joints 1, 2, 8, 9 turned round there, no joint"),
+        # Two contracts that merge may still make other bytes.
+        ("cameras", (CameraSlot("a", "b"),), "cameras: unknown there, a: b now"),
+        ("robot", dataclasses.replace(aloha(), name="mine"), "robot.name: aloha there, mine now"),
+        (
+            "norm_stats",
+            {"state": Stats(np.zeros(2), np.ones(2))},
+            "norm_stats: unknown there, state of 2 now",
+        ),
+    ):
+        lines = contract_changes(one, dataclasses.replace(one, **{field: value}))
+        assert any(line in found for found in lines), lines
+
+
 def test_refusal_names_both_values() -> None:
-    before = as_json(JobSettings("pi0", space=ActionSpace(horizon=50)))
-    now = as_json(JobSettings("pi0", space=ActionSpace(horizon=16), limit=3))
-    refuse_if_different(before, before, "out")
+    before = as_json(FitSettings(horizon=50, robot=aloha()))
+    now = as_json(FitSettings(horizon=16, delta_mask=(6, -1)))
+    refuse_changes(changes(before, before), "out")
     with pytest.raises(SettingsError) as error:
-        refuse_if_different(before, now, "out")
-    assert "space.horizon: 50 there, 16 now" in str(error.value)
-    assert "limit: nothing there, 3 now" in str(error.value)
+        refuse_changes(changes(before, now), "out")
+    assert "horizon: 50 there, 16 now" in str(error.value)
+    assert "delta_mask: nothing there, 6, -1 now" in str(error.value)
+    assert "robot: aloha there, nothing now" in str(error.value)
 
 
 def test_json_comes_back_the_same() -> None:
-    settings = as_json(JobSettings("pi0", space=ActionSpace(delta_mask=(6, -1))))
+    settings = as_json(FitSettings(delta_mask=(6, -1), robot=aloha()))
     assert json.loads(json.dumps(settings)) == settings

@@ -23,25 +23,19 @@ class Demo:
         from pioxide.cli import main, show
         from pioxide.family import Family
         from pioxide.report import inspect_directory, print_report, write_page
-        from pioxide.shards import (
-            ActionSpace,
-            FitSettings,
-            JobRequest,
-            fit,
-            resolve,
-            tokenize_dataset,
-        )
+        from pioxide.shards import FitSettings, JobRequest, fit, resolve, sentence, tokenize_dataset
 
         dataset, text_model = demo.dataset_path(), demo.text_model_path()
         fitted, tokens, page = self.output / "fit", self.output / "tokens", self.output / "report.html"
 
         _say(f"pioxide fit {dataset} -o {fitted}")
-        fit(dataset, fitted, FitSettings(space=ActionSpace(horizon=50)))
+        fit(dataset, fitted, FitSettings(horizon=50))
         options = f"--model pi0_fast --fit {fitted} --text-model {text_model}"
         _say(f"pioxide tokenize {dataset} -o {tokens} {options}")
         request = JobRequest(dataset=dataset, model=Family.PI0_FAST, text_model=text_model, fit=fitted)
         inputs, settings = resolve(request)
         tokenize_dataset(inputs, tokens, settings)
+        show.contract(sentence(settings.contract))
         _say(f"pioxide inspect {tokens} -o {page}")
         report = inspect_directory(tokens, dataset=dataset)
         report = replace(report, source=replace(report.source, name="Two simulated ALOHA arms"))

@@ -1,92 +1,40 @@
-"""`pioxide fit`: norm statistics and a FAST tokenizer from a dataset."""
+"""`pioxide fit`: statistics, a FAST tokenizer and their contract from a dataset."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
-from pioxide.cli.options import left_open, listed
+from pioxide.cli import show
+from pioxide.cli.options import METAVARS, derived, taken
+from pioxide.contract import known
+from pioxide.shards import FitResult, FitSettings, fit, other_names, sentence
 
 
-@dataclass(frozen=True)
+@derived(FitSettings)
+@dataclass(frozen=True, kw_only=True)
 class Fit:
     """Make norm statistics and a FAST tokenizer from a robot dataset, and judge them on held-out episodes."""
 
-    dataset: tyro.conf.Positional[Path]
+    dataset: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar=METAVARS["dataset"])]
     """A LeRobot dataset, v2.0, v2.1 or v3.0."""
 
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """Directory to make: norm_stats.json, the tokenizer in the Hugging Face layout, fit.json."""
-
-    horizon: int = 50
-    """Actions in a chunk."""
-
-    vocab_size: int = 1024
-    """FAST ids."""
-
-    scale: float = 10.0
-    """DCT coefficients are multiplied by this before rounding: larger is finer, and takes more tokens."""
-
-    state_keys: str = "observation.state"
-    """Columns that make up the state; several (A,B) are put side by side."""
-
-    action_keys: str = "action"
-    """Columns that make up an action, likewise."""
-
-    delta_mask: Annotated[str, left_open("N,-N")] = ""
-    """Which actions are relative to the state, as run lengths: 6,-1,6,-1 leaves two grippers absolute."""
-
-    normalization: Literal["quantile", "zscore"] = "quantile"
-    """Of the chunks that the tokenizer sees; quantile is what pi0-FAST uses."""
-
-    episodes: Annotated[str, left_open("A:B,C")] = ""
-    """Which episodes to use, as in 0:10,15; all by default."""
-
-    held_out: float = 0.1
-    """Share of the episodes that the tokenizer does not see and is judged on."""
-
-    held_out_episodes: Annotated[str, left_open("A:B,C")] = ""
-    """Hold out these episodes instead of a random share."""
-
-    max_chunks: int = 10_000
-    """Chunks to fit on, drawn from the other episodes."""
-
-    seed: int = 0
-    """Of both draws."""
-
-    regex_split: Literal["default", "on", "off"] = "default"
-    """Whether merges stop where character classes meet, as in published tokenizers; off is shorter."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar=METAVARS["output"])]
+    """Directory to make: contract.json, norm_stats.json, fit.json, the tokenizer in Hugging Face's layout."""
 
     skip_bad: FlagCreatePairsOff[bool] = False
     """Leave out episodes that can't be read, and end with status 3."""
 
     def __call__(self) -> int:
-        """Fit, and print what it achieves."""
-        from pioxide.cli import main, show
-        from pioxide.shards import ActionSpace, FitSettings, fit, parse_mask
+        """Fits, and prints what it achieves."""
+        from pioxide.cli import main
 
-        settings = FitSettings(
-            space=ActionSpace(
-                listed(self.state_keys) or (),
-                listed(self.action_keys) or (),
-                self.horizon,
-                parse_mask(self.delta_mask),
-            ),
-            normalization=self.normalization,
-            vocab_size=self.vocab_size,
-            scale=self.scale,
-            regex_split={"default": None, "on": True, "off": False}[self.regex_split],
-            episodes=self.episodes,
-            held_out=self.held_out,
-            held_out_episodes=self.held_out_episodes,
-            max_chunks=self.max_chunks,
-            seed=self.seed,
-        )
+        settings = taken(self, FitSettings)
         made = fit(
             self.dataset,
             self.output,
@@ -96,7 +44,7 @@ class Fit:
         )
         if made.found:
             print(f"{self.output} was made with these settings already; nothing to do")
-        print_result(made, self.horizon, self.scale)
+        print_result(made)
         print(f"\nnext: pioxide tokenize {self.dataset} --fit {self.output} --model pi0_fast -o TOKENS")
         if made.skipped:
             show.left_out([(s["episode"], s["reason"]) for s in made.skipped])
@@ -104,12 +52,11 @@ class Fit:
         return main.OK
 
 
-def print_result(made, horizon: int, scale: float) -> None:
-    """The figures that decide whether a tokenizer is good enough."""
-    from pioxide.cli import show
-
+def print_result(made: FitResult) -> None:
+    """Prints what was fitted, and the figures that decide whether it is good enough."""
     result = made.result
     tokens, error = result["tokens"], result["error"]
+    horizon, scale = made.settings["horizon"], made.settings["scale"]
     if not made.held_out:
         episodes = "the episodes it was fitted on (none are held out)"
     elif len(made.held_out) > 10:
@@ -119,6 +66,8 @@ def print_result(made, horizon: int, scale: float) -> None:
         episodes = f"held-out episode{'s' if len(made.held_out) > 1 else ''} {numbers}"
     judged = f"{show.counted(result['chunks'], 'chunk')} of {episodes}"
     print(f"{made.directory}: fitted on {show.counted(made.fitted_chunks, 'chunk')}, judged on {judged}")
+    robot = known(made.contract.robot, "robot")
+    show.contract(sentence(made.contract), other_names(robot.joint_names, made.dataset["action_names"]))
     show.facts(
         [
             (

@@ -7,6 +7,7 @@ terminated, and so on: 128 and the signal's number.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import importlib
 import io
@@ -20,16 +21,17 @@ from pioxide.cli import show
 from pioxide.cli.signals import Stopped, drop_output, watched
 from pioxide.errors import PioxideError
 
-# Command -> the module under pioxide.cli and its class. Their order is the order of the help.
+# Command -> its module under pioxide.cli, its class, and what the list of commands says of it: nothing heavy
+# is imported for that. Their order is the order of the help.
 COMMANDS = {
-    "demo": ("demo", "Demo"),
-    "check": ("check", "Check"),
-    "fit": ("fit", "Fit"),
-    "tokenize": ("tokenize", "Tokenize"),
-    "inspect": ("inspect", "Inspect"),
-    "fetch": ("fetch", "Fetch"),
-    "info": ("info", "Info"),
-    "convert": ("convert", "Convert"),
+    "demo": ("demo", "Demo", "All of it on robot episodes that ship with pioxide, without network."),
+    "check": ("check", "Check", "What is wrong with robot datasets, before anything is made of them."),
+    "fit": ("fit", "Fit", "Norm statistics and a FAST tokenizer from a robot dataset."),
+    "tokenize": ("tokenize", "Tokenize", "Every frame of a robot dataset as a row of training tokens."),
+    "inspect": ("inspect", "Inspect", "What tokens or a fitted tokenizer are worth, as tables and pictures."),
+    "fetch": ("fetch", "Fetch", "The text model, and the published FAST tokenizer."),
+    "info": ("info", "Info", "What a checkpoint is."),
+    "convert": ("convert", "Convert", "A checkpoint in another format."),
 }
 
 # What a missing module means to somebody who installed pioxide with pip.
@@ -106,7 +108,7 @@ def _run(arguments: list[str], stopped: Stopped) -> int:
 
 
 def _parse(arguments: list[str]) -> Any:
-    """The command object that the arguments describe. Where one is named, only that one is imported."""
+    """The command object that the arguments describe. The one that is named is imported, and no other."""
     if arguments == ["--version"]:
         return lambda: print(f"pioxide {pioxide.__version__}")
     import tyro
@@ -115,7 +117,12 @@ def _parse(arguments: list[str]) -> Any:
     if name in COMMANDS:
         return tyro.cli(_command(name), args=arguments[1:], prog=f"pioxide {name}")
     choices: Any = Union[  # noqa: UP007 - made at run time
-        tuple(Annotated[_command(name), tyro.conf.subcommand(name)] for name in COMMANDS)
+        tuple(
+            Annotated[
+                dataclasses.make_dataclass(kind, []), tyro.conf.subcommand(name, description=description)
+            ]
+            for name, (_, kind, description) in COMMANDS.items()
+        )
     ]
     return tyro.cli(
         choices,
@@ -126,7 +133,7 @@ def _parse(arguments: list[str]) -> Any:
 
 
 def _command(name: str) -> Any:
-    module, kind = COMMANDS[name]
+    module, kind, _ = COMMANDS[name]
     return getattr(importlib.import_module(f"pioxide.cli.{module}"), kind)
 
 

@@ -1,17 +1,182 @@
-"""What the options of the commands have in common: those that may be left open, and lists in one word."""
+"""Options of a command, derived from the dataclass that they fill in, and what options have in common.
+
+A choice stands once: its name, type, default and sentence are those of the dataclass; here is how its value
+is written on a command line.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import docstring_parser
 import tyro
+from tyro.constructors import PrimitiveConstructorSpec
+
+T = TypeVar("T")
+
+# What stands for a value in the help, by option; others by their type.
+METAVARS = {
+    "dataset": "DATASET",
+    "fit": "FITTED",
+    "contract": "CKPT",
+    "text_model": "FILE",
+    "stats": "FILE",
+    "fast": "DIR",
+    "output": "DIR",
+    "episodes": "A:B,C",
+    "held_out_episodes": "A:B,C",
+}
+SWITCH = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}
+
+
+class _Written(NamedTuple):
+    """How values of a type are written in one word: what stands for them, there and back."""
+
+    metavar: str
+    read: Callable[[str], Any]
+    write: Callable[[Any], str] = str
 
 
 def left_open(metavar: str) -> Any:
-    """An option whose help says in words what holds without it, so that no "(default: None)" follows."""
+    """Returns an option whose help says in words what holds without it, with no "(default: None)" behind."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
-def listed(text: str | None) -> tuple[str, ...] | None:
-    """Split a,b into its parts. One word, because a list of words would swallow the arguments behind it."""
-    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+def derived(settings: type, *, without: Sequence[str] = ()) -> Callable[[type[T]], type[T]]:
+    """Returns a decorator that gives a command an option for each field of a dataclass.
+
+    Args:
+        settings: A dataclass whose docstring describes its fields under "Attributes:".
+        without: Fields that the command itself fills in.
+    """
+
+    def decorate(command: type[T]) -> type[T]:
+        hints = get_type_hints(settings)
+        document = docstring_parser.parse(settings.__doc__ or "")
+        described = {entry.arg_name: entry.description or "" for entry in document.params}
+        options = [
+            (field.name, _annotated(field, hints[field.name], described[field.name]), field)
+            for field in dataclasses.fields(settings)
+            if field.name not in without
+        ]
+        made = dataclasses.make_dataclass(
+            command.__name__,
+            [(name, kind, dataclasses.field(default=field.default)) for name, kind, field in options],
+            bases=(command,),
+            frozen=True,
+            kw_only=True,
+        )
+        made.__doc__ = command.__doc__
+        made.__module__ = command.__module__
+        return made
+
+    return decorate
+
+
+def taken(command: Any, settings: type[T], **more: Any) -> T:
+    """Returns the dataclass that a command's derived options fill in.
+
+    Args:
+        command: Parsed.
+        settings: As in `derived`.
+        more: The fields that `derived` left out.
+    """
+    names = [f.name for f in dataclasses.fields(settings) if f.name not in more]  # type: ignore[arg-type]
+    return settings(**{name: getattr(command, name) for name in names}, **more)
+
+
+def _annotated(field: dataclasses.Field[Any], hint: Any, text: str) -> Any:
+    kind, optional = _plain_type(hint)
+    written = _written(kind)
+    spec = PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=METAVARS.get(field.name, written.metavar),
+        instance_from_str=lambda words: written.read(words[0]),
+        is_instance=lambda value: (
+            value is None or isinstance(value, get_origin(kind) or kind)
+            if get_origin(kind) is not Literal
+            else True
+        ),
+        str_from_instance=lambda value: ["" if value is None else written.write(value)],
+    )
+    # Where nothing is given, the sentence says what holds then, and no "(default: None)" follows.
+    left_out = "" if field.default in (None, "") else None
+    described = tyro.conf.arg(help=" ".join(text.split()), help_behavior_hint=left_out)
+    return Annotated[hint if optional else kind, spec, described]
+
+
+def _plain_type(hint: Any) -> tuple[Any, bool]:
+    """A type without "| None", and whether that was there."""
+    if get_origin(hint) in (Union, types.UnionType):
+        parts = [part for part in get_args(hint) if part is not type(None)]
+        return parts[0], True
+    return hint, False
+
+
+def _written(kind: Any) -> _Written:
+    from pioxide.family import Family
+    from pioxide.robots import RobotSpec
+
+    if get_origin(kind) is Literal:
+        return _Written("{" + ",".join(get_args(kind)) + "}", _one_of(get_args(kind)))
+    if get_origin(kind) is tuple:
+        if get_args(kind)[0] is int:
+            return _Written("N,-N", _runs, lambda runs: ",".join(map(str, runs)))
+        return _Written("A,B", _listed, ",".join)
+    if kind is RobotSpec:
+        return _Written("NAME|FILE.yaml", _robot, lambda robot: robot.name)
+    if kind is Family:
+        return _Written("{" + ",".join(Family) + "}", Family)
+    if kind is bool:
+        return _Written("{on,off}", _switch, lambda value: "on" if value else "off")
+    return {
+        int: _Written("INT", _whole),
+        float: _Written("NUMBER", float),
+        str: _Written("TEXT", str),
+        Path: _Written("PATH", Path),
+    }[kind]
+
+
+def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"expected one of {', '.join(choices)}, got {text!r}")
+        return text
+
+    return read
+
+
+def _whole(text: str) -> int:
+    return int(text.replace("_", "").replace(",", ""))
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in SWITCH:
+        raise ValueError(f"expected on or off, got {text!r}")
+    return SWITCH[text.lower()]
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    """A list is one word, because a list of words would swallow the arguments behind it."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _runs(text: str) -> tuple[int, ...]:
+    from pioxide.shards import parse_mask
+
+    return parse_mask(text)
+
+
+def _robot(text: str) -> Any:
+    from pioxide.errors import InputError
+    from pioxide.robots import ROBOTS, RobotSpec
+
+    if text in ROBOTS:
+        return ROBOTS[text]()
+    if text.endswith((".yaml", ".yml")):
+        return RobotSpec.from_yaml(text)
+    raise InputError(f"there is no robot {text!r}; expected one of {', '.join(ROBOTS)}, or a FILE.yaml")

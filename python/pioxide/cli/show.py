@@ -67,6 +67,14 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     console().print(made)
 
 
+def contract(sentence: str, other_names: Sequence[tuple[str, str]] = ()) -> None:
+    """Print what the numbers mean, and which joints the robot and the dataset call by other names."""
+    print(f"  {printable(sentence)}")
+    if other_names:
+        pairs = ", ".join(f"{ours} / {theirs}" for ours, theirs in other_names)
+        print(f"  NOTE: taken for the same, though named otherwise (robot / dataset): {printable(pairs)}")
+
+
 def left_out(episodes: Sequence[tuple[int, str]], limit: int = 10) -> None:
     """Print which episodes were left out, and why."""
     print(f"\nleft out {counted(len(episodes), 'episode')}:")

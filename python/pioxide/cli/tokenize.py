@@ -4,71 +4,42 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
-from pioxide.cli.options import left_open, listed
+from pioxide.cli import show
+from pioxide.cli.options import METAVARS, derived, left_open, taken
+from pioxide.cli.progress import FrameProgress
+from pioxide.contract import known
+from pioxide.family import Family
+from pioxide.shards import (
+    Job,
+    JobRequest,
+    Manifest,
+    estimate,
+    other_names,
+    prepare,
+    resolve,
+    sentence,
+    tokenize_dataset,
+)
 
-if TYPE_CHECKING:
-    from pioxide.shards import Job, JobRequest, Manifest
 
-
-@dataclass(frozen=True)
+@derived(JobRequest, without=("dataset", "text_model"))
+@dataclass(frozen=True, kw_only=True)
 class Tokenize:
     """Turn every frame of a robot dataset into a row of training tokens. Run again to go on after a stop."""
 
-    dataset: tyro.conf.Positional[Path]
+    dataset: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar=METAVARS["dataset"])]
     """A LeRobot dataset, v2.0, v2.1 or v3.0."""
 
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """Directory for the shards and their manifest."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar=METAVARS["output"])]
+    """Directory for the shards, their contract and their manifest."""
 
-    model: Literal["pi0", "pi05", "pi0_fast"]
-    """Which model the rows are for."""
-
-    fit: Annotated[Path | None, left_open("PATH")] = None
-    """A directory made by `pioxide fit`: statistics, FAST tokenizer, columns, horizon and delta mask."""
-
-    text_model: Annotated[Path | None, left_open("PATH")] = None
+    text_model: Annotated[Path | None, left_open(METAVARS["text_model"])] = None
     """PaliGemma's SentencePiece model; the one that `pioxide fetch` brought by default."""
-
-    stats: Annotated[Path | None, left_open("PATH")] = None
-    """A norm_stats.json in place of the fitted one, for example openpi's."""
-
-    fast: Annotated[Path | None, left_open("PATH")] = None
-    """A FAST tokenizer in place of the fitted one, for example the published one."""
-
-    horizon: Annotated[int | None, left_open("INT")] = None
-    """Actions in a chunk; the fitted directory's, or 50."""
-
-    state_keys: Annotated[str | None, left_open("A,B")] = None
-    """Columns that make up the state; the fitted directory's, or observation.state."""
-
-    action_keys: Annotated[str | None, left_open("A,B")] = None
-    """Columns that make up an action; the fitted directory's, or action."""
-
-    delta_mask: Annotated[str | None, left_open("N,-N")] = None
-    """Which actions are relative to the state, as in 6,-1,6,-1; the fitted directory's, or none."""
-
-    normalization: Annotated[Literal["quantile", "zscore"] | None, left_open("{quantile,zscore}")] = None
-    """Of state and actions; zscore for pi0, else quantile."""
-
-    max_len: Annotated[int | None, left_open("INT")] = None
-    """Tokens before a prompt is cut; 48, 200 or 250 by model."""
-
-    on_overflow: Literal["error", "clip"] = "error"
-    """A coefficient without a FAST token: stop, or take the nearest and count it."""
-
-    episodes: Annotated[str, left_open("A:B,C")] = ""
-    """Which episodes, as in 0:10,15; all by default."""
-
-    limit: Annotated[int | None, left_open("INT")] = None
-    """Stop after this many frames."""
-
-    shard_frames: Annotated[int | None, left_open("INT")] = None
-    """Rows in a shard, which closes before the episode that would exceed them; about 64 shards by default."""
 
     workers: Annotated[int | None, left_open("INT")] = None
     """Threads; one a core by default."""
@@ -80,16 +51,18 @@ class Tokenize:
     """Say what would be made, and make nothing."""
 
     def __call__(self) -> int:
-        """Make what is missing, and print what there is then."""
-        from pioxide.cli import main, show
-        from pioxide.cli.progress import FrameProgress
-        from pioxide.shards import prepare, resolve, tokenize_dataset
+        """Makes what is missing, and prints what there is then."""
+        from pioxide.cli import main
+        from pioxide.fetch import text_model
 
-        inputs, settings = resolve(self._request())
+        request = taken(self, JobRequest, dataset=self.dataset, text_model=self.text_model or text_model())
+        inputs, settings = resolve(request)
+        job = prepare(inputs, settings)
         if self.dry_run:
-            self._print_estimate(prepare(inputs, settings))
+            self._print_estimate(job)
             return main.OK
-        with FrameProgress(f"tokenizing for {self.model}") as progress:
+        family = known(settings.contract.family, "family")
+        with FrameProgress(f"tokenizing for {family}") as progress:
             manifest = tokenize_dataset(
                 inputs,
                 self.output,
@@ -98,40 +71,15 @@ class Tokenize:
                 workers=self.workers,
                 progress=progress,
             )
-        self._print_manifest(manifest, progress)
+        self._print_manifest(job, manifest, progress)
         if manifest.skipped:
             show.left_out([(s.episode, s.reason) for s in manifest.skipped])
             return main.LEFT_OUT
         return main.OK
 
-    def _request(self) -> JobRequest:
-        from pioxide.family import Family
-        from pioxide.fetch import text_model
-        from pioxide.shards import JobRequest, parse_mask
-
-        return JobRequest(
-            dataset=self.dataset,
-            model=Family(self.model),
-            text_model=self.text_model or text_model(),
-            fit=self.fit,
-            stats=self.stats,
-            fast=self.fast,
-            state_keys=listed(self.state_keys),
-            action_keys=listed(self.action_keys),
-            horizon=self.horizon,
-            delta_mask=None if self.delta_mask is None else parse_mask(self.delta_mask),
-            normalization=self.normalization,
-            max_len=self.max_len,
-            on_overflow=self.on_overflow,
-            episodes=self.episodes,
-            limit=self.limit,
-            shard_frames=self.shard_frames,
-        )
-
-    def _print_manifest(self, manifest: Manifest, progress) -> None:
-        from pioxide.cli import show
-
-        totals, max_len = manifest.totals, manifest.settings["max_len"]
+    def _print_manifest(self, job: Job, manifest: Manifest, progress: FrameProgress) -> None:
+        contract, totals = job.settings.contract, manifest.totals
+        max_len, is_fast = contract.text_len, contract.family is Family.PI0_FAST
         rows = totals["rows"]
         if progress.made:
             rate = progress.made / progress.seconds
@@ -139,6 +87,7 @@ class Tokenize:
         else:
             speed = "all of it was there already"
         print(f"{self.output}: complete ({speed})")
+        _print_contract(job)
         lines = [
             ("rows", f"{rows:,} from {show.counted(totals['episodes'], 'episode')}"),
             ("shards", f"{len(manifest.shards):,}, {show.size(totals['bytes'])}"),
@@ -150,7 +99,7 @@ class Tokenize:
                     f"mean {totals['tokens'] / rows:.1f}, longest {totals['longest']} of {max_len}",
                 )
             )
-        if self.model == "pi0_fast" and rows:
+        if is_fast and rows:
             lines.append(("action tokens a row", f"mean {totals['action_tokens'] / rows:.1f}"))
             lines.append(("rows clipped", show.share(totals["clipped_rows"], rows)))
         lines.append(("rows cut", show.share(totals["truncated"], rows)))
@@ -158,7 +107,7 @@ class Tokenize:
         if totals["truncated"]:
             what = (
                 "their actions are incomplete and don't decode"
-                if self.model == "pi0_fast"
+                if is_fast
                 else "the end of their prompt is missing"
             )
             print(
@@ -169,11 +118,10 @@ class Tokenize:
         print(f"\nnext: pioxide inspect {self.output}")
 
     def _print_estimate(self, job: Job) -> None:
-        from pioxide.cli import show
-        from pioxide.shards import estimate
-
         made = estimate(job, self.output)
         print(f"{self.output}: nothing written (dry run)")
+        _print_contract(job)
+        contract = job.settings.contract
         lines = [
             ("rows", f"{made.rows:,} from {show.counted(made.episodes, 'episode')}"),
             (
@@ -182,9 +130,20 @@ class Tokenize:
             ),
             ("size", f"about {show.size(made.bytes)}"),
             ("tokens a row", f"about {made.tokens:.1f}, {made.tokens * made.rows / 1e6:,.1f} million in all"),
-            ("longest", f"{made.longest} of {job.settings.max_len} in a sample of {made.sampled:,} rows"),
+            (
+                "longest",
+                f"{made.longest} of {contract.text_len} in a sample of {made.sampled:,} rows",
+            ),
             ("rows cut", f"about {made.truncated:.1%}"),
         ]
-        if self.model == "pi0_fast":
-            lines.append(("rows clipped", f"about {made.clipped:.1%} (--on-overflow {self.on_overflow})"))
+        if contract.family is Family.PI0_FAST:
+            lines.append(
+                ("rows clipped", f"about {made.clipped:.1%} (--on-overflow {job.settings.on_overflow})")
+            )
         show.facts(lines)
+
+
+def _print_contract(job: Job) -> None:
+    robot, columns = job.maker.pipeline.numbers.robot, job.settings.columns
+    names = job.maker.dataset.names(columns.action_keys)
+    show.contract(sentence(job.settings.contract), other_names(robot.joint_names, names))

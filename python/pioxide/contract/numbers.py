@@ -6,11 +6,12 @@ There: signs and grippers, actions relative to the state, normalisation, padding
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pioxide.codec.arrays import floats
 from pioxide.contract.contract import Contract, known
 from pioxide.errors import ContractError, InputError
 from pioxide.robots import RobotSpec
@@ -102,8 +103,22 @@ class Numbers:
         return self.robot.invert_actions(actions)
 
     def episode(self, states: ArrayLike, actions: ArrayLike) -> EpisodeNumbers:
-        """Prepares an episode's states [n, S] and actions [n, D] for cutting chunks out of it."""
-        model_states, steps = self.robot.apply_state(states), self.robot.apply_actions(actions)
+        """Prepares an episode's states [n, S] and actions [n, D] for cutting chunks out of it.
+
+        Raises:
+            InputError: They are no numbers, or of another width than the robot's.
+        """
+        if self.robot.plain:
+            # As recorded: openpi subtracts a float32 state from float32 actions, and rounds once more then.
+            model_states, steps = (
+                _wide(values, dim, what)
+                for values, dim, what in (
+                    (states, self.robot.state_dim, "states"),
+                    (actions, self.robot.action_dim, "actions"),
+                )
+            )
+        else:
+            model_states, steps = self.robot.apply_state(states), self.robot.apply_actions(actions)
         if self._delta is None:  # absolute actions are normalised once a frame, not once a chunk
             steps = self.actions.apply(steps)
         return EpisodeNumbers(self, model_states, steps)
@@ -134,14 +149,14 @@ class EpisodeNumbers:
     """
 
     numbers: Numbers
-    states: Floats
-    steps: Floats
+    states: NDArray[np.floating]
+    steps: NDArray[np.floating]
 
     def state(self, part: slice) -> Floats:
         """Returns normalised states [m, S] of some frames."""
         return self.numbers.state.apply(self.states[part])
 
-    def chunks(self, windows: Floats, part: slice) -> Floats:
+    def chunks(self, windows: NDArray[Any], part: slice) -> Floats:
         """Returns normalised chunks [m, H, D] of some frames.
 
         Args:
@@ -180,7 +195,7 @@ def check_delta_mask(robot: RobotSpec, mask: tuple[bool, ...]) -> None:
 def covering(contract: Contract, key: str, dim: int) -> Stats:
     """Returns the statistics of "state" or "actions" for a robot's `dim` numbers.
 
-    Statistics that openpi padded to the model's width, with zeros, are cut.
+    Statistics that were padded to the model's width, with zeros or ones, are cut.
 
     Raises:
         ContractError: There are none, or they cover another number of dimensions.
@@ -195,7 +210,8 @@ def covering(contract: Contract, key: str, dim: int) -> Stats:
     vectors = [
         v for name in ("mean", "std", "q01", "q99", "min", "max") if (v := getattr(stats, name)) is not None
     ]
-    if stats.dim > dim and all(not np.any(v[dim:]) for v in vectors):
+    # A deviation or a quantile may be padded with 1, which leaves what it normalises as it is.
+    if stats.dim > dim and all(np.all(v[dim:] == v[dim]) and abs(v[dim]) in (0.0, 1.0) for v in vectors):
         return stats.sliced(dim)
     error = ContractError(
         f'{where}: the norm statistics of "{key}" cover {stats.dim} numbers, and the robot has {dim}: they '
@@ -203,6 +219,16 @@ def covering(contract: Contract, key: str, dim: int) -> Stats:
     )
     error.fields = ("norm_stats", "robot")
     raise error
+
+
+def _wide(values: ArrayLike, dim: int, what: str) -> NDArray[np.floating]:
+    """Values [n, dim], float32 as it is and everything else as float64."""
+    array = np.asarray(values)
+    if array.dtype not in (np.float32, np.float64):
+        array = floats(array, f"{what}: expected numbers [n, {dim}]")
+    if array.ndim != 2 or array.shape[1] != dim:
+        raise InputError(f"{what}: expected [n, {dim}], got shape {array.shape}")
+    return array
 
 
 def _made(rule: NormRule, stats: Stats | None, key: str) -> Normalizer:

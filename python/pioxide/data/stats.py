@@ -1,8 +1,9 @@
-"""Normalisation statistics of a dataset: mean, standard deviation and exact 1% and 99% quantiles.
+"""Normalisation statistics of a dataset: mean, deviation, exact quantiles (1, 10, 90, 99%) and extremes.
 
 What is counted is what openpi counts: of the state every frame once; of the actions every step of every
 frame's chunk, relative to the frame's state where the delta mask is True, before normalisation and padding,
-steps past the episode's end (the repeated last action) included. openpi drops the last incomplete batch;
+steps past the episode's end (the repeated last action) included. A robot whose signs or grippers are not the
+model's is brought to the model's frame first. openpi drops the last incomplete batch;
 nothing is dropped here. No chunk is stored: an absolute action counts with its number of windows, relative
 ones are made episode by episode.
 """
@@ -18,12 +19,15 @@ from pioxide.data.lerobot import LeRobotDataset, OnBad
 from pioxide.data.quantiles import ExactQuantiles, Moments
 from pioxide.data.windows import window_weights, windows
 from pioxide.errors import InputError
+from pioxide.robots import RobotSpec
 from pioxide.transforms import Stats
+from pioxide.transforms.stats import FIELDS
 
 # Frames kept in memory between passes; a larger dataset is read again for each pass.
 CACHE_BYTES = 256 << 20
 # Numbers of relative actions made at a time.
 BLOCK_NUMBERS = 1 << 20
+QUANTILES = (0.01, 0.99, 0.1, 0.9)
 
 StateAndActions = tuple[NDArray, NDArray]
 
@@ -35,6 +39,7 @@ def compute_stats(
     state_keys: Sequence[str] = ("observation.state",),
     action_keys: Sequence[str] = ("action",),
     delta_mask: Sequence[bool] | None = None,
+    robot: RobotSpec | None = None,
     episodes: Iterable[int] | None = None,
     on_bad: OnBad | None = None,
     cache_bytes: int = CACHE_BYTES,
@@ -49,6 +54,7 @@ def compute_stats(
         state_keys: columns that make the state, side by side.
         action_keys: columns that make the actions, side by side.
         delta_mask: which action dimensions are relative to the state, or None for none.
+        robot: whose signs and grippers are applied first; None where the numbers are the model's.
         episodes: which, all by default.
         on_bad: what to do with an episode that can't be read, see `LeRobotDataset.scan`; called once an
             episode.
@@ -77,6 +83,8 @@ def compute_stats(
         size = 0
         for episode in dataset.scan(keys, chosen, on_bad=report):
             pair = _floats(episode.stack(state_keys)), _floats(episode.stack(action_keys))
+            if robot is not None and not robot.plain:
+                pair = robot.apply_state(pair[0]), robot.apply_actions(pair[1])
             size += pair[0].nbytes + pair[1].nbytes
             if first and cache is not None:
                 cache.append(pair)
@@ -128,12 +136,14 @@ class _Counter:
         self.what = what
         self.moments: Moments | None = None
         self.quantiles: ExactQuantiles | None = None
+        self.low = self.high = np.zeros(0)
         self.passed = 0
 
     def add(self, values: NDArray, weights: NDArray[np.int64] | None = None) -> None:
         if self.moments is None or self.quantiles is None:
             self.moments = Moments(values.shape[1])
-            self.quantiles = ExactQuantiles(values.shape[1], values.dtype)
+            self.quantiles = ExactQuantiles(values.shape[1], values.dtype, QUANTILES)
+            self.low, self.high = np.full(values.shape[1], np.inf), np.full(values.shape[1], -np.inf)
         if self.done:
             return
         if values.shape[1] != self.quantiles.dim:
@@ -142,6 +152,8 @@ class _Counter:
             )
         if self.passed == 0:
             self.moments.add(values, weights)
+            self.low = np.minimum(self.low, values.min(axis=0, initial=np.inf))
+            self.high = np.maximum(self.high, values.max(axis=0, initial=-np.inf))
         self.quantiles.add(values.astype(self.quantiles.dtype, copy=False), weights)
 
     def next_pass(self) -> None:
@@ -158,8 +170,10 @@ class _Counter:
     def stats(self) -> Stats:
         assert self.moments is not None
         assert self.quantiles is not None
-        q01, q99 = self.quantiles.values
-        return Stats(self.moments.mean, self.moments.std, q01, q99)
+        q01, q99, q10, q90 = self.quantiles.values
+        # Adding 0.0 turns a negative zero into a plain one, as in the quantiles.
+        low, high = self.low + 0.0, self.high + 0.0
+        return Stats(self.moments.mean, self.moments.std, q01, q99, low, high, q10, q90)
 
 
 class _ActionCounter:
@@ -229,7 +243,7 @@ class _ActionCounter:
         made = {
             relative: counter.stats() for relative, counter in parts.items() if np.any(self.dims == relative)
         }
-        for name in ("mean", "std", "q01", "q99"):
+        for name in FIELDS:
             field = np.zeros(self.dims.size)
             for relative, stats in made.items():
                 field[self.dims == relative] = getattr(stats, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pioxide.codec import FastCodec
+from pioxide.contract import Contract, known
 from pioxide.data import Episode, LeRobotDataset
 from pioxide.errors import DatasetError, FormatError, InputError
 from pioxide.report.facts import Prompts, Report, Source, Tokens
 from pioxide.report.measure import DensityMeter, ErrorMeter, RangeMeter
-from pioxide.shards import FitResult, TokenDataset
-from pioxide.shards.frames import Framer
+from pioxide.shards import FitResult, FrameCutter, TokenDataset
+from pioxide.shards.evaluate import robot_units
 from pioxide.shards.plan import select_episodes
-from pioxide.shards.settings import ActionSpace
-from pioxide.transforms import Stats, load_norm_stats
+from pioxide.transforms import Stats
+from pioxide.transforms.actions import mask_runs
 
 _SUFFIX_END = 2  # "|" and the end of sequence
 
@@ -68,10 +69,10 @@ class _Meters:
     clipped: int = 0
 
     @classmethod
-    def make(cls, space: ActionSpace, stats: dict[str, Stats], worst: int, vocab_size: int) -> _Meters:
+    def make(cls, horizon: int, stats: Mapping[str, Stats], worst: int, vocab_size: int) -> _Meters:
         dim = stats["actions"].dim
         return cls(
-            ErrorMeter(space.horizon, dim, worst),
+            ErrorMeter(horizon, dim, worst),
             RangeMeter(*_quantiles(stats["actions"])),
             RangeMeter(*_quantiles(stats["state"])),
             DensityMeter(dim),
@@ -80,17 +81,21 @@ class _Meters:
             [],
         )
 
-    def ranges(self, episode: Episode, framer: Framer) -> None:
-        """Adds an episode's states and, unless they are relative, its actions, frame by frame."""
-        self.state.add(episode.stack(framer.space.state_keys))
-        if not framer.space.mask:
-            self.actions.add(episode.stack(framer.space.action_keys))
+    def ranges(self, episode: Episode, cutter: FrameCutter) -> None:
+        """Adds an episode's states and, unless they are relative, its actions, frame by frame.
 
-    def chunks(self, framer: Framer, chunks: NDArray[np.float64]) -> None:
+        They are those that the statistics are of: with the robot's signs and grippers applied.
+        """
+        robot, columns = cutter.numbers.robot, cutter.columns
+        self.state.add(robot.apply_state(episode.stack(columns.state_keys)))
+        if not any(cutter.numbers.delta_mask):
+            self.actions.add(robot.apply_actions(episode.stack(columns.action_keys)))
+
+    def chunks(self, cutter: FrameCutter, chunks: NDArray[np.float64]) -> None:
         """Adds normalised chunks [n, H, D]."""
         self.density.add(chunks)
-        if framer.space.mask:
-            self.actions.add(framer.actions.invert(chunks))
+        if any(cutter.numbers.delta_mask):
+            self.actions.add(cutter.numbers.actions.invert(chunks))
 
 
 class _Tokens:
@@ -99,12 +104,13 @@ class _Tokens:
     def __init__(self, root: Path, dataset: Any, max_chunks: int, worst: int) -> None:
         self.tokens = TokenDataset.open(root)
         self.manifest = self.tokens.manifest
-        self.space = self.tokens.space
-        self.stats = _narrowed(self.tokens.norm_stats, self.manifest.dataset)
-        self.framer = Framer.make(self.space, self.stats, self.manifest.settings["normalization"])
+        self.stats = self.tokens.norm_stats
+        self.cutter = FrameCutter.of(self.tokens.contract, self.tokens.columns)
         self.dataset, self.missing = _find(dataset, self.manifest.dataset)
         self.codec = FastCodec.load(self.tokens.fast_directory) if self.tokens.fast_directory else None
-        self.meters = _Meters.make(self.space, self.stats, worst, self.codec.vocab_size if self.codec else 0)
+        self.meters = _Meters.make(
+            self.cutter.horizon, self.stats, worst, self.codec.vocab_size if self.codec else 0
+        )
         self.step = max(1, -(-len(self.tokens) // max_chunks))
         self.differing = self.compared = 0
         self.text_before_actions: int | None = None  # ids of "Action: "
@@ -130,7 +136,7 @@ class _Tokens:
             else None,
             state=self._state() if seen else None,
             tokens=tokens,
-            reconstruction=meters.errors.result(len(self.tokens), _unit(self.framer))
+            reconstruction=meters.errors.result(len(self.tokens), robot_units(self.cutter.numbers))
             if self.compared
             else None,
             prompts=Prompts(lengths, self.tokens.max_len),
@@ -148,11 +154,11 @@ class _Tokens:
             lengths.append(rows["length"].astype(np.int64))
             episode = originals(index)
             if episode is not None:
-                self.meters.ranges(episode, self.framer)
+                self.meters.ranges(episode, self.cutter)
             if self.codec is None:
                 self.meters.density.add(rows["actions"][:: self.step])
-                if episode is not None and self.space.mask:
-                    self.meters.actions.add(self.framer.actions.invert(rows["actions"][:: self.step]))
+                if episode is not None and any(self.cutter.numbers.delta_mask):
+                    self.meters.actions.add(self.cutter.numbers.actions.invert(rows["actions"][:: self.step]))
             else:
                 self._fast(rows, episode)
         return np.concatenate(lengths) if lengths else np.zeros(0, np.int64)
@@ -171,16 +177,16 @@ class _Tokens:
 
     def _compare(self, rows: dict[str, NDArray[Any]], episode: Episode, codec: FastCodec) -> None:
         """Encodes sampled frames again, checks that the shard holds these ids, decodes them."""
-        for block in self.framer.blocks(episode, len(rows["frame"])):
+        for block in self.cutter.blocks(episode, len(rows["frame"])):
             first = int(block.frame_index[0])
             picked = np.arange(-first % self.step, len(block), self.step)
             if not len(picked):
                 continue
             chunks = np.ascontiguousarray(block.chunks[picked])
             batch = codec.encode_batch(chunks, on_overflow=self.manifest.settings["on_overflow"])
-            decoded, _ = codec.decode_batch(batch, horizon=self.space.horizon, dim=chunks.shape[2])
+            decoded, _ = codec.decode_batch(batch, horizon=self.cutter.horizon, dim=chunks.shape[2])
             self.meters.errors.add(episode.index, block.frame_index[picked], chunks, decoded)
-            self.meters.chunks(self.framer, chunks)
+            self.meters.chunks(self.cutter, chunks)
             self.meters.use += np.bincount(batch.ids, minlength=len(self.meters.use))
             self.compared += len(picked)
             for i, ids in zip((first + picked).tolist(), batch, strict=True):
@@ -219,7 +225,7 @@ class _Tokens:
         chosen = select_episodes(self.manifest.settings["episodes"], [e.index for e in dataset.episodes])
         wanted = [index for index in chosen if index not in bad]
         # Files are read once, in the order they lie on disk; an episode that comes early waits for its turn.
-        scan = dataset.scan(self.space.columns, wanted, on_bad=lambda *_: None)
+        scan = dataset.scan(self.cutter.columns.all, wanted, on_bad=lambda *_: None)
         early: dict[int, Episode] = {}
 
         def get(index: int) -> Episode | None:
@@ -244,10 +250,8 @@ class _Tokens:
     def _source(self, names: tuple[str, ...]) -> Source:
         settings, about, totals = self.manifest.settings, self.manifest.dataset, self.manifest.totals
         shown = {
-            "state": ", ".join(self.space.state_keys),
-            "actions": ", ".join(self.space.action_keys) + _delta(self.space),
-            "normalisation": settings["normalization"],
-            "prompt length": str(settings["max_len"]),
+            **_meaning(self.tokens.contract, self.cutter),
+            "prompt length": str(self.tokens.max_len),
             "what overflows": settings["on_overflow"] if self.codec else "",
             "episodes": settings["episodes"] or "all",
             "limit": f"{settings['limit']:,} frames" if settings["limit"] else "",
@@ -262,24 +266,13 @@ class _Tokens:
             dataset=str(self.dataset.path) if self.dataset else about["name"],
             robot=about["robot_type"],
             fps=about["fps"],
-            horizon=self.space.horizon,
+            horizon=self.cutter.horizon,
             dim=len(names),
             joints=names,
             episodes=totals["episodes"],
             frames=len(self.tokens),
             settings=shown,
         )
-
-
-def _narrowed(stats: Mapping[str, Stats], about: Mapping[str, Any]) -> dict[str, Stats]:
-    """Statistics of the dataset's own dimensions: openpi's are padded to the model's."""
-    dims = {"state": len(about["state_names"]), "actions": len(about["action_names"])}
-    out = {}
-    for key, of_key in stats.items():
-        vectors = {f.name: getattr(of_key, f.name) for f in fields(of_key)}
-        cut = {name: None if v is None else v[: dims.get(key)] for name, v in vectors.items()}
-        out[key] = Stats(**cut)
-    return out
 
 
 class _Fit:
@@ -295,22 +288,21 @@ class _Fit:
         self.dataset = found
 
     def report(self) -> Report:
-        fitted, space = self.fitted, self.fitted.space
-        stats = _narrowed(load_norm_stats(self.root), fitted.dataset)
-        framer = Framer.make(space, stats, fitted.settings["normalization"])
+        fitted, cutter = self.fitted, FrameCutter.of(self.fitted.contract, self.fitted.columns)
+        stats = known(fitted.contract.norm_stats, "norm_stats")
         codec = FastCodec.load(self.root)
-        meters = _Meters.make(space, stats, self.worst, codec.vocab_size)
+        meters = _Meters.make(cutter.horizon, stats, self.worst, codec.vocab_size)
         bad = {s["episode"] for s in fitted.skipped}
         used = select_episodes(fitted.settings["episodes"], [e.index for e in self.dataset.episodes])
         everything = [index for index in used if index not in bad]
         judged = set(fitted.held_out or everything)
         total = sum(self.dataset.episode(e).length for e in judged)
         step = max(1, -(-total // self.max_chunks))
-        for episode in self.dataset.scan(space.columns, everything):
-            meters.ranges(episode, framer)
+        for episode in self.dataset.scan(cutter.columns.all, everything):
+            meters.ranges(episode, cutter)
             if episode.index in judged:
-                for block in framer.blocks(episode):
-                    self._judge(meters, framer, codec, episode.index, block, step)
+                for block in cutter.blocks(episode):
+                    self._judge(meters, cutter, codec, episode.index, block, step)
         names = tuple(fitted.dataset["action_names"])
         tokens = Tokens(
             np.concatenate(meters.lengths),
@@ -320,19 +312,19 @@ class _Fit:
             meters.clipped,
         )
         return Report(
-            source=self._source(names, codec, len(judged), total),
+            source=self._source(names, codec, cutter, len(judged), total),
             actions=meters.actions.result(names, stats["actions"].need("mean"), stats["actions"].need("std")),
             state=meters.state.result(
                 tuple(fitted.dataset["state_names"]), stats["state"].need("mean"), stats["state"].need("std")
             ),
             tokens=tokens,
-            reconstruction=meters.errors.result(total, _unit(framer)),
+            reconstruction=meters.errors.result(total, robot_units(cutter.numbers)),
             density=meters.density.result(),
             skipped=tuple((s["episode"], s["reason"]) for s in fitted.skipped),
         )
 
     def _judge(
-        self, meters: _Meters, framer: Framer, codec: FastCodec, episode: int, block: Any, step: int
+        self, meters: _Meters, cutter: FrameCutter, codec: FastCodec, episode: int, block: Any, step: int
     ) -> None:
         picked = np.arange(-int(block.frame_index[0]) % step, len(block), step)
         if not len(picked):
@@ -341,24 +333,24 @@ class _Fit:
         batch = codec.encode_batch(chunks, on_overflow="clip")
         decoded, _ = codec.decode_batch(batch, horizon=chunks.shape[1], dim=chunks.shape[2])
         meters.errors.add(episode, block.frame_index[picked], chunks, decoded)
-        meters.chunks(framer, chunks)
+        meters.chunks(cutter, chunks)
         meters.use += np.bincount(batch.ids, minlength=len(meters.use))
         meters.lengths.append(np.diff(batch.offsets))
         meters.episodes.append(np.full(len(picked), episode, np.int64))
         meters.clipped_chunks += int(np.count_nonzero(batch.clipped))
         meters.clipped += int(batch.clipped.sum())
 
-    def _source(self, names: tuple[str, ...], codec: FastCodec, episodes: int, frames: int) -> Source:
-        fitted, settings, space = self.fitted, self.fitted.settings, self.fitted.space
+    def _source(
+        self, names: tuple[str, ...], codec: FastCodec, cutter: FrameCutter, episodes: int, frames: int
+    ) -> Source:
+        fitted = self.fitted
         shown = {
             "judged on": "episodes it has not seen: " + ", ".join(map(str, fitted.held_out))
             if fitted.held_out
             else "the episodes it was fitted on",
             "fitted on": f"{fitted.fitted_chunks:,} chunks",
             "FAST tokenizer": _describe(codec),
-            "state": ", ".join(space.state_keys),
-            "actions": ", ".join(space.action_keys) + _delta(space),
-            "normalisation": settings["normalization"],
+            **_meaning(fitted.contract, cutter),
             "dataset fingerprint": fitted.dataset["fingerprint"],
             "versions": ", ".join(f"{k} {v}" for k, v in fitted.versions.items()),
         }
@@ -368,7 +360,7 @@ class _Fit:
             dataset=str(self.dataset.path),
             robot=self.dataset.robot_type,
             fps=self.dataset.fps,
-            horizon=space.horizon,
+            horizon=cutter.horizon,
             dim=len(names),
             joints=names,
             episodes=episodes,
@@ -400,19 +392,22 @@ def _quantiles(stats: Stats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return mean - 2.326 * std, mean + 2.326 * std
 
 
-def _unit(framer: Framer) -> NDArray[np.float64]:
-    """What a normalised difference of 1 is in the robot's units, [D]."""
-    dim = framer.actions.stats.dim
-    return framer.actions.invert(np.ones(dim)) - framer.actions.invert(np.zeros(dim))
-
-
 def _joined(parts: list[dict[str, NDArray[Any]]]) -> tuple[int, dict[str, NDArray[Any]]]:
     rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return int(rows["episode"][0]), rows
 
 
-def _delta(space: ActionSpace) -> str:
-    return f", relative by ({', '.join(map(str, space.delta_mask))})" if space.delta_mask else ""
+def _meaning(contract: Contract, cutter: FrameCutter) -> dict[str, str]:
+    """What the numbers are, as the page lists it."""
+    runs = mask_runs(cutter.numbers.delta_mask)
+    relative = f", relative by ({', '.join(map(str, runs))})" if runs else ""
+    robot = cutter.numbers.robot
+    return {
+        "robot": robot.name + ("" if robot.plain else ", its signs and grippers applied"),
+        "state": ", ".join(cutter.columns.state_keys),
+        "actions": ", ".join(cutter.columns.action_keys) + relative,
+        "normalisation": str(contract.action_norm),
+    }
 
 
 def _describe(codec: FastCodec) -> str:

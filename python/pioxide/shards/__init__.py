@@ -4,10 +4,14 @@ Needs pyarrow (`pip install "pioxide[data]"`).
 """
 
 # What it would make
+# What a directory's numbers mean
+from pioxide.shards.beside import read_contract
+from pioxide.shards.describe import sentence
 from pioxide.shards.estimate import Estimate, estimate
 
 # A tokenizer and statistics from a dataset
 from pioxide.shards.fit import FitResult, FitSettings, fit
+from pioxide.shards.frames import FrameCutter, Frames
 
 # A dataset into token shards
 from pioxide.shards.local import Interrupted, Job, Progress, prepare, tokenize_dataset
@@ -16,14 +20,17 @@ from pioxide.shards.manifest import Manifest, ShardRecord, Skipped
 # Reading them back
 from pioxide.shards.reader import TokenDataset
 from pioxide.shards.resolve import JobRequest, parse_mask, resolve
-from pioxide.shards.settings import ActionSpace, JobSettings
+from pioxide.shards.robot import check_robot, dataset_robot, other_names
+from pioxide.shards.settings import FrameColumns, JobSettings
 from pioxide.shards.shard import JobInputs, ShardMaker
 
 __all__ = [
-    "ActionSpace",
     "Estimate",
     "FitResult",
     "FitSettings",
+    "FrameColumns",
+    "FrameCutter",
+    "Frames",
     "Interrupted",
     "Job",
     "JobInputs",
@@ -35,10 +42,15 @@ __all__ = [
     "ShardRecord",
     "Skipped",
     "TokenDataset",
+    "check_robot",
+    "dataset_robot",
     "estimate",
     "fit",
+    "other_names",
     "parse_mask",
     "prepare",
+    "read_contract",
     "resolve",
+    "sentence",
     "tokenize_dataset",
 ]

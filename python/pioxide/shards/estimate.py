@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from pioxide.errors import DatasetError
 from pioxide.shards.frames import Frames
-from pioxide.shards.local import Job
-from pioxide.shards.manifest import Manifest, finished_shards
+from pioxide.shards.local import Job, earlier_manifest
+from pioxide.shards.manifest import finished_shards
 from pioxide.shards.plan import ShardTask, Slice
 from pioxide.shards.rows import Counts
 from pioxide.shards.shard import ShardMaker
@@ -62,9 +62,7 @@ def estimate(job: Job, output: Path) -> Estimate:
         SettingsError: `output` was made with other settings.
         DatasetError: nothing of the sample can be read.
     """
-    before = Manifest.load(output)
-    if before is not None:
-        before.refuse_other(job.manifest, output)
+    before = earlier_manifest(job, output)
     slices = [s for task in job.plan.tasks for s in task.slices if s.frames]
     # A sample shows how often coefficients are clipped; it must not stop at the first.
     maker = ShardMaker.load(job.inputs, replace(job.settings, on_overflow="clip"), job.maker.dataset)
@@ -92,9 +90,9 @@ def _count(maker: ShardMaker, slices: Sequence[Slice]) -> tuple[Counts, int]:
     step = max(1, -(-sum(chosen.values()) // SAMPLE_FRAMES))
     counts, rows = Counts(), 0
     for number, episode in enumerate(
-        maker.dataset.scan(maker.framer.space.columns, list(chosen), on_bad=lambda *_: None)
+        maker.dataset.scan(maker.cutter.columns.all, list(chosen), on_bad=lambda *_: None)
     ):
-        for block in maker.framer.blocks(episode, chosen[episode.index]):
+        for block in maker.cutter.blocks(episode, chosen[episode.index]):
             # Each episode begins elsewhere, so that the first frames don't stand for all.
             first = (number * 7 - int(block.frame_index[0])) % step
             picked = np.arange(first, len(block), step)

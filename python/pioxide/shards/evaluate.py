@@ -8,25 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pioxide.codec import FastCodec
-from pioxide.transforms import Quantile, ZScore
+from pioxide.contract import Numbers
 
 
 class Evaluation:
     """Adds up block after block; memory is a count a token length and a few numbers a joint."""
 
-    def __init__(self, codec: FastCodec, normalizer: Quantile | ZScore, names: list[str]):
-        """Start.
+    def __init__(self, codec: FastCodec, numbers: Numbers, names: list[str]):
+        """Starts with nothing seen.
 
         Args:
-            codec: what to judge.
-            normalizer: of the actions, to give errors in the robot's units too.
-            names: of the D action dimensions.
+            codec: What to judge.
+            numbers: Of the contract, to give errors in the robot's units too.
+            names: Of the D action dimensions.
         """
         self.codec = codec
         self.names = names
-        # How many robot units one normalised unit is, a joint.
-        one, zero = np.ones(len(names)), np.zeros(len(names))
-        self.unit = normalizer.invert(one) - normalizer.invert(zero)
+        self.unit = robot_units(numbers)
         self.lengths: NDArray[np.int64] = np.zeros(0, np.int64)
         self.chunks = self.steps = self.clipped = self.clipped_chunks = 0
         self.horizon = 0
@@ -34,7 +32,7 @@ class Evaluation:
         self.largest = np.zeros(len(names))
 
     def add(self, chunks: NDArray[np.float64]) -> None:
-        """Encode and decode chunks [n, H, D] and note what comes of it."""
+        """Encodes and decodes chunks [n, H, D] and notes what comes of it."""
         n, self.horizon, dim = chunks.shape
         tokens = self.codec.encode_batch(chunks, on_overflow="clip")
         decoded, _ = self.codec.decode_batch(tokens, horizon=self.horizon, dim=dim)
@@ -50,7 +48,7 @@ class Evaluation:
         self.clipped_chunks += int(np.count_nonzero(tokens.clipped))
 
     def result(self) -> dict[str, Any]:
-        """The figures as JSON values; errors are normalised except under "joints"."""
+        """Returns the figures as JSON values; errors are normalised except under "joints"."""
         total = int((self.lengths * np.arange(len(self.lengths))).sum())
         mean = total / self.chunks
         naive = self.horizon * len(self.names)
@@ -81,3 +79,10 @@ class Evaluation:
         """The shortest length that at least this share of the chunks does not exceed."""
         reached = np.cumsum(self.lengths)
         return int(np.searchsorted(reached, np.ceil(probability * self.chunks)))
+
+
+def robot_units(numbers: Numbers) -> NDArray[np.float64]:
+    """Returns how many of the robot's units one normalised unit of each action dimension is, [D]."""
+    ends = np.stack([np.zeros(numbers.robot.action_dim), np.ones(numbers.robot.action_dim)])
+    low, high = numbers.robot.invert_actions(numbers.actions.invert(ends))
+    return np.abs(high - low)

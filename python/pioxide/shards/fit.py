@@ -1,10 +1,10 @@
-"""`fit`: a dataset -> norm statistics and a FAST tokenizer, judged on episodes it has not seen."""
+"""`fit`: a dataset -> statistics, a FAST tokenizer judged on episodes it has not seen, and their contract."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,19 +13,31 @@ from numpy.typing import NDArray
 
 import pioxide
 from pioxide.codec import FastCodec
+from pioxide.contract import FILE_NAME as CONTRACT_FILE
+from pioxide.contract import (
+    Contract,
+    check_delta_mask,
+    fast_vocabulary,
+    known,
+    refuse_differences,
+    save_contract,
+)
 from pioxide.data import EpisodeInfo, LeRobotDataset, compute_stats
 from pioxide.data.faults import nothing_left
 from pioxide.errors import DatasetError, FormatError, InputError, SettingsError
 from pioxide.family import Normalization
 from pioxide.files import new_directory, read_json, write_json
+from pioxide.robots import RobotSpec
+from pioxide.shards.beside import read_contract
 from pioxide.shards.evaluate import Evaluation
-from pioxide.shards.frames import Framer, check_space
+from pioxide.shards.frames import FrameCutter
 from pioxide.shards.plan import select_episodes
-from pioxide.shards.settings import ActionSpace, as_json, refuse_if_different
-from pioxide.transforms import save_norm_stats
+from pioxide.shards.robot import check_robot, dataset_robot
+from pioxide.shards.settings import FrameColumns, as_json, changes, refuse_changes
+from pioxide.transforms import NormRule, make_mask, save_norm_stats
 
 FILE_NAME = "fit.json"
-FORMAT = 1
+FORMAT = 2
 
 # Told in a few words what is being done.
 OnStage = Callable[[str], None]
@@ -36,19 +48,31 @@ class FitSettings:
     """How a tokenizer is fitted.
 
     Attributes:
-        space: columns, horizon and delta mask.
-        normalization: of the chunks that the tokenizer sees; quantile for π0-FAST.
+        robot: The robot that was recorded: its signs and grippers are applied, its names are compared with
+            the dataset's. By default the dataset's numbers are taken as they are.
+        horizon: Actions in a chunk. A chunk past its episode's end repeats the last action.
+        state_keys: FrameColumns that make up the state; several are put side by side.
+        action_keys: FrameColumns that make up an action, likewise.
+        delta_mask: Which actions are relative to the state at the chunk's start, as run lengths: 6,-1,6,-1
+            leaves dimensions 6 and 13, and all beyond, absolute; empty leaves all absolute. By default as the
+            robot says, and absolute where it doesn't.
+        normalization: Of the chunks that the tokenizer sees; quantile is what π0-FAST uses.
         vocab_size: FAST ids.
         scale: DCT coefficients are multiplied by this before rounding: larger is finer and longer.
-        regex_split: whether merges stop at the borders of character classes; None takes the codec's default.
-        episodes: which episodes to use at all, as in "0:10,15"; empty for all.
-        held_out: share of them that the tokenizer does not see and is judged on.
-        held_out_episodes: these instead of a random share.
-        max_chunks: chunks to fit on, drawn from the others.
-        seed: of both draws.
+        regex_split: Whether merges stop where character classes meet, as in published tokenizers; by default
+            as docs/fast.md argues.
+        episodes: Which episodes to use at all, as in 0:10,15; all by default.
+        held_out: Share of them that the tokenizer does not see and is judged on.
+        held_out_episodes: These instead of a random share.
+        max_chunks: Chunks to fit on, drawn from the others.
+        seed: Of both draws.
     """
 
-    space: ActionSpace = field(default_factory=ActionSpace)
+    robot: RobotSpec | None = None
+    horizon: int = 50
+    state_keys: tuple[str, ...] = ("observation.state",)
+    action_keys: tuple[str, ...] = ("action",)
+    delta_mask: tuple[int, ...] | None = None
     normalization: Normalization = "quantile"
     vocab_size: int = 1024
     scale: float = 10.0
@@ -60,39 +84,49 @@ class FitSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what can't be.
+        """Refuses what can't be.
 
         Raises:
-            InputError: a number outside its range, or an unknown normalization.
+            InputError: A number outside its range, an unknown normalization, columns that can't be.
         """
         if self.normalization not in get_args(Normalization):
             raise InputError(f"normalization {self.normalization!r}: expected quantile or zscore")
+        if self.horizon < 1:
+            raise InputError(f"a chunk needs at least one action, got horizon {self.horizon}")
         if not 0 <= self.held_out < 1:
             raise InputError(f"held_out is a share from 0 to below 1, got {self.held_out}")
         if self.max_chunks < 1:
             raise InputError(f"max_chunks is {self.max_chunks}, expected at least 1")
         if not 0 < self.scale < float("inf"):
             raise InputError(f"scale is {self.scale}, expected a positive number")
+        _ = self.columns
+
+    @property
+    def columns(self) -> FrameColumns:
+        """Returns which columns are the state and the actions."""
+        return FrameColumns(self.state_keys, self.action_keys)
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What `fit.json` holds.
+    """What a fitted directory holds: `fit.json` and `contract.json`.
 
     Attributes:
-        directory: of the tokenizer and the statistics.
+        directory: Of the tokenizer and the statistics.
+        contract: What the numbers mean. What fitting can't know (family, cameras, prompts) is UNKNOWN.
         settings: `FitSettings` as JSON.
-        dataset: name, path (where it was), fingerprint and joints.
-        versions: of the format and pioxide.
-        held_out: episodes it was judged on; empty if there were too few and it was judged on what it was
+        dataset: Name, path (where it was), fingerprint and joints.
+        versions: Of the format and pioxide.
+        held_out: Episodes it was judged on; empty if there were too few and it was judged on what it was
             fitted on.
-        skipped: episodes left out, with the reason.
-        fitted_chunks: how many chunks the vocabulary was made from.
-        result: see `Evaluation.result`.
-        found: whether it was already there, made with the same settings.
+        skipped: Episodes left out, with the reason.
+        fitted_chunks: How many chunks the vocabulary was made from.
+        result: See `Evaluation.result`.
+        found: Whether it was already there, made with the same settings.
     """
 
     directory: Path
+    contract: Contract
     settings: dict[str, Any]
     dataset: dict[str, Any]
     versions: dict[str, Any]
@@ -104,10 +138,11 @@ class FitResult:
 
     @classmethod
     def load(cls, directory: Path) -> FitResult:
-        """Read `fit.json`.
+        """Reads `fit.json` and the contract beside it.
 
         Raises:
-            FormatError: there is none, or it is of another format.
+            FormatError: One is missing, or of another format.
+            ContractError: `norm_stats.json` holds other statistics than the contract.
         """
         path = directory / FILE_NAME
         if not path.exists():
@@ -116,16 +151,17 @@ class FitResult:
         try:
             if value["versions"]["format"] != FORMAT:
                 raise FormatError(
-                    f"{path}: format {value['versions']['format']}, this pioxide reads {FORMAT}"
+                    f"{path}: format {value['versions']['format']}, this pioxide reads {FORMAT}; fit again"
                 )
-            return cls(directory=directory, **value, found=True)
+            value.pop("contract")
+            return cls(directory=directory, contract=read_contract(directory), **value, found=True)
         except (KeyError, TypeError) as error:
             raise FormatError(f"{path} was not written by pioxide fit ({error!r})") from error
 
     @property
-    def space(self) -> ActionSpace:
-        """The columns, horizon and delta mask it was fitted for."""
-        return ActionSpace.from_json(self.settings["space"])
+    def columns(self) -> FrameColumns:
+        """Returns which columns of the dataset are the state and the actions."""
+        return FrameColumns(tuple(self.settings["state_keys"]), tuple(self.settings["action_keys"]))
 
 
 def fit(
@@ -136,38 +172,39 @@ def fit(
     skip_bad: bool = False,
     on_stage: OnStage | None = None,
 ) -> FitResult:
-    """Make `norm_stats.json` and a FAST tokenizer (Hugging Face layout), and judge it on held-out episodes.
+    """Makes statistics, a FAST tokenizer (Hugging Face layout) and their contract, and judges them.
 
     The statistics cover every episode in use, held-out ones too, as the released models' do; the vocabulary
     is made from the others only. The directory appears complete or not at all.
 
     Args:
-        dataset: a LeRobot dataset, v2.0, v2.1 or v3.0.
-        output: a directory that doesn't exist, or one made earlier with the same settings, which is then
+        dataset: A LeRobot dataset, v2.0, v2.1 or v3.0.
+        output: A directory that doesn't exist, or one made earlier with the same settings, which is then
             left as it is.
-        settings: how.
-        skip_bad: leave out episodes that can't be read; `skipped` lists them.
-        on_stage: told what is being done.
+        settings: How.
+        skip_bad: Leave out episodes that can't be read; `skipped` lists them.
+        on_stage: Told what is being done.
 
     Raises:
         SettingsError: `output` exists and is something else.
-        DatasetError: the dataset, or an episode of it without `skip_bad`, can't be read.
-        InputError: settings that don't fit the dataset.
+        DatasetError: The dataset, or an episode of it without `skip_bad`, can't be read.
+        ContractError: The robot's numbers are not the dataset's, or one joint would be relative to another.
+        InputError: Settings that don't fit the dataset.
         OutputError: `output` can't be written.
     """
     settings = settings or FitSettings()
     say = on_stage or (lambda _: None)
     target = Path(output)
     opened = LeRobotDataset.open(dataset)
-    _, _ = check_space(settings.space, opened)
+    contract = _begun(opened, settings)
     head = {
         "settings": as_json(settings),
         "dataset": {
             "name": opened.path.resolve().name,
             "path": str(opened.path.resolve()),
             "fingerprint": opened.fingerprint(),
-            "state_names": opened.names(settings.space.state_keys),
-            "action_names": opened.names(settings.space.action_keys),
+            "state_names": opened.names(settings.state_keys),
+            "action_names": opened.names(settings.action_keys),
         },
         "versions": {"format": FORMAT, "pioxide": pioxide.__version__},
     }
@@ -175,29 +212,60 @@ def fit(
     if found is not None:
         return found
     with new_directory(target) as directory:
-        made = _fit(opened, directory, settings, skip_bad, say)
-        write_json(directory / FILE_NAME, {**head, **made})
-    return FitResult(directory=target, **head, **made)
+        contract, made = _fit(opened, directory, contract, settings, skip_bad, say)
+        write_json(directory / FILE_NAME, {**head, **made, "contract": CONTRACT_FILE})
+    return FitResult(directory=target, contract=replace(contract, source=str(target)), **head, **made)
+
+
+def _begun(dataset: LeRobotDataset, settings: FitSettings) -> Contract:
+    """The contract as far as it is known before anything is computed."""
+    columns, robot = settings.columns, settings.robot
+    if robot is None:
+        robot = dataset_robot(dataset, columns)
+    else:
+        check_robot(robot, dataset, columns, f"the robot {robot.name}")
+    mask = () if robot.delta_mask is None else robot.delta_mask
+    if settings.delta_mask is not None:
+        mask = make_mask(*settings.delta_mask)
+        if robot.delta_mask is not None:
+            said = Contract(delta_mask=mask), Contract(delta_mask=robot.delta_mask)
+            refuse_differences(*said, names=("the settings (--delta-mask)", f"the robot {robot.name}"))
+    check_delta_mask(robot, mask if any(mask) else ())
+    rule = NormRule.openpi(settings.normalization)
+    return Contract(
+        robot=replace(robot, delta_mask=None),
+        delta_mask=mask,
+        state_norm=rule,
+        action_norm=rule,
+        action_horizon=settings.horizon,
+        source="pioxide fit",
+    )
 
 
 def _fit(
-    dataset: LeRobotDataset, directory: Path, settings: FitSettings, skip_bad: bool, say: OnStage
-) -> dict[str, Any]:
-    space = settings.space
+    dataset: LeRobotDataset,
+    directory: Path,
+    contract: Contract,
+    settings: FitSettings,
+    skip_bad: bool,
+    say: OnStage,
+) -> tuple[Contract, dict[str, Any]]:
     chosen = select_episodes(settings.episodes, [e.index for e in dataset.episodes])
     skipped: list[dict[str, Any]] = []
 
     def left_out(info: EpisodeInfo, error: DatasetError) -> None:
         skipped.append({"episode": info.index, "reason": str(error)})
 
+    robot = known(contract.robot, "robot")
     say(f"statistics of {len(chosen)} episodes")
     try:
         stats = compute_stats(
             dataset,
-            horizon=space.horizon,
-            state_keys=space.state_keys,
-            action_keys=space.action_keys,
-            delta_mask=space.mask,
+            horizon=settings.horizon,
+            state_keys=settings.state_keys,
+            action_keys=settings.action_keys,
+            delta_mask=known(contract.delta_mask, "delta_mask"),
+            robot=robot,
             episodes=chosen,
             on_bad=left_out if skip_bad else None,
         )
@@ -205,25 +273,28 @@ def _fit(
         if len(skipped) == len(chosen):
             raise nothing_left([s["reason"] for s in skipped]) from error
         raise
-    framer = Framer.make(space, stats, settings.normalization)
+    contract = replace(contract, norm_stats=stats)
+    cutter = FrameCutter.of(contract, settings.columns)
     bad = {s["episode"] for s in skipped}
     fit_on, held_out = _split([e for e in chosen if e not in bad], settings)
 
-    chunks = _sample(dataset, framer, fit_on, settings)
+    chunks = _sample(dataset, cutter, fit_on, settings)
     say(f"a vocabulary of {settings.vocab_size} from {len(chunks)} chunks of {len(fit_on)} episodes")
     codec = FastCodec.fit(
         chunks, vocab_size=settings.vocab_size, scale=settings.scale, regex_split=settings.regex_split
     )
     say(f"judging it on {len(held_out)} held-out episodes" if held_out else "judging it on the same episodes")
-    names = dataset.names(space.action_keys)
-    evaluation = Evaluation(codec, framer.actions, names)
-    for episode in dataset.scan(space.columns, held_out or fit_on):
-        for block in framer.blocks(episode):
+    evaluation = Evaluation(codec, cutter.numbers, dataset.names(settings.action_keys))
+    for episode in dataset.scan(settings.columns.all, held_out or fit_on):
+        for block in cutter.blocks(episode):
             evaluation.add(block.chunks)
 
-    codec.save(directory, horizon=space.horizon, dim=len(names))
+    codec.save(directory, horizon=settings.horizon, dim=robot.action_dim)
     save_norm_stats(directory, stats)
-    return {
+    # Loaded again, because the files carry the horizon and the width that the codec in memory does not.
+    contract = replace(contract, fast=fast_vocabulary(FastCodec.load(directory)))
+    save_contract(contract, directory)
+    return contract, {
         "held_out": held_out,
         "skipped": skipped,
         "fitted_chunks": len(chunks),
@@ -249,7 +320,7 @@ def _split(episodes: Sequence[int], settings: FitSettings) -> tuple[list[int], l
 
 
 def _sample(
-    dataset: LeRobotDataset, framer: Framer, episodes: Sequence[int], settings: FitSettings
+    dataset: LeRobotDataset, cutter: FrameCutter, episodes: Sequence[int], settings: FitSettings
 ) -> NDArray[np.float64]:
     """Up to `max_chunks` chunks [n, H, D] of these episodes, every frame equally likely."""
     lengths = [dataset.episode(e).length for e in episodes]
@@ -257,11 +328,10 @@ def _sample(
     number = min(total, settings.max_chunks)
     drawn = np.sort(np.random.default_rng(settings.seed).choice(total, number, replace=False))
     first = dict(zip(episodes, np.cumsum([0, *lengths[:-1]]).tolist(), strict=True))
-    dim = dataset.dim(settings.space.action_keys)
-    out = np.empty((number, settings.space.horizon, dim))
+    out = np.empty((number, cutter.horizon, cutter.numbers.robot.action_dim))
     filled = 0
-    for episode in dataset.scan(settings.space.columns, episodes):
-        for block in framer.blocks(episode):
+    for episode in dataset.scan(settings.columns.all, episodes):
+        for block in cutter.blocks(episode):
             start = first[episode.index] + int(block.frame_index[0])
             rows = drawn[np.searchsorted(drawn, start) : np.searchsorted(drawn, start + len(block))] - start
             out[filled : filled + len(rows)] = block.chunks[rows]
@@ -286,5 +356,5 @@ def _existing(target: Path, head: dict[str, Any]) -> FitResult | None:
         "dataset": {"fingerprint": head["dataset"]["fingerprint"]},
         "versions": head["versions"],
     }
-    refuse_if_different(before, now, target)
+    refuse_changes(changes(before, now), target)
     return found

@@ -14,6 +14,8 @@ from typing import Protocol
 import pyarrow
 
 import pioxide
+from pioxide.contract import FILE_NAME as CONTRACT_FILE
+from pioxide.contract import known, load_contract
 from pioxide.data import LeRobotDataset
 from pioxide.data.faults import nothing_left
 from pioxide.errors import DatasetError, InputError, OutputError, SettingsError
@@ -24,6 +26,7 @@ from pioxide.files import (
     remove_temporary,
     sha256_of,
 )
+from pioxide.shards.beside import NORM_STATS, contract_digest, write_contract
 from pioxide.shards.manifest import (
     FILE_NAME,
     FORMAT,
@@ -36,11 +39,10 @@ from pioxide.shards.manifest import (
     save_record,
 )
 from pioxide.shards.plan import Plan, ShardTask, make_plan, select_episodes
-from pioxide.shards.settings import JobSettings, as_json
+from pioxide.shards.settings import JobSettings, as_json, contract_changes, refuse_changes
 from pioxide.shards.shard import JobInputs, ShardMaker
 
 FAST = "fast"
-NORM_STATS = "norm_stats.json"
 # What of a FAST directory is copied along, and of which the first two decide about ids.
 FAST_FILES = ("tokenizer.json", "processor_config.json", "tokenizer_config.json", "special_tokens_map.json")
 
@@ -109,9 +111,9 @@ def tokenize_dataset(
     after one uninterrupted run.
 
     Args:
-        inputs: dataset, statistics, tokenizers.
-        output: made if absent. Holds `manifest.json`, `shards/`, `norm_stats.json` and, for pi0_fast,
-            `fast/`.
+        inputs: dataset and tokenizers.
+        output: made if absent. Holds `manifest.json`, `contract.json`, `shards/`, `norm_stats.json` and, for
+            pi0_fast, `fast/`.
         settings: what to make.
         skip_bad: leave out episodes that can't be read; the manifest lists them.
         workers: threads; as many as this process may use cores by default. Output doesn't depend on it.
@@ -154,13 +156,11 @@ def tokenize_dataset(
 
 def _begin(job: Job, directory: Path) -> Manifest | None:
     """Make the directory this job's, or see that it is already; returns the manifest of an earlier run."""
-    before = Manifest.load(directory)
-    if before is not None:
-        before.refuse_other(job.manifest, directory)
-    else:
+    before = earlier_manifest(job, directory)
+    if before is None:
         foreign = sorted(p.name for p in directory.iterdir() if not p.name.endswith(".tmp"))
         # Inputs are copied before the manifest is there: a run killed in between leaves just them.
-        if set(foreign) - {NORM_STATS, FAST, SHARDS, PROGRESS}:
+        if set(foreign) - {NORM_STATS, CONTRACT_FILE, FAST, SHARDS, PROGRESS}:
             raise SettingsError(
                 f"{directory} is not empty and has no {FILE_NAME}; choose another directory for the output"
             )
@@ -168,9 +168,28 @@ def _begin(job: Job, directory: Path) -> Manifest | None:
         if folder.is_dir():
             remove_temporary(folder)
     make_directory(directory / SHARDS)
-    _copy_inputs(job.inputs, directory)
+    write_contract(job.settings.contract, directory)
+    _copy_fast(job.inputs, directory)
     if before is None:
         job.manifest.save(directory)
+    return before
+
+
+def earlier_manifest(job: Job, directory: Path) -> Manifest | None:
+    """Returns the manifest of an earlier run in this directory, or None.
+
+    Raises:
+        SettingsError: That run made something else; shows every difference, the contract's in words.
+        FormatError: The manifest or the contract there is none.
+    """
+    before = Manifest.load(directory)
+    if before is None:
+        return None
+    contract = load_contract(directory)
+    lines = [] if contract is None else contract_changes(contract, job.settings.contract)
+    others = before.changes(job.manifest)
+    # A digest says no more where the words are there.
+    refuse_changes(lines + [one for one in others if not (lines and one.startswith("contract."))], directory)
     return before
 
 
@@ -183,9 +202,8 @@ def _reopen(manifest: Manifest, kept: dict[str, ShardRecord], directory: Path) -
     return reopened
 
 
-def _copy_inputs(inputs: JobInputs, directory: Path) -> None:
-    """Keep statistics and FAST tokenizer with the tokens that were made with them."""
-    _copy(stats_file(inputs.stats), directory / NORM_STATS)
+def _copy_fast(inputs: JobInputs, directory: Path) -> None:
+    """Keep the FAST tokenizer with the tokens that were made with it."""
     if inputs.fast is not None:
         make_directory(directory / FAST)
         for name in FAST_FILES:
@@ -198,11 +216,6 @@ def _copy(source: Path, target: Path) -> None:
         return
     with open(source, "rb") as content, atomic_file(target) as file:
         shutil.copyfileobj(content, file)
-
-
-def stats_file(path: Path) -> Path:
-    """The statistics file itself, where its directory was given."""
-    return path / NORM_STATS if path.is_dir() else path
 
 
 def _make_all(
@@ -294,11 +307,17 @@ def _cores() -> int:
 
 
 def _new_manifest(inputs: JobInputs, settings: JobSettings, dataset: LeRobotDataset, plan: Plan) -> Manifest:
-    digests = {"text_model": sha256_of(inputs.text_model), "norm_stats": sha256_of(stats_file(inputs.stats))}
+    contract, columns = settings.contract, settings.columns
+    digests = {"text_model": sha256_of(inputs.text_model)}
     if inputs.fast is not None:
         digests |= {f"{FAST}/{name}": sha256_of(inputs.fast / name) for name in FAST_FILES[:2]}
     return Manifest(
         settings=as_json(settings),
+        contract={
+            "model": str(known(contract.family, "family")),
+            "file": CONTRACT_FILE,
+            "sha256": contract_digest(contract),
+        },
         inputs=digests,
         dataset={
             "name": dataset.path.resolve().name,
@@ -307,8 +326,8 @@ def _new_manifest(inputs: JobInputs, settings: JobSettings, dataset: LeRobotData
             "version": dataset.version,
             "robot_type": dataset.robot_type,
             "fps": dataset.fps,
-            "state_names": dataset.names(settings.space.state_keys),
-            "action_names": dataset.names(settings.space.action_keys),
+            "state_names": dataset.names(columns.state_keys),
+            "action_names": dataset.names(columns.action_keys),
             "tasks": {str(index): task for index, task in sorted(dataset.tasks.items())},
         },
         versions={"format": FORMAT, "pioxide": pioxide.__version__, "pyarrow": pyarrow.__version__},

@@ -16,13 +16,13 @@ from typing import Any
 
 from pioxide.errors import FormatError, InputError
 from pioxide.files import make_directory, output_error, read_json, sha256_of, write_json
-from pioxide.shards.settings import ActionSpace, refuse_if_different
+from pioxide.shards.settings import FrameColumns, changes
 
 FILE_NAME = "manifest.json"
 PROGRESS = ".progress"
 SHARDS = "shards"
 # Raised whenever the columns or the meaning of a field change.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,9 @@ class Manifest:
     """The manifest as JSON keeps it.
 
     Attributes:
-        settings: `JobSettings` as JSON.
-        inputs: SHA-256 of the text model, the norm statistics and the FAST tokenizer.
+        settings: `JobSettings` as JSON, without its contract.
+        contract: the model, and name and SHA-256 of the contract beside the manifest.
+        inputs: SHA-256 of the text model and the FAST tokenizer.
         dataset: name, path (where it was), fingerprint, version, robot type, frames a second, names of the
             state's and actions' dimensions, instructions by task index.
         versions: of the format, pioxide and pyarrow.
@@ -102,6 +103,7 @@ class Manifest:
     """
 
     settings: dict[str, Any]
+    contract: dict[str, str]
     inputs: dict[str, Any]
     dataset: dict[str, Any]
     versions: dict[str, Any]
@@ -130,9 +132,9 @@ class Manifest:
         totals = {name: sum(getattr(shard, name) for shard in self.shards) for name in names}
         return {**totals, "longest": max((shard.longest for shard in self.shards), default=0)}
 
-    def refuse_other(self, other: Manifest, where: Path) -> None:
-        """Raise SettingsError unless `other` describes the same output; names of directories don't count."""
-        refuse_if_different(_identity(self), _identity(other), where)
+    def changes(self, now: Manifest) -> list[str]:
+        """Returns how another manifest describes another output; names of directories don't count."""
+        return changes(_identity(self), _identity(now))
 
     def save(self, directory: Path) -> None:
         """Write `manifest.json` atomically."""
@@ -172,9 +174,10 @@ class Manifest:
             InputError: something isn't; names it.
         """
         _expect(self.settings, "settings", dict)
-        _expect(self.settings.get("max_len"), "settings.max_len", int)
-        _expect(self.settings.get("model"), "settings.model", str)
-        ActionSpace.from_json(self.settings["space"])
+        FrameColumns(**self.settings["columns"])
+        _expect(self.contract, "contract", dict)
+        for name in ("model", "file", "sha256"):
+            _expect(self.contract.get(name), f"contract.{name}", str)
         _expect(self.inputs, "inputs", dict)
         _expect(self.dataset, "dataset", dict)
         for name in ("name", "path", "fingerprint", "version", "robot_type"):
@@ -250,6 +253,7 @@ def _identity(manifest: Manifest) -> dict[str, Any]:
     return {
         "dataset": {"fingerprint": manifest.dataset.get("fingerprint")},
         **manifest.settings,
+        "contract": manifest.contract,
         "inputs": manifest.inputs,
         "versions": manifest.versions,
     }

@@ -14,11 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pioxide.contract import FILE_NAME as CONTRACT_FILE
+from pioxide.contract import Contract, known
 from pioxide.errors import FormatError, InputError
+from pioxide.family import Family
 from pioxide.files import sha256_of
+from pioxide.shards.beside import read_contract
 from pioxide.shards.manifest import FILE_NAME, SHARDS, Manifest
-from pioxide.shards.settings import ActionSpace
-from pioxide.transforms import Stats, load_norm_stats
+from pioxide.shards.settings import FrameColumns
+from pioxide.transforms import Stats
 
 Batch = dict[str, NDArray[Any]]
 
@@ -39,12 +43,14 @@ class TokenDataset:
     L is the job's `max_len`. State and actions are normalised, and not padded to a model's width.
 
     Attributes:
-        path: the directory.
-        manifest: what made it.
+        path: The directory.
+        manifest: What made it.
+        contract: What the rows' numbers and prompts mean.
     """
 
     path: Path
     manifest: Manifest
+    contract: Contract
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, verify: bool = False) -> TokenDataset:
@@ -61,43 +67,54 @@ class TokenDataset:
             raise FormatError(
                 f"{directory} is not complete; run the same `pioxide tokenize` again to finish it"
             )
-        dataset = cls(directory, manifest)
+        contract = read_contract(directory)
+        if sha256_of(directory / CONTRACT_FILE) != manifest.contract["sha256"]:
+            raise FormatError(
+                f"{directory}: contract.json is not the one that the tokens were made with; run the same "
+                "`pioxide tokenize` again in an empty directory"
+            )
+        dataset = cls(directory, manifest, contract)
         dataset._check(verify)
         return dataset
 
     @property
-    def model(self) -> str:
-        """Which model the rows are for: pi0, pi05 or pi0_fast."""
-        return self.manifest.settings["model"]
+    def model(self) -> Family:
+        """Returns which model the rows are for."""
+        return known(self.contract.family, "family")
 
     @property
     def max_len(self) -> int:
-        """L, the padded length of a prompt."""
-        return self.manifest.settings["max_len"]
+        """Returns L, the padded length of a prompt."""
+        return known(self.contract.text_len, "text_len")
 
     @property
-    def space(self) -> ActionSpace:
-        """Columns, horizon and delta mask."""
-        return ActionSpace.from_json(self.manifest.settings["space"])
+    def horizon(self) -> int:
+        """Returns H, actions in a chunk."""
+        return known(self.contract.action_horizon, "action_horizon")
+
+    @property
+    def columns(self) -> FrameColumns:
+        """Returns which columns of the dataset are the state and the actions."""
+        return FrameColumns(**self.manifest.settings["columns"])
 
     @property
     def tasks(self) -> dict[int, str]:
-        """Instruction by task index."""
+        """Returns the instruction by task index."""
         return {int(index): task for index, task in self.manifest.dataset["tasks"].items()}
 
     @property
     def norm_stats(self) -> dict[str, Stats]:
-        """The statistics that state and actions were normalised with."""
-        return load_norm_stats(self.path)
+        """Returns the statistics that state and actions were normalised with."""
+        return dict(known(self.contract.norm_stats, "norm_stats"))
 
     @property
     def fast_directory(self) -> Path | None:
-        """The FAST tokenizer that the action ids are of, for pi0_fast."""
-        return self.path / "fast" if self.model == "pi0_fast" else None
+        """Returns where the FAST tokenizer lies that the action ids are of, for pi0_fast."""
+        return self.path / "fast" if self.model is Family.PI0_FAST else None
 
     @property
     def shards(self) -> list[Path]:
-        """The Parquet files, in order."""
+        """Returns the Parquet files, in order."""
         return [self.path / SHARDS / shard.file for shard in self.manifest.shards]
 
     def __len__(self) -> int:
@@ -209,8 +226,8 @@ class TokenDataset:
             batch["state"] = _matrix(_array(table, "state"))
         if "actions" in table.column_names:
             chunks = _matrix(_array(table, "actions"))
-            batch["actions"] = chunks.reshape(len(chunks), self.space.horizon, -1)
-        if self.model == "pi0_fast":
+            batch["actions"] = chunks.reshape(len(chunks), self.horizon, -1)
+        if self.model is Family.PI0_FAST:
             prefix = table["prefix_length"].to_numpy()
             suffix = batch["mask"] & (np.arange(self.max_len) >= prefix[:, None])
             batch["ar_mask"], batch["loss_mask"] = suffix.astype(np.int32), suffix

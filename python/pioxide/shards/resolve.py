@@ -1,58 +1,81 @@
-"""What a person says (a dataset, a model, a directory that `fit` made) -> complete inputs and settings."""
+"""What a person says (a dataset, a model, a fitted directory, a contract) -> complete inputs and settings.
+
+The contract of the rows is what all of them say together; where two speak and differ, both sides are shown.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pioxide.errors import InputError
-from pioxide.family import Family, Normalization
-from pioxide.shards.fit import FitResult
-from pioxide.shards.settings import (
-    ActionSpace,
-    JobSettings,
-    OnOverflow,
-    as_json,
-    differences,
+from pioxide.codec import FastCodec
+from pioxide.contract import (
+    UNKNOWN,
+    Contract,
+    PromptStyle,
+    check_codec,
+    fast_vocabulary,
+    known,
+    load_contract,
+    merge,
 )
+from pioxide.contract.numbers import covering
+from pioxide.data import LeRobotDataset
+from pioxide.errors import ContractError, FormatError, InputError
+from pioxide.family import Family, Normalization
+from pioxide.robots import RobotSpec
+from pioxide.shards.fit import FitResult
+from pioxide.shards.robot import dataset_robot, other_names
+from pioxide.shards.settings import FrameColumns, JobSettings, OnOverflow
 from pioxide.shards.shard import JobInputs
+from pioxide.transforms import NormRule, load_norm_stats, make_mask
+
+DEFAULT_HORIZON = 50
 
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What a person says; None leaves it to the fitted directory, then to the model.
+    """What a person says; None leaves it to the fitted directory, then to the contract, then to the model.
 
     Attributes:
-        dataset: a LeRobot dataset.
-        model: what the rows are for.
-        text_model: a SentencePiece model.
-        fit: a directory that `fit` made: statistics, FAST tokenizer, columns, horizon, delta mask.
-        stats: `norm_stats.json`, in place of the fitted directory's.
-        fast: a FAST tokenizer, in place of the fitted directory's.
-        state_keys: see `ActionSpace`, as the next three.
-        action_keys: columns of the actions.
-        horizon: actions in a chunk.
-        delta_mask: run lengths.
-        normalization: see `JobSettings`, as all that follows.
-        max_len: tokens before a prompt is cut.
-        on_overflow: "error" or "clip".
-        episodes: as in "0:10,15".
-        limit: frames.
-        shard_frames: rows a shard.
+        dataset: A LeRobot dataset, v2.0, v2.1 or v3.0.
+        model: Which model the rows are for: pi0, pi05 or pi0_fast.
+        text_model: PaliGemma's SentencePiece model.
+        fit: A directory made by `fit`: its contract, statistics, FAST tokenizer and columns.
+        contract: A checkpoint, or a `contract.json`, that the rows must suit.
+        robot: The robot that was recorded; the fitted directory's, or the dataset's numbers as they are.
+        stats: A `norm_stats.json` in place of the fitted one, for example openpi's.
+        fast: A FAST tokenizer in place of the fitted one, for example the published one.
+        horizon: Actions in a chunk; the fitted directory's, or 50.
+        state_keys: FrameColumns that make up the state; the fitted directory's, or observation.state.
+        action_keys: FrameColumns that make up an action; the fitted directory's, or action.
+        delta_mask: Which actions are relative to the state, as run lengths (6,-1,6,-1), empty for none; the
+            fitted directory's.
+        normalization: Of state and actions; zscore for π0, else quantile.
+        max_len: Tokens before a prompt is cut; 48, 200 or 250 by model.
+        state_in_text: Whether π0.5's prompt holds the state; on, as in most released checkpoints.
+        on_overflow: A coefficient without a FAST token: stop, or take the nearest and count it.
+        episodes: Which episodes, as in 0:10,15; all by default.
+        limit: Stop after this many frames.
+        shard_frames: Rows in a shard, which closes before the episode that would exceed them; about 64 shards
+            by default.
     """
 
     dataset: Path
     model: Family
     text_model: Path
     fit: Path | None = None
+    contract: Path | None = None
+    robot: RobotSpec | None = None
     stats: Path | None = None
     fast: Path | None = None
+    horizon: int | None = None
     state_keys: tuple[str, ...] | None = None
     action_keys: tuple[str, ...] | None = None
-    horizon: int | None = None
     delta_mask: tuple[int, ...] | None = None
     normalization: Normalization | None = None
     max_len: int | None = None
+    state_in_text: bool | None = None
     on_overflow: OnOverflow = "error"
     episodes: str = ""
     limit: int | None = None
@@ -60,70 +83,187 @@ class JobRequest:
 
 
 def resolve(request: JobRequest) -> tuple[JobInputs, JobSettings]:
-    """Fill in what was left open.
-
-    The columns, horizon and delta mask of the fitted directory hold; others given beside it are refused,
-    because its statistics would then be those of other numbers.
+    """Works out what the rows' numbers mean.
 
     Raises:
-        InputError: no statistics, no FAST tokenizer for pi0_fast, or a contradiction to the fitted directory.
-        FormatError: the fitted directory is none.
+        ContractError: Two of the fitted directory, the contract, the options and the dataset disagree, or
+            nothing says what only a person can know; names both sides and the ways out.
+        InputError: No statistics, or no FAST tokenizer for π0-FAST.
+        FormatError: The fitted directory or the contract is none.
     """
+    try:
+        family = Family(request.model)
+    except ValueError:
+        raise InputError(f"model {request.model!r}: expected one of {', '.join(Family)}") from None
     fitted = None if request.fit is None else FitResult.load(request.fit)
-    stats = request.stats or request.fit
-    if stats is None:
+    base = None if request.contract is None else _loaded(request.contract)
+    fast = _fast_directory(request, base) if family is Family.PI0_FAST else None
+    columns = _columns(request, fitted)
+    dataset = LeRobotDataset.open(request.dataset)
+    contract = _said(request, family)
+    if fitted is not None:
+        if request.stats is None:
+            _refuse_other_names(fitted, dataset, columns)
+        contract = _joined(_fitted_view(fitted, request, family), contract, str(request.fit), "the request")
+    if base is not None:
+        contract = _joined(base, contract, str(request.contract), "the request and the fitted directory")
+    if contract.norm_stats is UNKNOWN:
         raise InputError(
             "normalising needs statistics: make them with `pioxide fit DATASET -o DIR` and pass --fit DIR, "
             "or pass openpi's norm_stats.json with --stats"
         )
-    fast = (request.fast or request.fit) if Family(request.model) is Family.PI0_FAST else None
-    if Family(request.model) is Family.PI0_FAST and fast is None:
-        raise InputError(
-            "pi0_fast needs a FAST tokenizer: pass --fit DIR (from `pioxide fit`), or --fast DIR "
-            "(any FAST tokenizer; `pioxide fetch fast` brings the published one)"
-        )
-    normalization = request.normalization
-    if (
-        normalization is None
-        and fitted is not None
-        and Family(request.model) is Family.PI0_FAST
-        and request.fast is None
-    ):
-        normalization = fitted.settings["normalization"]  # its vocabulary was made from such numbers
+    if contract.robot is UNKNOWN and base is None:
+        contract = replace(contract, robot=dataset_robot(dataset, columns))
+    contract = _completed(contract, family, own=base is None)
+    if fast is not None:
+        codec = FastCodec.load(fast)
+        check_codec(contract, codec)
+        contract = replace(contract, fast=fast_vocabulary(codec))
     settings = JobSettings(
-        model=request.model,
-        space=_space(request, fitted),
-        normalization=normalization,
-        max_len=request.max_len,
+        contract=replace(_trimmed(contract), source="pioxide tokenize"),
+        columns=columns,
         on_overflow=request.on_overflow,
         episodes=request.episodes,
         limit=request.limit,
         shard_frames=request.shard_frames,
     )
-    return JobInputs(request.dataset, stats, request.text_model, fast), settings
+    return JobInputs(request.dataset, request.text_model, fast), settings
 
 
-def _space(request: JobRequest, fitted: FitResult | None) -> ActionSpace:
-    base = ActionSpace() if fitted is None else fitted.space
-    said = {
-        name: value
-        for name in ("state_keys", "action_keys", "horizon", "delta_mask")
-        if (value := getattr(request, name)) is not None
-    }
-    space = ActionSpace(**{**{f: getattr(base, f) for f in base.__dataclass_fields__}, **said})
-    if fitted is not None and request.stats is None and space != base:
-        lines = "; ".join(differences(as_json(base), as_json(space)))
-        raise InputError(
-            f"{request.fit} was fitted for something else ({lines}); fit again, or leave that option out"
+def _said(request: JobRequest, family: Family) -> Contract:
+    """What the request says."""
+    rule = UNKNOWN if request.normalization is None else NormRule.openpi(request.normalization)
+    return Contract(
+        family=family,
+        robot=request.robot or UNKNOWN,
+        delta_mask=UNKNOWN if request.delta_mask is None else make_mask(*request.delta_mask),
+        state_norm=rule,
+        action_norm=rule,
+        norm_stats=UNKNOWN if request.stats is None else load_norm_stats(request.stats),
+        state_in_text=UNKNOWN if request.state_in_text is None else request.state_in_text,
+        text_len=request.max_len or UNKNOWN,
+        action_horizon=request.horizon or UNKNOWN,
+        source="the request",
+    )
+
+
+def _fitted_view(fitted: FitResult, request: JobRequest, family: Family) -> Contract:
+    """What a fitted directory says to these rows: all, but for what the options put in its place."""
+    contract = fitted.contract
+    if family is not Family.PI0_FAST or request.fast is not None:
+        # How chunks were normalised for the FAST tokenizer binds those that read its tokens.
+        contract = replace(contract, fast=UNKNOWN, state_norm=UNKNOWN, action_norm=UNKNOWN)
+    if request.stats is not None:
+        # Other statistics are of other chunks: what they cover is for the options to say.
+        left_open = {} if request.delta_mask is None else {"delta_mask": UNKNOWN}
+        left_open |= {} if request.horizon is None else {"action_horizon": UNKNOWN}
+        contract = replace(contract, norm_stats=UNKNOWN, **left_open)
+    return contract
+
+
+def _joined(source: Contract, said: Contract, name: str, other: str) -> Contract:
+    try:
+        return merge(source, said, names=(name, other))
+    except ContractError as error:
+        raised = ContractError(
+            f"{error}\nLeave that option out, or make {name} again with it (statistics and vocabularies of "
+            "other numbers: `pioxide fit`, or --stats and --fast)"
         )
-    return space
+        raised.fields = error.fields
+        raise raised from None
+
+
+def _completed(contract: Contract, family: Family, *, own: bool) -> Contract:
+    """Fills in the family's facts; of a contract that is not our own only what rows are free to choose."""
+    rule = NormRule.openpi(family.normalization)
+    facts: dict[str, object] = {"prompt_style": PromptStyle.OPENPI, "text_len": family.text_len}
+    facts |= {"state_in_text": not family.state_is_vector, "state_text_dim": None, "fast": UNKNOWN}
+    if own:
+        facts |= {"state_norm": rule, "action_norm": rule, "action_horizon": DEFAULT_HORIZON}
+    if family is not Family.PI0_FAST:
+        facts["fast"] = None
+    missing = {name: value for name, value in facts.items() if getattr(contract, name) is UNKNOWN}
+    if not own:
+        # Whose prompts an existing checkpoint was trained on is not ours to guess.
+        missing = {name: value for name, value in missing.items() if name == "fast"}
+    contract = replace(contract, **missing)
+    needed = ["robot", "delta_mask", "state_norm", "action_norm", "action_horizon"]
+    contract.require(*needed, "prompt_style", "text_len", "state_in_text", doing="making tokens")
+    if family is Family.PI0_FAST and not contract.state_in_text:
+        raise InputError("pi0_fast reads the state in its prompt only; leave --state-in-text out")
+    if family is Family.PI0 and contract.state_in_text:
+        raise InputError("pi0 reads the state as numbers, not in its prompt; leave --state-in-text out")
+    return contract
+
+
+def _trimmed(contract: Contract) -> Contract:
+    """The contract with statistics of as many numbers as the robot has."""
+    robot = known(contract.robot, "robot")
+    widths = {"state": robot.state_dim, "actions": robot.action_dim}
+    table = known(contract.norm_stats, "norm_stats")
+    # Which of them normalising needs, and that they are there, the pipeline sees to.
+    stats = {key: covering(contract, key, dim) for key, dim in widths.items() if key in table}
+    return replace(contract, norm_stats=stats)
+
+
+def _columns(request: JobRequest, fitted: FitResult | None) -> FrameColumns:
+    base = FrameColumns() if fitted is None else fitted.columns
+    given = FrameColumns(request.state_keys or base.state_keys, request.action_keys or base.action_keys)
+    if fitted is not None and request.stats is None and given != base:
+        raise InputError(
+            f"{request.fit} was fitted for other columns ({', '.join(base.all)}; the request says "
+            f"{', '.join(given.all)}); fit again, or leave that option out"
+        )
+    return given
+
+
+def _refuse_other_names(fitted: FitResult, dataset: LeRobotDataset, columns: FrameColumns) -> None:
+    """Refuses a dataset whose dimensions bear other names than those that were fitted."""
+    for name, keys in (("state_names", columns.state_keys), ("action_names", columns.action_keys)):
+        before, now = fitted.dataset[name], dataset.names(keys)
+        pairs = other_names(before, now) if len(before) == len(now) else [("...", "...")]
+        if pairs:
+            shown = ", ".join(f"{one} / {two}" for one, two in pairs[:8])
+            error = ContractError(
+                f"{fitted.directory} was fitted on {len(before)} numbers ({', '.join(before)}), and "
+                f"{dataset.path} has {len(now)} ({', '.join(now)}): another robot, or another order "
+                f"({shown}). Fit on this dataset, or pass statistics of it with --stats"
+            )
+            error.fields = ("robot",)
+            raise error
+
+
+def _fast_directory(request: JobRequest, base: Contract | None) -> Path:
+    """Where the FAST tokenizer lies: as said, in the fitted directory, or beside the contract."""
+    if request.fast or request.fit:
+        return request.fast or request.fit  # type: ignore[return-value]
+    if base is not None and request.contract is not None:
+        root = request.contract if request.contract.is_dir() else request.contract.parent
+        for place in (root, root / "fast"):
+            if (place / "processor_config.json").is_file():
+                return place
+    raise InputError(
+        "pi0_fast needs a FAST tokenizer: pass --fit DIR (from `pioxide fit`), or --fast DIR "
+        "(any FAST tokenizer; `pioxide fetch fast` brings the published one)"
+    )
+
+
+def _loaded(path: Path) -> Contract:
+    """The contract in a directory or file, or the one that a checkpoint of another project amounts to."""
+    found = load_contract(path) if path.exists() else None
+    if found is None:
+        raise FormatError(
+            f"{path}: no contract.json there; pass one, or a directory that pioxide made (FITTED, TOKENS, a "
+            "converted checkpoint)"
+        )
+    return replace(found, source=str(path))
 
 
 def parse_mask(text: str) -> tuple[int, ...]:
-    """Run lengths from text such as "6,-1,6,-1"; empty text is an empty mask.
+    """Returns run lengths from text such as "6,-1,6,-1"; empty text is an empty mask.
 
     Raises:
-        InputError: a part is not a whole number other than 0.
+        InputError: A part is not a whole number other than 0.
     """
     runs: list[int] = []
     for part in (p.strip() for p in text.split(",") if text.strip()):

@@ -5,7 +5,7 @@ Columns of every row: `episode`, `frame`, `task` (int32), `tokens` (list<int32>:
 and `length` (int32: ids before truncation, so `length > max_len` marks a row that was cut). Then, by model:
 
     pi0       `state` float32[S] and `actions` float32[H*D], normalised, row-major
-    pi05      `actions` float32[H*D]; the state stands in the prompt
+    pi05      `actions` float32[H*D]; the state stands in the prompt, or nowhere where the contract says so
     pi0_fast  `prefix_length` (int32: ids up to it are one bidirectional block without loss, those after it
     are causal and
               carry the loss) and `clipped` (int32: coefficients that the FAST vocabulary lacks)
@@ -21,7 +21,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts
-from pioxide.errors import OverflowingChunkError
+from pioxide.contract import Pipeline, known
+from pioxide.errors import InputError, OverflowingChunkError
 from pioxide.shards.frames import Frames
 from pioxide.shards.settings import OnOverflow
 
@@ -45,7 +46,7 @@ class Counts(NamedTuple):
     clipped: int = 0
 
     def plus(self, other: Counts) -> Counts:
-        """Both together."""
+        """Returns both together."""
         sums = [a + b for a, b in zip(self, other, strict=True)]
         return Counts(*sums)._replace(longest=max(self.longest, other.longest))
 
@@ -59,48 +60,40 @@ class RowMaker(Protocol):
         ...
 
     def rows(self, frames: Frames) -> tuple[pa.RecordBatch, Counts]:
-        """One row a frame."""
+        """Returns one row a frame."""
         ...
 
 
 @dataclass(frozen=True)
-class Pi0Rows:
-    """Rows for π0: the instruction as text; state and actions as numbers."""
+class FlowRows:
+    """Rows for π0 and π0.5: actions as numbers; the state as numbers, in the prompt, or (π0.5) nowhere.
 
-    prompts: Pi0Prompts
-    state_dim: int
+    Attributes:
+        prompts: As the contract has them.
+        state_dim: Numbers of the state where the network reads a vector, else None.
+        action_numbers: H * D.
+    """
+
+    prompts: Pi0Prompts | Pi05Prompts
+    state_dim: int | None
     action_numbers: int
 
     @property
     def schema(self) -> pa.Schema:
         """See the module."""
-        return pa.schema([*COMMON, _floats("state", self.state_dim), _floats("actions", self.action_numbers)])
+        state = [] if self.state_dim is None else [_floats("state", self.state_dim)]
+        return pa.schema([*COMMON, *state, _floats("actions", self.action_numbers)])
 
     def rows(self, frames: Frames) -> tuple[pa.RecordBatch, Counts]:
-        """One row a frame."""
-        batch = self.prompts.encode_batch((frames.prompts, frames.prompt_index))
+        """Returns one row a frame."""
+        texts = (frames.prompts, frames.prompt_index)
+        if isinstance(self.prompts, Pi05Prompts):
+            batch = self.prompts.encode_batch(texts, frames.state)
+        else:
+            batch = self.prompts.encode_batch(texts)
         tokens, counts = _tokens(batch.tokens, batch.mask, batch.lengths)
-        columns = [tokens, _int32(batch.lengths), _vectors(frames.state), _vectors(frames.chunks)]
-        return pa.record_batch([*_indices(frames), *columns], schema=self.schema), counts
-
-
-@dataclass(frozen=True)
-class Pi05Rows:
-    """Rows for π0.5: instruction and state as text; actions as numbers."""
-
-    prompts: Pi05Prompts
-    action_numbers: int
-
-    @property
-    def schema(self) -> pa.Schema:
-        """See the module."""
-        return pa.schema([*COMMON, _floats("actions", self.action_numbers)])
-
-    def rows(self, frames: Frames) -> tuple[pa.RecordBatch, Counts]:
-        """One row a frame."""
-        batch = self.prompts.encode_batch((frames.prompts, frames.prompt_index), frames.state)
-        tokens, counts = _tokens(batch.tokens, batch.mask, batch.lengths)
-        columns = [tokens, _int32(batch.lengths), _vectors(frames.chunks)]
+        state = [] if self.state_dim is None else [_vectors(frames.state)]
+        columns = [tokens, _int32(batch.lengths), *state, _vectors(frames.chunks)]
         return pa.record_batch([*_indices(frames), *columns], schema=self.schema), counts
 
 
@@ -119,10 +112,10 @@ class Pi0FastRows:
         return pa.schema([*COMMON, *last])
 
     def rows(self, frames: Frames) -> tuple[pa.RecordBatch, Counts]:
-        """One row a frame.
+        """Returns one row a frame.
 
         Raises:
-            OverflowingChunkError: a coefficient has no token and `on_overflow` is "error"; names episode and
+            OverflowingChunkError: A coefficient has no token and `on_overflow` is "error"; names episode and
                 frame.
         """
         try:
@@ -141,6 +134,26 @@ class Pi0FastRows:
         )
         columns = [tokens, _int32(batch.lengths), _int32(prefix), _int32(actions.clipped)]
         return pa.record_batch([*_indices(frames), *columns], schema=self.schema), counts
+
+
+def row_maker(pipeline: Pipeline, on_overflow: OnOverflow) -> RowMaker:
+    """Returns what makes the rows of a pipeline's model.
+
+    Raises:
+        InputError: π0-FAST without a FAST tokenizer, or a pipeline without a text tokenizer.
+    """
+    prompts, robot = pipeline.prompts, pipeline.numbers.robot
+    if prompts is None:
+        raise InputError("rows need prompts; give the pipeline a text tokenizer")
+    if isinstance(prompts, Pi0FastPrompts):
+        if pipeline.codec is None:
+            raise InputError(
+                "pi0_fast needs a FAST tokenizer; make one with `pioxide fit`, or `pioxide fetch fast`"
+            )
+        return Pi0FastRows(prompts, pipeline.codec, on_overflow)
+    horizon = known(pipeline.contract.action_horizon, "action_horizon")
+    state_dim = robot.state_dim if pipeline.family.state_is_vector else None
+    return FlowRows(prompts, state_dim, horizon * robot.action_dim)
 
 
 def _floats(name: str, size: int) -> pa.Field:

@@ -1,6 +1,6 @@
-"""What a job is told, as frozen values: the action space that fit and tokenize share; how settings differ.
+"""What a job is told, as frozen values, and how two of them differ.
 
-Whatever changes a byte of the output stands here; paths, numbers of workers and the like don't.
+Whatever changes a byte of the output stands here or in the contract; paths and numbers of workers don't.
 """
 
 from __future__ import annotations
@@ -10,157 +10,149 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from pioxide.contract import Contract, describe, differences, to_json
 from pioxide.errors import InputError, SettingsError
-from pioxide.family import Family, Normalization
-from pioxide.transforms import make_mask
+from pioxide.robots import RobotSpec
 
 OnOverflow = Literal["error", "clip"]
 
 
 @dataclass(frozen=True)
-class ActionSpace:
-    """Which columns are the state and the actions, and how a chunk is made of them.
+class FrameColumns:
+    """Which columns of a dataset are the state and the actions.
 
     Attributes:
-        state_keys: columns that make up the state; several are put side by side.
-        action_keys: columns that make up an action.
-        horizon: H, actions in a chunk. A chunk past its episode's end repeats the last action.
-        delta_mask: run lengths as in openpi: (6, -1, 6, -1) makes joints 0-5 and 7-12 relative to the state
-            at the chunk's start and leaves 6 and 13 absolute. Empty: all absolute.
+        state_keys: FrameColumns that make up the state; several are put side by side.
+        action_keys: FrameColumns that make up an action.
     """
 
     state_keys: tuple[str, ...] = ("observation.state",)
     action_keys: tuple[str, ...] = ("action",)
-    horizon: int = 50
-    delta_mask: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what no dataset could satisfy.
+        """Refuses what no dataset could satisfy.
 
         Raises:
-            InputError: no keys, a key twice, or a horizon below 1.
+            InputError: No keys, or a key twice.
         """
         for name in ("state_keys", "action_keys"):
-            keys = getattr(self, name)
+            keys = tuple(getattr(self, name))
+            object.__setattr__(self, name, keys)
             if not keys:
                 raise InputError(f"{name} is empty; name at least one column")
             if len(set(keys)) != len(keys):
                 raise InputError(f"{name} names a column twice: {', '.join(keys)}")
-        if self.horizon < 1:
-            raise InputError(f"a chunk needs at least one action, got horizon {self.horizon}")
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> ActionSpace:
-        """Read what `as_json` made."""
-        return cls(
-            tuple(value["state_keys"]),
-            tuple(value["action_keys"]),
-            value["horizon"],
-            tuple(value["delta_mask"]),
-        )
 
     @property
-    def mask(self) -> tuple[bool, ...]:
-        """The delta mask, one bool a dimension; empty when all actions are absolute."""
-        mask = make_mask(*self.delta_mask)
-        return mask if any(mask) else ()
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Every column a job reads, each once."""
+    def all(self) -> tuple[str, ...]:
+        """Returns every column that is read, each once."""
         return tuple(dict.fromkeys((*self.state_keys, *self.action_keys)))
 
 
 @dataclass(frozen=True)
 class JobSettings:
-    """How a dataset is turned into rows for one model.
+    """How a dataset is turned into rows; see `resolve`, which works it out from what a person says.
 
     Attributes:
-        model: which model the rows are for.
-        space: columns, horizon and delta mask.
-        normalization: of state and actions; None takes the model's own (z-score for pi0, else quantile).
-        max_len: tokens in a prompt before it is cut; None takes the model's own (48, 200, 250).
-        on_overflow: what to do with a coefficient that the FAST vocabulary lacks: stop, or take the nearest
+        contract: What the rows' numbers and prompts mean: model, robot, normalisation, text, horizon.
+        columns: Of the dataset.
+        on_overflow: What to do with a coefficient that the FAST vocabulary lacks: stop, or take the nearest
             and count.
-        episodes: which episodes, as in "0:10,15"; empty for all.
-        limit: stop after this many frames; None for all.
-        shard_frames: a shard is closed before an episode that would take it past this many rows; None makes
+        episodes: Which episodes, as in "0:10,15"; empty for all.
+        limit: Stop after this many frames; None for all.
+        shard_frames: A shard is closed before an episode that would take it past this many rows; None makes
             about 64 shards of 2,048 to 65,536 rows.
     """
 
-    model: Family
-    space: ActionSpace = field(default_factory=ActionSpace)
-    normalization: Normalization | None = None
-    max_len: int | None = None
+    contract: Contract
+    columns: FrameColumns = field(default_factory=FrameColumns)
     on_overflow: OnOverflow = "error"
     episodes: str = ""
     limit: int | None = None
     shard_frames: int | None = None
 
     def __post_init__(self) -> None:
-        """Fill in the model's own values, and refuse what can't be.
+        """Refuses what can't be.
 
         Raises:
-            InputError: an unknown name or a number below 1.
+            InputError: An unknown name or a number below 1.
         """
-        try:
-            object.__setattr__(self, "model", Family(self.model))
-        except ValueError:
-            raise InputError(f"model {self.model!r}: expected one of {', '.join(Family)}") from None
         if self.on_overflow not in get_args(OnOverflow):
             raise InputError(
                 f"on_overflow {self.on_overflow!r}: expected {' or '.join(get_args(OnOverflow))}"
             )
-        if self.normalization is None:
-            object.__setattr__(self, "normalization", self.model.normalization)
-        if self.normalization not in get_args(Normalization):
-            raise InputError(f"normalization {self.normalization!r}: expected quantile or zscore")
-        if self.max_len is None:
-            object.__setattr__(self, "max_len", self.model.text_len)
-        for name in ("max_len", "limit", "shard_frames"):
+        for name in ("limit", "shard_frames"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}, expected at least 1")
 
 
 def as_json(settings: Any) -> dict[str, Any]:
-    """Frozen settings as plain JSON values: nested objects, lists for tuples."""
-    plain = dataclasses.asdict(settings)
-    return {key: _plain(value) for key, value in plain.items()}
+    """Returns frozen settings as plain JSON values; a contract is left out, it has a file of its own."""
+    values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
+    return {name: _plain(value) for name, value in values.items() if not isinstance(value, Contract)}
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, RobotSpec):
+        return value.to_mapping()
+    if dataclasses.is_dataclass(value):
+        return as_json(value)
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> list[str]:
-    """What differs between two trees of settings, one line each: `space.horizon: 50 there, 16 now`."""
+def changes(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> list[str]:
+    """Returns what differs between two trees of settings, a line each: `horizon: 50 there, 16 now`."""
     lines: list[str] = []
     for key in dict.fromkeys((*before, *now)):
         old, new = before.get(key), now.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            lines += differences(old, new, f"{path}{key}.")
+            lines += changes(old, new, f"{path}{key}.")
         elif old != new:
             lines.append(f"{path}{key}: {_short(old)} there, {_short(new)} now")
     return lines
 
 
-def refuse_if_different(before: Mapping[str, Any], now: Mapping[str, Any], where: object) -> None:
-    """Raise SettingsError, with every difference, unless both are the same."""
-    lines = differences(before, now)
+def contract_changes(before: Contract, now: Contract) -> list[str]:
+    """Returns what differs between two contracts, a line each; here "unknown" differs from a value."""
+    lines = [
+        f"{d.field}: {d.left} there, {d.right} now" + (f" ({d.detail})" if d.detail else "")
+        for d in differences(before, now)
+    ]
+    stated = set(before.unknown) ^ set(now.unknown)
+    lines += [
+        f"{name}: {describe(name, getattr(before, name))} there, {describe(name, getattr(now, name))} now"
+        for name in sorted(stated)
+    ]
+    # What two robots call a joint, or a camera, is no difference of meaning but one of bytes.
+    return lines or changes(_without_source(before), _without_source(now))
+
+
+def refuse_changes(lines: list[str], where: object) -> None:
+    """Refuses to go on in a directory whose settings differ.
+
+    Raises:
+        SettingsError: There are lines; shows them.
+    """
     if lines:
         raise SettingsError(
             f"{where} was made with other settings; use those, or another directory:\n  " + "\n  ".join(lines)
         )
 
 
+def _without_source(contract: Contract) -> dict[str, Any]:
+    return to_json(dataclasses.replace(contract, source=""))
+
+
 def _short(value: Any) -> str:
     if value is None:
         return "nothing"
+    if isinstance(value, Mapping):
+        return str(value.get("name", "something"))
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     if text == "":
         return "nothing"
     # Digests are compared whole and shown short.
-    return text[:12] + "…" if len(text) == 64 and all(c in "0123456789abcdef" for c in text) else text
+    if len(text) == 64 and all(c in "0123456789abcdef" for c in text):
+        return text[:12] + "…"
+    return text if len(text) <= 100 else text[:97] + "..."

@@ -10,17 +10,16 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, TextTokenizer
+from pioxide.codec import FastCodec, TextTokenizer
+from pioxide.contract import Pipeline
 from pioxide.data import LeRobotDataset
-from pioxide.errors import InputError
-from pioxide.family import Family
 from pioxide.files import HashingFile, atomic_file
-from pioxide.shards.frames import Framer, check_space
+from pioxide.shards.frames import FrameCutter
 from pioxide.shards.manifest import SHARDS, ShardRecord, Skipped, save_record
 from pioxide.shards.plan import ShardTask
-from pioxide.shards.rows import Counts, Pi0FastRows, Pi0Rows, Pi05Rows, RowMaker
+from pioxide.shards.robot import check_robot
+from pioxide.shards.rows import Counts, RowMaker, row_maker
 from pioxide.shards.settings import JobSettings
-from pioxide.transforms import load_norm_stats
 
 # A row group is closed at this many rows or soon after, and is the most that a shard holds in memory.
 ROW_GROUP_ROWS = 4096
@@ -35,14 +34,12 @@ class JobInputs:
     """Where a job reads from; with the settings, all that a worker elsewhere needs.
 
     Attributes:
-        dataset: a LeRobot dataset, v2.0, v2.1 or v3.0.
-        stats: `norm_stats.json`.
-        text_model: a SentencePiece model.
-        fast: directory of a FAST tokenizer; for pi0_fast only.
+        dataset: A LeRobot dataset, v2.0, v2.1 or v3.0.
+        text_model: A SentencePiece model.
+        fast: Directory of a FAST tokenizer; for pi0_fast only.
     """
 
     dataset: Path
-    stats: Path
     text_model: Path
     fast: Path | None = None
 
@@ -52,29 +49,35 @@ class ShardMaker:
     """Everything loaded that shards are made with; may be shared between threads.
 
     Attributes:
-        dataset: opened.
-        framer: how an episode becomes frames.
-        maker: how frames become rows.
+        dataset: Opened.
+        pipeline: What the rows' numbers and prompts mean.
+        cutter: How an episode becomes frames.
+        maker: How frames become rows.
     """
 
     dataset: LeRobotDataset
-    framer: Framer
+    pipeline: Pipeline
+    cutter: FrameCutter
     maker: RowMaker
 
     @classmethod
     def load(
         cls, inputs: JobInputs, settings: JobSettings, dataset: LeRobotDataset | None = None
     ) -> ShardMaker:
-        """Read statistics and tokenizers, and check that all of it fits together.
+        """Reads the tokenizers, and checks that all of it fits together.
 
         Raises:
-            InputError: something doesn't fit; FormatError: a file is not what it should be.
+            ContractError: The dataset's numbers, the statistics or a tokenizer are not the contract's.
+            InputError: Something else doesn't fit.
+            FormatError: A file is not what it should be.
         """
         dataset = LeRobotDataset.open(inputs.dataset) if dataset is None else dataset
-        assert settings.normalization is not None
-        framer = Framer.make(settings.space, load_norm_stats(inputs.stats), settings.normalization)
-        framer.check(dataset)
-        return cls(dataset, framer, _row_maker(inputs, settings, dataset))
+        codec = None if inputs.fast is None else FastCodec.load(inputs.fast)
+        pipeline = Pipeline(settings.contract, TextTokenizer.load(inputs.text_model), codec)
+        robot = pipeline.numbers.robot
+        check_robot(robot, dataset, settings.columns, f"the contract ({robot.name})")
+        cutter = FrameCutter.of(settings.contract, settings.columns)
+        return cls(dataset, pipeline, cutter, row_maker(pipeline, settings.on_overflow))
 
     def make(
         self, task: ShardTask, directory: Path, *, skip_bad: bool = False, on_frames: OnFrames | None = None
@@ -113,9 +116,9 @@ class ShardMaker:
         *,
         skip_bad: bool = False,
         on_frames: OnFrames | None = None,
-    ) -> Written:
+    ) -> ShardContent:
         """Write a shard's Parquet bytes; they depend on the task, the inputs and the settings alone."""
-        written = Written()
+        written = ShardContent()
         schema = self.maker.schema
         columns = [f.name for f in schema if not pa.types.is_fixed_size_list(f.type)]
         writer = pq.ParquetWriter(
@@ -136,7 +139,7 @@ class ShardMaker:
         self,
         task: ShardTask,
         writer: pq.ParquetWriter,
-        written: Written,
+        written: ShardContent,
         skip_bad: bool,
         on_frames: OnFrames | None,
     ) -> None:
@@ -149,10 +152,10 @@ class ShardMaker:
 
         pending: list[pa.RecordBatch] = []
         episodes = self.dataset.scan(
-            self.framer.space.columns, list(frames), on_bad=left_out if skip_bad else None
+            self.cutter.columns.all, list(frames), on_bad=left_out if skip_bad else None
         )
         for episode in episodes:
-            for block in self.framer.blocks(episode, frames[episode.index]):
+            for block in self.cutter.blocks(episode, frames[episode.index]):
                 batch, counts = self.maker.rows(block)
                 pending.append(batch)
                 written.rows += batch.num_rows
@@ -167,7 +170,7 @@ class ShardMaker:
 
 
 @dataclass
-class Written:
+class ShardContent:
     """What went into a shard so far."""
 
     rows: int = 0
@@ -181,20 +184,3 @@ def _flush(writer: pq.ParquetWriter, pending: list[pa.RecordBatch]) -> None:
     table = pa.Table.from_batches(pending)
     writer.write_table(table, row_group_size=table.num_rows)
     pending.clear()
-
-
-def _row_maker(inputs: JobInputs, settings: JobSettings, dataset: LeRobotDataset) -> RowMaker:
-    state_dim, action_dim = check_space(settings.space, dataset)
-    text = TextTokenizer.load(inputs.text_model)
-    numbers = settings.space.horizon * action_dim
-    assert settings.max_len is not None
-    if settings.model is Family.PI0:
-        return Pi0Rows(Pi0Prompts(text, settings.max_len), state_dim, numbers)
-    if settings.model is Family.PI05:
-        return Pi05Rows(Pi05Prompts(text, settings.max_len), numbers)
-    if inputs.fast is None:
-        raise InputError(
-            "pi0_fast needs a FAST tokenizer; make one with `pioxide fit`, or `pioxide fetch fast`"
-        )
-    codec = FastCodec.load(inputs.fast)
-    return Pi0FastRows(Pi0FastPrompts(text, codec, settings.max_len), codec, settings.on_overflow)
