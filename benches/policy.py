@@ -1,6 +1,6 @@
 """Time a policy's network against the plain computation, measure by measure, and what surrounds it.
 
-Every row adds one measure to the row above, and its answer is compared with the plain one before anything is
+Every row adds one measure to the row above, and its answer is compared with the equations' before anything is
 timed: the largest difference of an action over the largest action, or the tokens that differ.
 
     python benches/policy.py                                      # what fits the device

@@ -1,8 +1,7 @@
 """π0-FAST: what each measure buys over the plain computation of a chunk's tokens.
 
-Plain is openpi's way, computed with the same modules: text padded to its full length, the whole vocabulary
-scored for every position of the prompt, layers by scan, "Action: " and the end written token by token like
-the rest. (openpi reads the last token too, in one more pass, which is left out here.)
+Plain is what the model's own sampler does with text padded to its full length and layers by scan, "Action: "
+and the end written token by token like the rest.
 
 Random weights would not write a chunk, so `Trained` stands in for training: it lowers the scores of all but
 what may stand at a place by its number alone: "Action: " first, then as many tokens of `SPELLED` numbers as a
@@ -41,9 +40,7 @@ from pioxide.codec import FastCodec
 from pioxide.engine.prepare import prepare
 from pioxide.engine.shape import bucket, text_buckets
 from pioxide.models import Observation, Pi0Fast, Pi0FastConfig
-from pioxide.models.masks import block_mask, positions
-from pioxide.models.pi0_fast import Decoding, DecodingConvention
-from pioxide.models.prefix import embed_prefix
+from pioxide.models.pi0_fast import Decoding
 from pioxide.sampling import (
     Draft,
     Grammar,
@@ -88,35 +85,6 @@ def spelling(grammar: Grammar) -> NDArray[np.int32]:
     """The tokens that stand for `SPELLED` whole characters."""
     whole = (grammar.completes[BETWEEN] == SPELLED) & (grammar.places[BETWEEN] == BETWEEN)
     return grammar.ids[whole]
-
-
-class ScoringAll(NamedTuple):
-    """A model whose prefill scores every position of the prompt, as openpi's does, to use the last."""
-
-    model: Any
-
-    def prefill(self, observation: Observation, room: int, *, scan_layers: bool, head: None = None) -> Any:
-        model = self.model
-        assert model.config.decoding is DecodingConvention.OPENPI
-        assert observation.ar_mask is None
-        prefix = embed_prefix(
-            model.vision, model.language, observation, model.config.cameras, scan_layers=scan_layers
-        )
-        batch, slots = prefix.valid.shape
-        cache = model.language.empty_cache(batch, slots + room, scan_layers=scan_layers)
-        mask = jnp.pad(block_mask(prefix.valid, prefix.ar_mask), ((0, 0), (0, 0), (0, room)))
-        (out,), cache = model.language(
-            (prefix.tokens,), positions(prefix.valid), mask, cache=cache, scan_layers=scan_layers
-        )
-        scores = model.language.logits(out)
-        length = prefix.valid.sum(axis=1, dtype=jnp.int32)
-        last = jnp.take_along_axis(scores, length[:, None, None] - 1, axis=1)[:, 0]
-        valid = jnp.pad(prefix.valid, ((0, 0), (0, room)))
-        at = jnp.asarray(slots, jnp.int32)
-        return last, Decoding(cache, valid, at, length, at)
-
-    def decode(self, tokens: jax.Array, state: Decoding, *, head: None = None) -> Any:
-        return self.model.decode(tokens, state)
 
 
 class Trained(NamedTuple):
@@ -165,7 +133,6 @@ class Way:
 
     Attributes:
         text: Slots of the prompt's text.
-        all_positions: Whether every position of the prompt is scored.
         own: Whether weights are laid out for inference.
         rounded: Whether they are in 8 bits.
         scan_layers: Whether layers run in a scan.
@@ -176,7 +143,6 @@ class Way:
     """
 
     text: int
-    all_positions: bool = True
     own: bool = False
     rounded: bool = False
     scan_layers: bool = True
@@ -207,13 +173,12 @@ class Bench:
         longest, n = self.config.text_len, len(BEGIN)
         short = bucket(self.real + n, text_buckets(longest + n))
         way = Way(longest)
-        named = {"plain, as openpi computes it": way}
+        named = {"plain": way}
 
         def add(name: str, **measure: Any) -> None:
             nonlocal way
             way = named[name] = replace(way, **measure)
 
-        add("+ scores of the prompt's last token alone", all_positions=False)
         add(f"+ text padded to {short}, not {longest}", text=short)
         add("+ layers unrolled", scan_layers=False)
         add("+ weights laid out", own=True)
@@ -282,8 +247,6 @@ class Bench:
     def _model(self, way: Way, weights: Any) -> Any:
         leaves, lowered = weights
         model = self._parts(way).merge(leaves)
-        if way.all_positions:
-            model = ScoringAll(model)
         trained = Trained(model, lowered, len(BEGIN) if way.begun else 0)
         if way.pruned and not way.grammar:
             return Pruned(trained, jnp.asarray(self._scored(way)))

@@ -57,7 +57,7 @@ def test_policy(tmp_path):
     parts = [option for part in ("rows", "call", "batch", "upload") for option in ("--part", part)]
     result = run("policy.py", tmp_path / "policy.json", *POLICY, "--kind", "pi05", *parts)["results"][0]
     *exact, rounded = result["rows"].values()
-    assert len(exact) == 9
+    assert len(exact) == 6
     assert all(row["apart"] < 1e-3 for row in exact)
     assert 1e-4 < rounded["apart"] < 0.1
     for row in result["rows"].values():
@@ -83,7 +83,7 @@ def test_policy_of_tokens(tmp_path):
     options = (*POLICY, "--kind", "pi0_fast", "--part", "rows", "--markdown")
     rows = run("policy.py", tmp_path / "policy.json", *options)["results"][0]["rows"]
     *plain, constrained, wrong, right, rounded = rows.values()
-    assert len(plain) == 7
+    assert len(plain) == 6
     assert {row["apart"] for row in (*plain, constrained, wrong, right)} == {0}
     assert rounded["passes"] == constrained["passes"]
     assert wrong["passes"] == constrained["passes"] < plain[0]["passes"]
