@@ -1,4 +1,4 @@
-"""A model's weights laid out for inference: every layer on its own, matrices as the products want them.
+"""Unstacks scanned layers and fuses projection weights for inference.
 
 Nothing is approximated unless `quantize` asks for it. A stack's layers are taken apart once, not sliced
 (which copies them) in every call; query, key and value are one matrix, gate and up another, each with its
@@ -33,7 +33,7 @@ Affine = TypeVar("Affine", Linear, Merge)
 
 
 class Prepared(NamedTuple):
-    """A model for inference, and of π0 and π0.5 the conditions of every flow time."""
+    """A model for inference, and the conditions of every flow time (π0 and π0.5)."""
 
     model: Pi0 | Pi0Fast
     conditions: Condition | None
@@ -60,7 +60,7 @@ class Matrices:
 
 
 class PreparedNorm(Norm):
-    """A norm of one layer; an adaptive one has no parameters left, its modulations come computed."""
+    """A norm of one layer. An adaptive one has no parameters left: its modulations are precomputed."""
 
     def __init__(self, norm: Norm) -> None:
         """Takes the scale of a plain norm."""

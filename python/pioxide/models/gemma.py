@@ -1,8 +1,8 @@
-"""Gemma with any number of experts that share one attention, and an optional cache: the one transformer here.
+"""Gemma with any number of experts that share one attention, and an optional cache: the only transformer.
 
-Training passes no cache. Prefill writes its keys and values at slot 0; a denoising step writes its suffix
-where the prefix ends, over the previous step's; a decoded token writes one slot further. What is visible is
-the mask's business alone.
+Training passes no cache. Prefill writes its keys and values from slot 0; a denoising step writes its suffix
+where the prefix ends, over the previous step's; a decoded token writes the next slot. The mask alone decides
+what each token sees.
 
 B batch, T query tokens, S key slots, W width, N heads, K key heads, G heads a key head, H head width, F
 hidden width.
@@ -30,7 +30,7 @@ VOCAB = 257_152
 
 @dataclass(frozen=True)
 class ExpertConfig:
-    """One stream of the transformer: its own projections, norms and MLP.
+    """The sizes of one expert: a stream with its own projections, norms and MLP.
 
     Attributes:
         width: W.
@@ -43,19 +43,23 @@ class ExpertConfig:
     adaptive: bool = False
 
     def adapted(self) -> ExpertConfig:
-        """The same with adaptive norms."""
+        """Returns this with adaptive norms."""
         return replace(self, adaptive=True)
 
 
 @dataclass(frozen=True)
 class GemmaConfig:
-    """The experts, and what they share.
+    """The sizes of the experts, and of what they share.
 
     Attributes:
         experts: The first is the language model, which embeds and predicts tokens.
+        depth: Layers.
+        heads: N, query heads.
+        kv_heads: K, key and value heads.
+        head_dim: H.
+        vocab: Tokens of the vocabulary.
         float32_queries: Whether queries stay in float32 after RoPE. openpi's π0-FAST does that, its π0 casts
-        them back;
-            it matters in bfloat16 only.
+            them back; it matters in bfloat16 only.
     """
 
     experts: tuple[ExpertConfig, ...]
@@ -68,26 +72,26 @@ class GemmaConfig:
 
     @classmethod
     def gemma_2b(cls) -> GemmaConfig:
-        """PaliGemma's language model alone."""
+        """Returns PaliGemma's language model alone."""
         return cls((ExpertConfig(2048, 16_384),), depth=18)
 
     @classmethod
     def gemma_300m(cls) -> GemmaConfig:
-        """The size of the released action experts."""
+        """Returns the size of the released action experts."""
         return cls((ExpertConfig(1024, 4096),), depth=18)
 
     @classmethod
     def small(cls) -> GemmaConfig:
-        """Small enough to train on a laptop."""
+        """Returns a size small enough to train on a laptop."""
         return cls((ExpertConfig(384, 1536),), depth=6, heads=6, head_dim=64)
 
     @classmethod
     def dummy(cls) -> GemmaConfig:
-        """Openpi's size for tests."""
+        """Returns openpi's size for tests."""
         return cls((ExpertConfig(64, 128),), depth=4, head_dim=16)
 
     def with_expert(self, other: GemmaConfig, *, adaptive: bool) -> GemmaConfig:
-        """This with the first expert of `other` beside it.
+        """Returns this with the first expert of `other` beside it.
 
         Raises:
             ValueError: Depth or heads differ, which experts have to share.
@@ -121,7 +125,7 @@ class Modulation(NamedTuple):
 
 
 class Modulations(NamedTuple):
-    """All of one expert: before attention and before the MLP stacked by layer, and of the final norm."""
+    """All modulations of one expert: before attention and before the MLP by layer, and of the final norm."""
 
     attention: Modulation
     mlp: Modulation
@@ -134,7 +138,7 @@ class Norm(nnx.Module):
     def __init__(
         self, rngs: nnx.Rngs, expert: ExpertConfig, stack: tuple[int, ...], dtype: DTypeLike
     ) -> None:
-        """Zeros either way: an adaptive norm starts with its gate shut."""
+        """Starts at zeros: scale 1, or an adaptive norm whose gate is shut."""
         if expert.adaptive:
             self.modulation = Linear(rngs, expert.width, 3 * expert.width, stack=stack, dtype=dtype)
             self.modulation.kernel = zeros((*stack, expert.width, 3 * expert.width), dtype)
@@ -142,7 +146,7 @@ class Norm(nnx.Module):
             self.scale = zeros((*stack, expert.width), dtype)
 
     def modulate(self, condition: Float[Array, "b *t w"], dtype: DTypeLike) -> Modulation:
-        """Scale, shift and gate for a condition a row [B, W] or a token [B, T, W], for each layer."""
+        """Returns each layer's scale, shift and gate for a condition a row [B, W] or a token [B, T, W]."""
         if condition.ndim == 2:
             condition = condition[:, None]
         kernel, bias = weight(self.modulation.kernel, dtype), weight(self.modulation.bias, dtype)
@@ -152,7 +156,7 @@ class Norm(nnx.Module):
     def __call__(
         self, x: Float[Array, "b t w"], modulation: Modulation | None
     ) -> tuple[Float[Array, "b t w"], Float[Array, "#b #t w"] | None]:
-        """The normed value in x's dtype, and the gate, if any, of what is added to the stream."""
+        """Returns the normed value in x's dtype, and the gate, if any, of what is added to the stream."""
         y = x.astype(jnp.float32)
         y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + EPSILON)
         if modulation is None:
@@ -162,13 +166,13 @@ class Norm(nnx.Module):
 
 
 class Expert(nnx.Module):
-    """One expert's share of every layer, stacked on axis 0.
+    """One expert's part of every layer, stacked on axis 0.
 
     query [L, N, W, H], key_value [L, 2, K, W, H], out [L, N, H, W], gate_up [L, 2, W, F], down [L, F, W].
     """
 
     def __init__(self, rngs: nnx.Rngs, config: GemmaConfig, expert: ExpertConfig, dtype: DTypeLike) -> None:
-        """Variance 1 / fan-in everywhere."""
+        """Draws every weight with variance 1 / fan-in."""
         stack, width = (config.depth,), expert.width
         inner = config.heads * config.head_dim
         self.attention_norm = Norm(rngs, expert, stack, dtype)
@@ -181,17 +185,17 @@ class Expert(nnx.Module):
         self.down = normal(rngs, (*stack, expert.mlp, width), fan_in=expert.mlp, dtype=dtype)
 
     def project(self, x: Float[Array, "b t w"]) -> tuple[Array, Array, Array]:
-        """Queries [B, T, N, H], keys and values [B, T, K, H] of one layer."""
+        """Returns one layer's queries [B, T, N, H], keys and values [B, T, K, H]."""
         query = contract("btw,nwh->btnh", x, self.query)
         key, value = contract("btw,ckwh->cbtkh", x, self.key_value)
         return query, key, value
 
     def merge(self, heads: Float[Array, "b t n h"]) -> Float[Array, "b t w"]:
-        """Attention's answer back to the width."""
+        """Projects attention's heads back to the width."""
         return contract("btnh,nhw->btw", heads, self.out)
 
     def mlp(self, x: Float[Array, "b t w"]) -> Float[Array, "b t w"]:
-        """GeGLU with the tanh approximation."""
+        """Returns the GeGLU of one layer, with the tanh approximation."""
         gate, up = contract("btw,cwf->cbtf", x, self.gate_up)
         return contract("btf,fw->btw", jax.nn.gelu(gate, approximate=True) * up, self.down)
 
@@ -200,12 +204,12 @@ class Block(nnx.Module):
     """All experts of every layer, stacked on axis 0; called with the parameters of one layer."""
 
     def __init__(self, rngs: nnx.Rngs, config: GemmaConfig, dtype: DTypeLike) -> None:
-        """One `Expert` each."""
+        """Draws one `Expert` each."""
         self.experts = nnx.List([Expert(rngs, config, expert, dtype) for expert in config.experts])
 
 
 def rope(x: Float[Array, "b t n h"], positions: Int[Array, "b t"]) -> Float[Array, "b t n h"]:
-    """Rotary positions: the two halves of a head are one complex number each; float32."""
+    """Rotates heads by their positions (RoPE) in float32; a head's halves are real and imaginary parts."""
     half = x.shape[-1] // 2
     timescale = ROPE_WAVELENGTH ** (jnp.arange(half, dtype=jnp.float32) * (2.0 / x.shape[-1]))
     angle = positions[..., None, None].astype(jnp.float32) / timescale
@@ -246,7 +250,7 @@ class Gemma(nnx.Module):
         """Draws every parameter.
 
         Args:
-            rngs: Where from.
+            rngs: Draws the parameters.
             config: The experts.
             param_dtype: What parameters are kept in.
             dtype: What layers compute in; norms, RoPE, attention logits and softmax stay in float32.
@@ -259,23 +263,23 @@ class Gemma(nnx.Module):
         self.final_norms = nnx.List([Norm(rngs, expert, (), param_dtype) for expert in config.experts])
 
     def embed(self, tokens: Int[Array, "b t"]) -> Float[Array, "b t w"]:
-        """Embeddings times sqrt(W), rounded as the table's dtype rounds it."""
+        """Returns embeddings times sqrt(W), rounded in the table's dtype."""
         table = weight(self.embedding)
         return (table[tokens] * jnp.asarray(table.shape[1] ** 0.5, table.dtype)).astype(self.dtype)
 
     def head(self, tokens: Int[Array, " v"]) -> Float[Array, "v w"]:
-        """The output matrix of some tokens alone, for `logits`."""
+        """Returns the output matrix of some tokens alone, for `logits`."""
         return weight(self.embedding)[tokens]
 
     def logits(
         self, x: Float[Array, "*b w"], head: Float[Array, "v w"] | None = None
     ) -> Float[Array, "*b v"]:
-        """Scores of all tokens or of a `head`'s, float32 accumulation; the embedding is the output matrix."""
+        """Returns scores of all tokens or of a `head`'s in float32; the embedding is the output matrix."""
         table = weight(self.embedding, x.dtype) if head is None else head.astype(x.dtype)
         return jnp.einsum("...w,vw->...v", x, table, preferred_element_type=jnp.float32)
 
     def modulate(self, condition: Float[Array, "b *t w"], expert: int) -> Modulations:
-        """All modulations of an adaptive expert for a condition a row or a token, every layer at once."""
+        """Returns all modulations of an adaptive expert for a condition a row or a token."""
         layers = self.blocks.experts[expert]
         return Modulations(
             layers.attention_norm.modulate(condition, self.dtype),
@@ -304,14 +308,14 @@ class Gemma(nnx.Module):
         scan_layers: bool = True,
         cache_only: bool = False,
     ) -> tuple[tuple[Any, ...], Cache | None]:
-        """Runs the streams that are there through all layers.
+        """Runs the streams that are present through all layers.
 
         Args:
-            streams: One an expert, embedded [B, T_i, W_i], or None. T is the sum of their tokens.
+            streams: One an expert, embedded [B, T_i, W_i], or None. T is the sum of the T_i.
             positions: Of all tokens of all streams, in the streams' order.
             mask: Which key slot each token sees. Without a cache, slots are the tokens themselves.
             modulations: One an expert, from `modulate`, for adaptive experts.
-            cache: Where to write keys and values, and what is seen beside them.
+            cache: Keys and values of the slots so far; this call's are written into it.
             start: The slot of the first token.
             scan_layers: Whether layers run in a scan, which compiles fast, or one by one, which runs fast. A
                 cache must be made the same way.

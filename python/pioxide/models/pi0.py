@@ -29,22 +29,21 @@ CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 
 @dataclass(frozen=True)
 class Pi0Config:
-    """π0 or π0.5.
+    """The configuration of π0 or π0.5.
 
     Attributes:
         language: The language model.
         action: The action expert, of the same depth and heads.
         vision: The vision tower.
-        pi05: Whether the state is text and time a condition of adaptive norms (π0.5), or the state a token
-        and time
-            mixed into the action tokens (π0).
+        pi05: Whether the state is text and time conditions adaptive norms (π0.5), or the state is a token and
+            time is mixed into the action tokens (π0).
         cameras: Names of the cameras, in the prefix's order.
-        action_dim: Width of states and actions, the robot's padded with zeros.
+        action_dim: W, the width of states and actions; a robot's are padded with zeros.
         action_horizon: Actions in a chunk, H.
         text_len: Ids in a prompt.
         param_dtype: What parameters are kept in.
         dtype: What the transformers compute in.
-        remat: Whether training computes layers again on the way back instead of keeping them.
+        remat: Whether training recomputes layers on the way back instead of keeping them.
     """
 
     language: GemmaConfig = field(default_factory=GemmaConfig.gemma_2b)
@@ -66,17 +65,17 @@ class Pi0Config:
 
     @classmethod
     def pi0(cls) -> Pi0Config:
-        """π0 as released."""
+        """Returns π0 as released."""
         return cls()
 
     @classmethod
     def pi05_base(cls) -> Pi0Config:
-        """π0.5 as released."""
+        """Returns π0.5 as released."""
         return cls(pi05=True, text_len=Family.PI05.text_len)
 
     @classmethod
     def small(cls, *, pi05: bool = False) -> Pi0Config:
-        """Small enough to train on a laptop."""
+        """Returns a size small enough to train on a laptop."""
         return cls(
             language=GemmaConfig.small(),
             action=replace(GemmaConfig.small(), experts=(replace(GemmaConfig.small().experts[0], mlp=768),)),
@@ -87,7 +86,7 @@ class Pi0Config:
 
     @classmethod
     def tiny(cls, *, pi05: bool = False) -> Pi0Config:
-        """For tests: float32, a vocabulary of 512."""
+        """Returns a size for tests: float32, a vocabulary of 512."""
         gemma = replace(GemmaConfig.dummy(), vocab=512, depth=2)
         return cls(
             language=gemma,
@@ -101,8 +100,8 @@ class Pi0Config:
         )
 
 
-# What the flow time does to the action expert, for each row or token: all modulations of π0.5's norms, or the
-# time's share of π0's `action_time_in`.
+# All that the action expert takes from a flow time, by row or token: the modulations of π0.5's norms, or the
+# time's part of π0's `action_time_in`.
 Condition = Modulations | Float[Array, "_ _ w"]
 
 
@@ -152,17 +151,17 @@ class Pi0(nnx.Module):
 
     @property
     def width(self) -> int:
-        """The action expert's width."""
+        """Returns the action expert's width."""
         return self.language.config.experts[1].width
 
     def embed_prefix(self, observation: Observation, *, scan_layers: bool = True) -> Prefix:
-        """Images and text, one block."""
+        """Embeds images and text as one block."""
         return embed_prefix(
             self.vision, self.language, observation, self.config.cameras, scan_layers=scan_layers
         )
 
     def condition(self, time: Float[Array, "b *t"]) -> Condition:
-        """All that depends on flow times alone, one a row [B] or one an action [B, H]."""
+        """Returns all that depends on flow times alone, one a row [B] or one an action [B, H]."""
         times = embed_time(time, self.width)
         if self.config.pi05:
             hidden = nnx.swish(self.time_in(times))
@@ -179,7 +178,7 @@ class Pi0(nnx.Module):
         x_t: Float[Array, "b h d"],
         condition: Condition,
     ) -> Suffix:
-        """The action expert's tokens for noisy actions at flow times.
+        """Embeds noisy actions at flow times as the action expert's tokens.
 
         Args:
             observation: Its state is read by π0.
@@ -215,7 +214,7 @@ class Pi0(nnx.Module):
         *,
         scan_layers: bool = True,
     ) -> Float[Array, "b h d"]:
-        """The velocity at noisy actions: one pass over prefix and suffix, as training computes it."""
+        """Returns the velocity at noisy actions by one pass over prefix and suffix, as in training."""
         prefix = self.embed_prefix(observation, scan_layers=scan_layers)
         suffix = self.embed_suffix(observation, x_t, self.condition(time))
         valid = jnp.concatenate([prefix.valid, jnp.ones(suffix.tokens.shape[:2], bool)], axis=1)
@@ -239,12 +238,12 @@ class Pi0(nnx.Module):
         noise: Float[Array, "b h d"] | None = None,
         time: Float[Array, "b *h"] | None = None,
     ) -> Float[Array, "b h"]:
-        """Flow-matching loss: mean square of `velocity - (noise - actions)` over the action dimension.
+        """Returns the flow-matching loss: the mean over dimensions of `(velocity - (noise - actions))^2`.
 
         Args:
             observation: The moments.
             actions: [B, H, D] normalised, padded.
-            key: Where noise and time are drawn from unless given; time as `draw_time` does.
+            key: Draws noise and time unless they are given; time as `draw_time` does.
             noise: [B, H, D].
             time: In [0, 1], one a row [B] or one an action [B, H].
 
@@ -263,11 +262,11 @@ class Pi0(nnx.Module):
 
     @staticmethod
     def draw_time(key: PRNGKeyArray, batch: int) -> Float[Array, " b"]:
-        """Flow times to train at: Beta(1.5, 1) * 0.999 + 0.001, more of them near noise."""
+        """Draws flow times to train at: Beta(1.5, 1) * 0.999 + 0.001, more of them near noise."""
         return jax.random.beta(key, 1.5, 1.0, (batch,)) * 0.999 + 0.001
 
     def prefill(self, observation: Observation, *, scan_layers: bool = False) -> PrefixCache:
-        """The prefix's keys and values, with room behind them for a suffix."""
+        """Computes the prefix's keys and values, in a cache with slots for a suffix behind them."""
         prefix = self.embed_prefix(observation, scan_layers=scan_layers)
         batch, length = prefix.valid.shape
         suffix = self.config.action_horizon + (0 if self.config.pi05 else 1)
@@ -291,7 +290,7 @@ class Pi0(nnx.Module):
         x_t: Float[Array, "b h d"],
         condition: Condition,
     ) -> tuple[Float[Array, "b h d"], PrefixCache]:
-        """The velocity from a prefix computed before; its cache comes back with the suffix behind it."""
+        """Returns the velocity from a cached prefix, and the cache with the suffix written behind it."""
         suffix = self.embed_suffix(observation, x_t, condition)
         batch, tokens = suffix.tokens.shape[:2]
         length = prefix.valid.shape[1]

@@ -1,7 +1,4 @@
-"""π0-FAST: one autoregressive Gemma that reads images, instruction and state and writes action tokens.
-
-arXiv 2501.09747.
-"""
+"""π0-FAST (arXiv 2501.09747): an autoregressive Gemma from images, instruction and state to action tokens."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ CAMERAS = ("base_0_rgb", "base_1_rgb", "wrist_0_rgb")
 
 
 class DecodingConvention(enum.Enum):
-    """Where a generated token stands, and what it sees of the prompt.
+    """The position of a generated token, and what it sees of the prompt.
 
     Attributes:
         OPENPI: Positions are one further than in training: `prompt_length + t + 1` for token t. The prompt is
@@ -41,7 +38,7 @@ class DecodingConvention(enum.Enum):
 
 @dataclass(frozen=True)
 class Pi0FastConfig:
-    """π0-FAST.
+    """The configuration of π0-FAST.
 
     Attributes:
         language: The language model.
@@ -50,11 +47,11 @@ class Pi0FastConfig:
         action_dim: The robot's own, not padded: it decides what tokens mean.
         action_horizon: Actions in a chunk, H.
         text_len: Ids in a prompt with its action tokens.
-        decoding: openpi's way of placing generated tokens, with which its released weights were judged, or
-            the way of training.
+        decoding: How generated tokens are placed: openpi's way, with which its released weights were judged,
+            or that of training.
         param_dtype: What parameters are kept in.
         dtype: What the transformers compute in.
-        remat: Whether training computes layers again on the way back instead of keeping them.
+        remat: Whether training recomputes layers on the way back instead of keeping them.
     """
 
     language: GemmaConfig = field(default_factory=GemmaConfig.gemma_2b)
@@ -75,17 +72,17 @@ class Pi0FastConfig:
 
     @classmethod
     def pi0_fast(cls) -> Pi0FastConfig:
-        """π0-FAST as released."""
+        """Returns π0-FAST as released."""
         return cls()
 
     @classmethod
     def small(cls) -> Pi0FastConfig:
-        """Small enough to train on a laptop."""
+        """Returns a size small enough to train on a laptop."""
         return cls(language=GemmaConfig.small(), vision=SiglipConfig.small())
 
     @classmethod
     def tiny(cls) -> Pi0FastConfig:
-        """For tests: float32, a vocabulary of 512."""
+        """Returns a size for tests: float32, a vocabulary of 512."""
         gemma = replace(GemmaConfig.dummy(), vocab=512, depth=2)
         return cls(
             language=gemma,
@@ -98,7 +95,7 @@ class Pi0FastConfig:
 
 
 class Decoding(NamedTuple):
-    """Where a decode stands: what `prefill` gives and `decode` takes and gives.
+    """The state of decoding: `prefill` makes it, `decode` takes and returns it.
 
     Attributes:
         cache: Keys and values of prompt and tokens so far.
@@ -127,7 +124,7 @@ class Pi0Fast(nnx.Module):
         self.language = Gemma(rngs, gemma, **how)
 
     def loss(self, observation: Observation, *, loss_tokens: int | None = None) -> Float[Array, " b"]:
-        """Mean cross entropy of the next token over `loss_mask`, one a row.
+        """Returns each row's mean cross entropy of the next token over `loss_mask`.
 
         Positions count every slot, as the released weights were trained: no camera may be masked then, which
         openpi's π0-FAST data never does.
@@ -168,12 +165,16 @@ class Pi0Fast(nnx.Module):
         head: Float[Array, "v w"] | None = None,
         scan_layers: bool = False,
     ) -> tuple[Float[Array, "b v"], Decoding]:
-        """The prompt's keys and values with space for `max_new_tokens` more, and the scores of the first one.
+        """Computes the prompt's keys and values, and the scores of the first new token.
 
-        Prompts keep their padding at the end; every generated token sees what is valid, whichever slot it is
-        in. Tokens at a prompt's end whose `ar_mask` is 1 are an answer's beginning that is known: they
-        give what they would give had the model generated them. With a `head` of the language model only its
-        tokens are scored.
+        Prompts keep their padding at the end; every generated token sees the valid slots, wherever they are.
+        Trailing prompt tokens with `ar_mask == 1` are a forced answer prefix, scored as if generated.
+
+        Args:
+            observation: The prompts.
+            max_new_tokens: Slots that the cache has for generated tokens.
+            head: Scores its tokens alone, see `Gemma.head`.
+            scan_layers: Whether layers run in a scan.
         """
         prefix = embed_prefix(
             self.vision, self.language, observation, self.config.cameras, scan_layers=scan_layers
@@ -201,7 +202,7 @@ class Pi0Fast(nnx.Module):
     def decode(
         self, tokens: Int[Array, "b t"], state: Decoding, *, head: Float[Array, "v w"] | None = None
     ) -> tuple[Float[Array, "b t v"], Decoding]:
-        """Writes T tokens behind those so far, and scores what (of a `head`: of it) may follow each."""
+        """Reads T more tokens, and returns the scores of what (of a `head`'s tokens) may follow each."""
         count = tokens.shape[1]
         batch, slots = state.valid.shape
         gap = 1 if self.config.decoding is DecodingConvention.OPENPI else 0
