@@ -3,9 +3,10 @@
 //! Coefficients are rounded to integers next, and a gripper's zeros and ones put many of them exactly half way: there the
 //! last bit decides a token. So this follows the operation order that scipy 1.17 and earlier have (Makhoul's DCT by a
 //! real FFT of the same length, FFTPACK's factors 4, 2, 3, 5 and a general one), with its constants rounded as there.
-//! No operation is fused. Lengths with a prime factor above about 190 go through Bluestein's algorithm there and not
-//! here; those agree to rounding only.
+//! No operation is fused. Lengths with a prime factor above about 190 go through Bluestein's algorithm in both; those
+//! agree to rounding only.
 
+mod bluestein;
 mod columns;
 mod lanes;
 mod radix;

@@ -3,6 +3,7 @@
 
 use std::f64::consts::SQRT_2;
 
+use super::bluestein::Bluestein;
 use super::lanes::Lanes;
 use super::radix::{self, Pass};
 use super::roots::Roots;
@@ -14,15 +15,19 @@ pub struct Tables<T> {
     /// `cos(pi k / 2N)` for k from 1.
     quarter: Vec<T>,
     passes: Vec<Pass<T>>,
+    /// What stands for the passes where they would be too slow.
+    bluestein: Option<Bluestein<T>>,
     /// `1 / sqrt(2N)`.
     norm: T,
 }
 
 impl<T: Float> Tables<T> {
     pub(super) fn new(horizon: usize, full: &Roots, quarter: &Roots, norm: T) -> Self {
+        let bluestein = Bluestein::plan(horizon);
         Self {
             quarter: (1..horizon).map(|k| T::from_f64(quarter.at(k).0)).collect(),
-            passes: radix::plan(horizon, full),
+            passes: if bluestein.is_some() { Vec::new() } else { radix::plan(horizon, full) },
+            bluestein,
             norm,
         }
     }
@@ -40,9 +45,10 @@ impl<T: Float> Tables<T> {
         to: &mut [T],
     ) {
         let horizon = self.quarter.len() + 1;
-        let rows = sized(scratch, 3 * horizon * W).as_chunks_mut().0;
+        let more = self.bluestein.as_ref().map_or(horizon, Bluestein::rows);
+        let rows = sized(scratch, (2 * horizon + more) * W).as_chunks_mut().0;
         let (a, rest) = rows.split_at_mut(horizon);
-        let (b, narrow) = rest.split_at_mut(horizon);
+        let (narrow, b) = rest.split_at_mut(horizon);
         if dim >= W {
             for first in (0..dim).step_by(W) {
                 // The last columns overlap those before, which gives the same values twice.
@@ -149,7 +155,7 @@ impl<T: Float> Tables<T> {
         }
     }
 
-    /// The passes of a real FFT, each from one buffer to the other. Returns the one that the result is in.
+    /// A real FFT: passes, each from one buffer to the other. Returns the one that the result is in.
     #[inline(always)]
     fn run<'a, 'b, V: Lanes<T, W>, const W: usize>(
         &'a self,
@@ -158,6 +164,13 @@ impl<T: Float> Tables<T> {
         passes: impl Iterator<Item = &'a Pass<T>>,
         direction: Direction,
     ) -> &'b [[T; W]] {
+        if let Some(bluestein) = &self.bluestein {
+            match direction {
+                Direction::Forward => bluestein.synthesise(from, to),
+                Direction::Inverse => bluestein.analyse(from, to),
+            }
+            return from;
+        }
         for one in passes {
             match direction {
                 Direction::Forward => one.synthesise::<V, W>(from, to),

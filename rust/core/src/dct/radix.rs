@@ -50,7 +50,7 @@ pub(super) fn plan<T: Float>(length: usize, roots: &Roots) -> Vec<Pass<T>> {
         .collect()
 }
 
-fn factors(mut length: usize) -> Vec<usize> {
+pub(super) fn factors(mut length: usize) -> Vec<usize> {
     let mut factors = Vec::new();
     while length.is_multiple_of(4) {
         factors.push(4);
