@@ -60,7 +60,7 @@ class FastCodec:
     def decode_batch(
         self,
         tokens: ArrayLike | Iterable[ArrayLike],
-        offsets: NDArray[np.int64] | None,
+        offsets: ArrayLike | None,
         horizon: int,
         dim: int,
         partial: str,
@@ -126,7 +126,7 @@ class Pi0FastPrompts:
         self, prompt: str, state: ArrayLike, tokens: _Tokens, mask: _Mask
     ) -> tuple[int, bool]: ...
     def encode_batch(
-        self, prompts: Any, states: ArrayLike, flat_ids: ArrayLike | None, offsets: NDArray[np.int64] | None
+        self, prompts: Any, states: ArrayLike, flat_ids: ArrayLike | None, offsets: ArrayLike | None
     ) -> tuple[_Tokens, _Mask, _Tokens, _Mask, NDArray[np.int32], _Mask]: ...
     @property
     def answer_start(self) -> _Tokens: ...
@@ -152,6 +152,6 @@ class Pi0FastPrompts:
     def uses_table(self) -> bool: ...
 
 def fast_fit(
-    chunks: list[NDArray[Any]], *, vocab_size: int, scale: float, regex_split: bool | None
+    chunks: Iterable[ArrayLike], *, vocab_size: int, scale: float, regex_split: bool | None
 ) -> tuple[bytes, bytes]: ...
 def state_bins(state: ArrayLike) -> NDArray[np.int16]: ...

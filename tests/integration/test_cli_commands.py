@@ -79,6 +79,7 @@ def test_fit_appears_whole_is_found_again_and_refuses_other_settings(
         "processor_config.json",
         "tokenizer_config.json",
         "special_tokens_map.json",
+        "processing_action_tokenizer.py",
     }
     before = content(out)
     assert set(before) == files

@@ -98,7 +98,13 @@ def test_directory_holds_all_that_training_needs_and_nothing_else(world: World, 
     tokenize_dataset(world.inputs(), tmp_path / "out", world.settings())
     names = set(content(tmp_path / "out"))
     shards = {n for n in names if n.startswith("shards/")}
-    fast = {"tokenizer.json", "processor_config.json", "tokenizer_config.json", "special_tokens_map.json"}
+    fast = {
+        "tokenizer.json",
+        "processor_config.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "processing_action_tokenizer.py",
+    }
     assert names - shards == {
         "manifest.json",
         "contract.json",

@@ -79,7 +79,7 @@ def test_overflow_names_chunk_frequency_dimension_and_value(codec, chunks):
     clipped = codec.encode_batch(broken, on_overflow="clip")
     assert clipped.clipped.tolist() == [int(i == 5) for i in range(64)]
     actions = codec.decode(clipped[5], horizon=16, dim=7).actions
-    assert actions[0, 3] == pytest.approx(codec.value_range[1] / codec.scale / 4)
+    assert actions[0, 3] == pytest.approx(codec.representable[-1][1] / codec.scale / 4)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -165,6 +165,7 @@ def test_it_pickles_and_saves_and_loads(codec, chunks, tmp_path):
     assert (loaded.horizon, loaded.dim, loaded.scale, loaded.vocab_size) == (16, 7, codec.scale, 512)
     assert loaded.encode(chunks[0]).ids.tolist() == ids
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
+        "processing_action_tokenizer.py",
         "processor_config.json",
         "special_tokens_map.json",
         "tokenizer.json",

@@ -129,11 +129,11 @@ fn text(criterion: &mut Criterion) -> Result<(), Failure> {
         Pi0Prompts::new(text.clone(), PromptStyle::OpenPi)?,
         Pi05Prompts::new(text.clone(), PromptOptions::default())?,
     );
-    let task = pi0.task(PROMPT)?;
+    let task = pi0.tokenize(PROMPT)?;
     group.bench_function("pi0, known task", |bench| {
         bench.iter(|| pi0.write_into(black_box(&task), &mut tokens[..48], &mut mask[..48]));
     });
-    let task = pi05.task(PROMPT)?;
+    let task = pi05.tokenize(PROMPT)?;
     group.bench_function("pi05, known task, 32 joints", |bench| {
         bench.iter(|| {
             let state = &states.chunks[next.next().unwrap_or_default()];
@@ -141,7 +141,7 @@ fn text(criterion: &mut Criterion) -> Result<(), Failure> {
         });
     });
     let pi0_fast = Pi0FastPrompts::new(text, FastIds::new(1024), PromptOptions::default())?;
-    let task = pi0_fast.task(PROMPT)?;
+    let task = pi0_fast.tokenize(PROMPT)?;
     group.bench_function("pi0-fast prefix, known task, 32 joints", |bench| {
         bench.iter(|| {
             let state = &states.chunks[next.next().unwrap_or_default()];

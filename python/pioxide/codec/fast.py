@@ -17,8 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pioxide import _core
-from pioxide.errors import FormatError, InputError
+from pioxide.errors import FormatError
 from pioxide.files import make_directory, mistaken, read_bytes, write_text
+
+# The code that reads a tokenizer's directory for transformers. It is written there and never imported here.
+PROCESSOR = "processing_action_tokenizer.py"
 
 OnOverflow = Literal["error", "clip"]
 Partial = Literal["error", "pad"]
@@ -125,27 +128,29 @@ class FastCodec:
         Raises:
             InputError: A chunk is empty or holds NaN or infinity, or the vocabulary is too small.
         """
-        arrays = [np.ascontiguousarray(chunk) for chunk in chunks]
-        wide = np.float32 if arrays and all(a.dtype == np.float32 for a in arrays) else np.float64
-        try:
-            arrays = [a.astype(wide, copy=False) for a in arrays]
-        except (TypeError, ValueError) as error:
-            raise InputError(f"chunks: expected float arrays ({error})") from None
-        return cls(*_core.fast_fit(arrays, vocab_size=vocab_size, scale=scale, regex_split=regex_split))
+        return cls(*_core.fast_fit(chunks, vocab_size=vocab_size, scale=scale, regex_split=regex_split))
 
     def save(
         self, directory: str | os.PathLike[str], *, horizon: int | None = None, dim: int | None = None
     ) -> None:
         """Writes the files that `transformers`, openpi and LeRobot load; each appears whole or not at all.
 
+        One of them is code, run by `AutoProcessor.from_pretrained(directory, trust_remote_code=True)`: so
+        openpi and LeRobot load an action tokenizer.
+
         Args:
             directory: Made if absent.
             horizon: Written as the default `time_horizon`, for readers that want one.
             dim: Written as the default `action_dim`.
+
+        Raises:
+            InputError: `horizon` or `dim` is one that no tokenizer may have; nothing is written then.
         """
+        files = self._core.files(horizon, dim)
+        files[PROCESSOR] = (Path(__file__).parent / "hub" / PROCESSOR).read_text("utf-8")
         directory = Path(directory)
         make_directory(directory)
-        for name, text in self._core.files(horizon, dim).items():
+        for name, text in files.items():
             write_text(directory / name, text)
 
     def encode(self, chunk: ArrayLike, *, on_overflow: OnOverflow = "error") -> Encoded:
@@ -219,7 +224,10 @@ class FastCodec:
 
     @property
     def value_range(self) -> tuple[int, int]:
-        """Lowest and highest rounded coefficient with a token; older tokenizers have gaps in between."""
+        """Lowest and highest rounded coefficient between which every one has a token.
+
+        The range holds zero where zero has a token, else it is the nearest to zero. `representable` has all.
+        """
         return self._core.value_range
 
     @property

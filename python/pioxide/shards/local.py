@@ -44,7 +44,13 @@ from pioxide.shards.shard import JobInputs, ShardMaker
 
 FAST = "fast"
 # What of a FAST directory is copied along, and of which the first two decide about ids.
-FAST_FILES = ("tokenizer.json", "processor_config.json", "tokenizer_config.json", "special_tokens_map.json")
+FAST_FILES = (
+    "tokenizer.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "processing_action_tokenizer.py",
+)
 
 
 class Interrupted(KeyboardInterrupt):

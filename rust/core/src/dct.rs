@@ -9,6 +9,7 @@
 mod bluestein;
 mod columns;
 mod lanes;
+mod plans;
 mod radix;
 mod radix_any;
 mod roots;
@@ -18,17 +19,18 @@ use std::fmt;
 
 use crate::{Error, Result};
 use columns::Tables;
+pub(crate) use plans::Plans;
 use roots::Roots;
 
 mod sealed {
     use super::wide::{self, Transform};
-    use super::{Dct, Room, Rooms, Tables};
+    use super::{Dct, DctScratch, DctScratches, Tables};
 
     pub trait Sealed: Sized {
         /// As many columns at a time as the widest registers hold.
         const TRANSFORM: Transform<Self>;
         fn tables(dct: &Dct) -> &Tables<Self>;
-        fn room(rooms: &mut Rooms) -> &mut Room<Self>;
+        fn scratch(scratches: &mut DctScratches) -> &mut DctScratch<Self>;
     }
 
     impl Sealed for f32 {
@@ -38,8 +40,8 @@ mod sealed {
             &dct.single
         }
 
-        fn room(rooms: &mut Rooms) -> &mut Room<Self> {
-            &mut rooms.single
+        fn scratch(scratches: &mut DctScratches) -> &mut DctScratch<Self> {
+            &mut scratches.single
         }
     }
 
@@ -50,8 +52,8 @@ mod sealed {
             &dct.double
         }
 
-        fn room(rooms: &mut Rooms) -> &mut Room<Self> {
-            &mut rooms.double
+        fn scratch(scratches: &mut DctScratches) -> &mut DctScratch<Self> {
+            &mut scratches.double
         }
     }
 }
@@ -107,25 +109,25 @@ pub enum Direction {
     Inverse,
 }
 
-/// Room to work in, in either precision.
+/// What chunks are worked on in, in either precision.
 #[derive(Debug, Default)]
-pub struct Rooms {
-    single: Room<f32>,
-    double: Room<f64>,
+pub struct DctScratches {
+    single: DctScratch<f32>,
+    double: DctScratch<f64>,
 }
 
-/// Room for one chunk.
+/// What one chunk is worked on in.
 #[derive(Debug, Default)]
-pub struct Room<T> {
+pub struct DctScratch<T> {
     /// Coefficients, of a chunk at the most.
     pub(crate) coefficients: Vec<T>,
     /// What the transform needs.
-    pub(crate) scratch: Vec<T>,
+    pub(crate) transform: Vec<T>,
 }
 
-/// The room in this precision.
-pub(crate) fn room<T: Float>(rooms: &mut Rooms) -> &mut Room<T> {
-    T::room(rooms)
+/// What to work in, in this precision.
+pub(crate) fn scratch<T: Float>(scratches: &mut DctScratches) -> &mut DctScratch<T> {
+    T::scratch(scratches)
 }
 
 /// The front of `buffer`, which grows if need be. What is in it means nothing.
@@ -134,6 +136,16 @@ pub(crate) fn sized<T: Float>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
         buffer.resize(len, T::default());
     }
     &mut buffer[..len]
+}
+
+/// [`sized`] for a length that a caller chose.
+///
+/// # Errors
+/// [`Error::OutOfMemory`] where there is no room for it.
+pub(crate) fn try_sized<T: Float>(buffer: &mut Vec<T>, len: usize) -> Result<&mut [T]> {
+    let more = len.saturating_sub(buffer.len());
+    buffer.try_reserve(more).map_err(|_| Error::OutOfMemory { what: "a chunk" })?;
+    Ok(sized(buffer, len))
 }
 
 impl Dct {

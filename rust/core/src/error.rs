@@ -47,6 +47,8 @@ pub enum Error {
         dim: usize,
         /// The rounded coefficient.
         value: i64,
+        /// The lowest and the highest coefficient that have one, without a gap between.
+        range: (i64, i64),
     },
     /// A token that no chunk is encoded to, or that can't stand where it stands.
     Token {
@@ -72,6 +74,13 @@ pub enum Error {
         index: usize,
         /// What went wrong in it.
         error: Box<Error>,
+    },
+    /// The caller wanted a batch to stop.
+    Interrupted,
+    /// Memory for a result can't be had.
+    OutOfMemory {
+        /// What was to be held.
+        what: &'static str,
     },
     /// A generated sequence has no `Action: ` in it, so it holds no actions.
     NoActions {
@@ -102,14 +111,18 @@ impl fmt::Display for Error {
             Self::Format { what, why } => write!(f, "{what}: {why}"),
             Self::Argument { what, why } => write!(f, "{what}: {why}"),
             Self::NotFinite { joint, value } => write!(f, "state: joint {joint} is {value}"),
-            Self::Overflow { frequency, dim, value } => {
-                write!(f, "coefficient {value} at time-frequency {frequency}, dimension {dim} has no token")
-            }
+            Self::Overflow { frequency, dim, value, range: (low, high) } => write!(
+                f,
+                "coefficient {value} at time-frequency {frequency}, dimension {dim} has no token (those from {low} to \
+                 {high} have one); are the actions normalised?"
+            ),
             Self::Token { position, id, why } => write!(f, "token {position} (id {id}) {why}"),
             Self::Incomplete { expected, got } => {
                 write!(f, "the ids hold {got} coefficients, a whole chunk has {expected}")
             }
             Self::At { what, index, error } => write!(f, "{what} {index}: {error}"),
+            Self::Interrupted => f.write_str("interrupted"),
+            Self::OutOfMemory { what } => write!(f, "{what}: there is not enough memory"),
             Self::NoActions { tokens } => {
                 write!(f, "none of the {tokens} tokens begins the actions with \"Action: \"")
             }

@@ -7,14 +7,17 @@ mod quantise;
 mod spell;
 mod tokens;
 
+use std::sync::Arc;
+
 use crate::bpe::{LongestMatch, MergeScratch, MergeTable, Positions};
-use crate::dct::{self, Dct, Float, Rooms};
+use crate::dct::{self, Dct, DctScratches, Float, Plans};
 use crate::pretokenize::Cutter;
 use crate::vocab::Vocabulary;
 use crate::{Error, Result};
 use characters::Characters;
 use files::Config;
 pub use files::FastFiles;
+pub(crate) use files::check_scale;
 use quantise::quantise;
 use spell::Text;
 use tokens::Tokens;
@@ -50,12 +53,13 @@ pub struct FastCodec {
     /// Absent for vocabularies that only merging gets right.
     longest: Option<LongestMatch>,
     tokens: Tokens,
+    plans: Plans,
 }
 
-/// Room to work in, for any codec and any shape. Once it has grown, neither encoding nor decoding allocates.
+/// What chunks are worked on in, for any codec and any shape. Once it has grown, neither encoding nor decoding allocates.
 #[derive(Debug, Default)]
 pub struct FastScratch {
-    rooms: Rooms,
+    dct: DctScratches,
     values: Vec<i32>,
     text: Text,
     dead: Positions,
@@ -90,6 +94,7 @@ impl FastCodec {
             longest: LongestMatch::new(&spelled, &byte_tokens, &merges),
             tokens: Tokens::new(&spelled, config.min_token, config.scale),
             cutter: vocabulary.use_regex().then(Cutter::new),
+            plans: Plans::default(),
             config,
             vocabulary,
             characters,
@@ -101,8 +106,9 @@ impl FastCodec {
     /// The files of this tokenizer, with the default shape that they are to name, else the one that it was read with.
     ///
     /// # Errors
-    /// [`Error::Format`] when JSON can't be written, which doesn't happen.
+    /// [`Error::Argument`] for a shape that reading the files would refuse.
     pub fn files(&self, time_horizon: Option<usize>, action_dim: Option<usize>) -> Result<FastFiles> {
+        files::check_shape(time_horizon, action_dim)?;
         let mut config = self.config.clone();
         config.time_horizon = time_horizon.or(config.time_horizon);
         config.action_dim = action_dim.or(config.action_dim);
@@ -124,12 +130,12 @@ impl FastCodec {
         scratch: &mut FastScratch,
         out: &mut Vec<u32>,
     ) -> Result<usize> {
-        let FastScratch { rooms, values, text, .. } = scratch;
-        let room = dct::room::<T>(rooms);
+        let FastScratch { dct, values, text, .. } = scratch;
+        let work = dct::scratch::<T>(dct);
         let scale = self.config.scale;
         values.clear();
-        let near = coefficients(plan, chunk, dim, room, scale, values)?;
-        let coefficients = &room.coefficients[..chunk.len()];
+        let near = coefficients(plan, chunk, dim, work, scale, values)?;
+        let coefficients = &work.coefficients[..chunk.len()];
         let mut clipped = 0;
         let on_clip = |position: usize| {
             clipped += 1;
@@ -137,7 +143,8 @@ impl FastCodec {
                 Some(value) if on_overflow == OnOverflow::Error => value,
                 _ => return Ok(()),
             };
-            Err(Error::Overflow { frequency: position / dim, dim: position % dim, value })
+            let range = self.value_range();
+            Err(Error::Overflow { frequency: position / dim, dim: position % dim, value, range })
         };
         if !near
             && let Some(position) = coefficients.iter().position(|&x| quantise::exactly(x, scale).is_none())
@@ -187,16 +194,16 @@ impl FastCodec {
         scratch: &mut FastScratch,
         out: &mut [f64],
     ) -> Result<usize> {
-        let room = dct::room::<f64>(&mut scratch.rooms);
+        let work = dct::scratch::<f64>(&mut scratch.dct);
         let expected = out.len();
-        let coefficients = dct::sized(&mut room.coefficients, expected);
+        let coefficients = dct::try_sized(&mut work.coefficients, expected)?;
         let (got, unfinished) = self.tokens.decode(ids, coefficients)?;
         let too_many = got > expected || (got == expected && unfinished);
         if too_many || (partial == Partial::Error && got < expected) {
             return Err(Error::Incomplete { expected, got: got + usize::from(too_many && unfinished) });
         }
         coefficients[got..].fill(0.0);
-        plan.inverse(coefficients, dim, &mut room.scratch, out)?;
+        plan.inverse(coefficients, dim, &mut work.transform, out)?;
         Ok(expected - got)
     }
 
@@ -237,18 +244,19 @@ impl FastCodec {
         self.characters.ranges()
     }
 
-    /// The lowest and the highest value that can be represented. There may be holes between: see
-    /// [`Self::gapless_range`].
+    /// The lowest and the highest value of the range around zero that can be represented without a gap, or of the range
+    /// nearest to zero. Some tokenizers have others beyond: see [`Self::representable`].
     #[must_use]
     pub fn value_range(&self) -> (i64, i64) {
-        let ranges = self.representable();
-        (ranges[0].0, ranges[ranges.len() - 1].1)
+        self.characters.around_zero()
     }
 
-    /// The widest range around zero without a hole; `None` where zero itself can't be represented.
-    #[must_use]
-    pub fn gapless_range(&self) -> Option<(i64, i64)> {
-        self.representable().iter().copied().find(|range| (range.0..=range.1).contains(&0))
+    /// The transform of chunks of this horizon. The latest few are kept.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a horizon out of range.
+    pub fn plan(&self, horizon: usize) -> Result<Arc<Dct>> {
+        self.plans.get(horizon)
     }
 
     /// The bytes a token decodes to, which may begin or end inside a character; `None` for ids that no chunk has.
@@ -258,18 +266,18 @@ impl FastCodec {
     }
 }
 
-/// Transforms a chunk into `room.coefficients` and appends its scaled and rounded coefficients to `values`. Returns what
+/// Transforms a chunk into `work.coefficients` and appends its scaled and rounded coefficients to `values`. Returns what
 /// [`quantise`] does.
 pub(crate) fn coefficients<T: Float>(
     plan: &Dct,
     chunk: &[T],
     dim: usize,
-    room: &mut dct::Room<T>,
+    work: &mut dct::DctScratch<T>,
     scale: f64,
     values: &mut Vec<i32>,
 ) -> Result<bool> {
-    let coefficients = dct::sized(&mut room.coefficients, chunk.len());
-    plan.forward(chunk, dim, &mut room.scratch, coefficients)?;
+    let coefficients = dct::try_sized(&mut work.coefficients, chunk.len())?;
+    plan.forward(chunk, dim, &mut work.transform, coefficients)?;
     let near = quantise(coefficients, scale, values);
     if !near && let Some(at) = chunk.iter().position(|&x| !Into::<f64>::into(x).is_finite()) {
         let why = format!("step {}, dimension {} is {}", at / dim, at % dim, chunk[at]);

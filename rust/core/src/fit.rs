@@ -3,11 +3,8 @@
 
 mod train;
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-
-use crate::dct::{self, Dct, Float, Rooms};
-use crate::fast::{FastCodec, coefficients};
+use crate::dct::{self, DctScratches, Float, Plans};
+use crate::fast::{FastCodec, check_scale, coefficients};
 use crate::pretokenize::{Class, Cutter};
 use crate::vocab::Vocabulary;
 use crate::{Error, Result};
@@ -64,23 +61,18 @@ impl FastCodec {
             let why = format!("expected {} to {LARGEST} (256 are the bytes), got {vocab_size}", BYTES + 1);
             return refuse("vocab_size", why);
         }
-        if !(scale > 0.0 && scale.is_finite()) {
-            return refuse("scale", format!("expected a positive number, got {scale}"));
-        }
+        check_scale(scale)?;
         if let Some(min_token) = min_token
             && !(1 - FIRST_SURROGATE..=0).contains(&min_token)
         {
             return refuse("min_token", format!("expected {} to 0, got {min_token}", 1 - FIRST_SURROGATE));
         }
-        let (mut plans, mut rooms) = (BTreeMap::new(), Rooms::default());
+        let (plans, mut scratches) = (Plans::default(), DctScratches::default());
         let (mut values, mut ends) = (Vec::new(), Vec::with_capacity(chunks.len()));
         for (index, &(chunk, horizon, dim)) in chunks.iter().enumerate() {
             let mut add = || {
-                let plan = match plans.entry(horizon) {
-                    Entry::Occupied(entry) => entry.into_mut(),
-                    Entry::Vacant(entry) => entry.insert(Dct::new(horizon)?),
-                };
-                coefficients(plan, chunk, dim, dct::room(&mut rooms), scale, &mut values)
+                let plan = plans.get(horizon)?;
+                coefficients(&plan, chunk, dim, dct::scratch(&mut scratches), scale, &mut values)
             };
             add().map_err(|error| error.at("chunk", index))?;
             ends.push(values.len());
@@ -127,7 +119,10 @@ impl Texts {
                 .ok()
                 .filter(|&code| i64::from(code) < FIRST_SURROGATE)
                 .and_then(char::from_u32)
-                .ok_or(Error::Overflow { frequency: position / dim, dim: position % dim, value })?;
+                .ok_or_else(|| {
+                    let range = (self.min_token, self.min_token + FIRST_SURROGATE - 1);
+                    Error::Overflow { frequency: position / dim, dim: position % dim, value, range }
+                })?;
             let at = self.bytes.len() - start;
             if let Some(cutter) = &self.cutter {
                 state = cutter.step(state, Class::of(character), previous, at, &mut self.cuts);

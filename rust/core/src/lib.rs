@@ -17,7 +17,8 @@ pub use error::{Error, Result};
 pub use fast::{FastCodec, FastFiles, FastScratch, OnOverflow, Partial};
 pub use fit::FitOptions;
 pub use prompt::{
-    FastIds, FastRow, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, PromptOptions, PromptStyle, Task, Written,
+    ActionTokens, FastIds, FastPromptRows, FastRow, GoOn, Instructions, Pi0FastPrompts, Pi0Prompts,
+    Pi05Prompts, PromptOptions, PromptRows, PromptStyle, TokenizedInstruction, Written,
 };
 pub use sentencepiece::{SentencePiece, TextScratch};
 pub use state::{state_bin, state_bins_into};

@@ -1,8 +1,10 @@
-//! The prompts of π0, π0.5 and π0-FAST as the models were trained on them: text tokenized once a task, put together
-//! with a state in the caller's own buffers.
+//! The prompts of π0, π0.5 and π0-FAST as the models were trained on them: an instruction is tokenized once, and put
+//! together with a state in the caller's own buffers, one prompt or a batch at a time.
 
+mod batch;
 mod clean;
 mod fast;
+mod last;
 mod numbers;
 mod row;
 mod stated;
@@ -11,17 +13,20 @@ mod style;
 use std::sync::Arc;
 
 use crate::{Error, Float, Result, SentencePiece};
-pub use fast::{FastIds, FastRow, Pi0FastPrompts};
+use batch::States;
+pub use batch::{GoOn, Instructions, PromptRows};
+pub use fast::{ActionTokens, FastIds, FastPromptRows, FastRow, Pi0FastPrompts};
+use last::LastInstruction;
 pub use row::Written;
 use row::{Row, same_length};
 use stated::{Head, StatedPrompt};
 pub use style::{PromptOptions, PromptStyle};
 
-/// A prompt's text, cleaned and tokenized once, for as many states as come.
+/// An instruction, cleaned and tokenized once, for as many states as come.
 ///
 /// It belongs to the format that made it.
 #[derive(Debug, Clone)]
-pub struct Task {
+pub struct TokenizedInstruction {
     format: Format,
     head: Head,
 }
@@ -34,13 +39,13 @@ enum Format {
     Pi0Fast,
 }
 
-impl Task {
+impl TokenizedInstruction {
     fn head_for(&self, format: Format) -> Result<&Head> {
         if self.format == format {
             Ok(&self.head)
         } else {
             let why = format!("it was made for {:?} prompts, not for {format:?} ones", self.format);
-            Err(Error::Argument { what: "task", why })
+            Err(Error::Argument { what: "instruction", why })
         }
     }
 }
@@ -53,6 +58,7 @@ pub struct Pi0Prompts {
     bos: i32,
     pad: i32,
     newline: Vec<i32>,
+    last: LastInstruction,
 }
 
 impl Pi0Prompts {
@@ -65,15 +71,22 @@ impl Pi0Prompts {
     /// [`Error::Argument`] when the vocabulary has no piece that begins a sequence.
     pub fn new(text: Arc<SentencePiece>, style: PromptStyle) -> Result<Self> {
         let newline = to_i32(&text.encode("\n")?);
-        Ok(Self { style, bos: bos_of(&text)?, pad: pad_of(&text), newline, text })
+        Ok(Self {
+            style,
+            bos: bos_of(&text)?,
+            pad: pad_of(&text),
+            newline,
+            last: LastInstruction::default(),
+            text,
+        })
     }
 
-    /// Tokenizes a prompt. openpi's is stripped, its underscores and newlines become spaces, and a newline follows,
+    /// Tokenizes an instruction. openpi's is stripped, its underscores and newlines become spaces, and a newline follows,
     /// encoded on its own. LeRobot's is kept, and a newline that it does not end in is added and encoded with it.
     ///
     /// # Errors
     /// [`Error::Argument`] for a text over 1 GiB.
-    pub fn task(&self, prompt: &str) -> Result<Task> {
+    pub fn tokenize(&self, prompt: &str) -> Result<TokenizedInstruction> {
         let (ids, newline) = match self.style {
             PromptStyle::OpenPi => (self.style.encode(&self.text, &clean::flow(prompt))?, &*self.newline),
             PromptStyle::LeRobot => {
@@ -81,20 +94,49 @@ impl Pi0Prompts {
             }
         };
         let head = [&[self.bos], &*ids, newline].concat();
-        Ok(Task { format: Format::Pi0, head: Head::Ids(head) })
+        Ok(TokenizedInstruction { format: Format::Pi0, head: Head::Ids(head) })
     }
 
     /// Writes one row: `tokens` and `mask` of the same length, cut at the end where the prompt is longer, filled up
     /// with the pad id and `false` where it is shorter.
     ///
     /// # Errors
-    /// [`Error::Argument`] when the task is another format's; [`Error::Shape`] when the lengths differ.
-    pub fn write_into(&self, task: &Task, tokens: &mut [i32], mask: &mut [bool]) -> Result<Written> {
+    /// [`Error::Argument`] when the instruction is another format's; [`Error::Shape`] when the lengths differ.
+    pub fn write_into(
+        &self,
+        instruction: &TokenizedInstruction,
+        tokens: &mut [i32],
+        mask: &mut [bool],
+    ) -> Result<Written> {
         same_length("mask", tokens, mask)?;
-        let Head::Ids(head) = task.head_for(Format::Pi0)? else { return Err(foreign_task()) };
+        let Head::Ids(head) = instruction.head_for(Format::Pi0)? else { return Err(foreign_instruction()) };
         let mut row = Row::new(tokens);
         row.extend(head);
         Ok(row.finish(self.pad, mask))
+    }
+
+    /// [`Self::write_into`] from the text, which is tokenized again only when it differs from the last call's.
+    ///
+    /// # Errors
+    /// As [`Self::tokenize`] and [`Self::write_into`].
+    pub fn encode_into(&self, prompt: &str, tokens: &mut [i32], mask: &mut [bool]) -> Result<Written> {
+        self.write_into(&*self.last.get(prompt, |text| self.tokenize(text))?, tokens, mask)
+    }
+
+    /// Writes a batch; each distinct instruction is tokenized once.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] names a buffer that is not the batch's; [`Error::Interrupted`] when `go_on` says so.
+    pub fn encode_batch_into(
+        &self,
+        instructions: &Instructions<'_>,
+        rows: PromptRows<'_>,
+        go_on: GoOn<'_>,
+    ) -> Result<()> {
+        let tokenized = instructions.tokenized(go_on, |text| self.tokenize(text))?;
+        rows.fill(instructions.len(), go_on, |row, tokens, mask| {
+            self.write_into(tokenized.row(row), tokens, mask)
+        })
     }
 }
 
@@ -103,6 +145,7 @@ impl Pi0Prompts {
 pub struct Pi05Prompts {
     prompt: StatedPrompt,
     pad: i32,
+    last: LastInstruction,
 }
 
 impl Pi05Prompts {
@@ -115,7 +158,8 @@ impl Pi05Prompts {
     /// [`Error::Argument`] when the vocabulary has no piece that begins a sequence.
     pub fn new(text: Arc<SentencePiece>, options: PromptOptions) -> Result<Self> {
         let pad = pad_of(&text);
-        Ok(Self { prompt: StatedPrompt::new(text, ";\nAction: ", options)?, pad })
+        let prompt = StatedPrompt::new(text, ";\nAction: ", options)?;
+        Ok(Self { prompt, pad, last: LastInstruction::default() })
     }
 
     /// Whether the state is written from a table; otherwise each prompt is encoded as a whole, which is far slower.
@@ -124,36 +168,69 @@ impl Pi05Prompts {
         self.prompt.by_parts()
     }
 
-    /// Tokenizes a prompt: stripped, underscores and newlines as spaces.
+    /// Tokenizes an instruction: stripped, underscores and newlines as spaces.
     ///
     /// # Errors
     /// [`Error::Argument`] for a text over 1 GiB.
-    pub fn task(&self, prompt: &str) -> Result<Task> {
-        Ok(Task { format: Format::Pi05, head: self.prompt.head(clean::flow(prompt))? })
+    pub fn tokenize(&self, prompt: &str) -> Result<TokenizedInstruction> {
+        Ok(TokenizedInstruction { format: Format::Pi05, head: self.prompt.head(clean::flow(prompt))? })
     }
 
     /// Writes one row for a normalised, unpadded state; `tokens` and `mask` as in [`Pi0Prompts::write_into`].
     ///
     /// # Errors
     /// [`Error::NotFinite`] names a joint that is NaN or infinite, and nothing is written; [`Error::Argument`] when the
-    /// task is another format's or the state wider than the text's; [`Error::Shape`] when the lengths of `tokens` and
+    /// instruction is another format's or the state wider than the text's; [`Error::Shape`] when the lengths of `tokens` and
     /// `mask` differ.
     pub fn write_into<T: Float>(
         &self,
-        task: &Task,
+        instruction: &TokenizedInstruction,
         state: &[T],
         tokens: &mut [i32],
         mask: &mut [bool],
     ) -> Result<Written> {
         same_length("mask", tokens, mask)?;
         let mut row = Row::new(tokens);
-        self.prompt.write(task.head_for(Format::Pi05)?, state, &mut row)?;
+        self.prompt.write(instruction.head_for(Format::Pi05)?, state, &mut row)?;
         Ok(row.finish(self.pad, mask))
+    }
+
+    /// [`Self::write_into`] from the text, which is tokenized again only when it differs from the last call's.
+    ///
+    /// # Errors
+    /// As [`Self::tokenize`] and [`Self::write_into`].
+    pub fn encode_into<T: Float>(
+        &self,
+        prompt: &str,
+        state: &[T],
+        tokens: &mut [i32],
+        mask: &mut [bool],
+    ) -> Result<Written> {
+        self.write_into(&*self.last.get(prompt, |text| self.tokenize(text))?, state, tokens, mask)
+    }
+
+    /// Writes a batch with its states, `[N, D]` end to end; each distinct instruction is tokenized once.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] names a buffer that is not the batch's; [`Error::At`] names the row of any other error;
+    /// [`Error::Interrupted`] when `go_on` says so.
+    pub fn encode_batch_into<T: Float>(
+        &self,
+        instructions: &Instructions<'_>,
+        states: &[T],
+        rows: PromptRows<'_>,
+        go_on: GoOn<'_>,
+    ) -> Result<()> {
+        let states = States::new(states, instructions.len())?;
+        let tokenized = instructions.tokenized(go_on, |text| self.tokenize(text))?;
+        rows.fill(instructions.len(), go_on, |row, tokens, mask| {
+            self.write_into(tokenized.row(row), states.row(row), tokens, mask)
+        })
     }
 }
 
-fn foreign_task() -> Error {
-    Error::Argument { what: "task", why: "it was made with another vocabulary".to_owned() }
+fn foreign_instruction() -> Error {
+    Error::Argument { what: "instruction", why: "it was made with another vocabulary".to_owned() }
 }
 
 /// Ids as the models take them. A vocabulary's ids fit: a model file is under 2 GiB.

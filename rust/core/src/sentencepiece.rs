@@ -251,8 +251,8 @@ fn ranks(pieces: &Pieces, scores: &[f32]) -> Option<Box<[u32]>> {
     let mut ranks = vec![0; order.len()];
     let mut rank = 0;
     for (at, &id) in order.iter().enumerate() {
-        // Compared as numbers: 0 and -0 are one score.
-        if at > 0 && score(id) != score(order[at - 1]) {
+        // Compared by their bits, as sentencepiece 0.2.3 does: 0 is better than -0.
+        if at > 0 && score(id).to_bits() != score(order[at - 1]).to_bits() {
             rank += 1;
         }
         ranks[id as usize] = rank;

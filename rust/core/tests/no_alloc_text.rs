@@ -41,7 +41,11 @@ fn nothing_is_allocated_in_the_steady_state() {
     let pi0 = Pi0Prompts::new(text.clone(), PromptStyle::OpenPi).unwrap();
     let pi05 = Pi05Prompts::new(text.clone(), PromptOptions::default()).unwrap();
     let fast = Pi0FastPrompts::new(text.clone(), FastIds::new(2048), PromptOptions::default()).unwrap();
-    let tasks = [pi0.task("pick up").unwrap(), pi05.task("pick up").unwrap(), fast.task("pick up").unwrap()];
+    let tasks = [
+        pi0.tokenize("pick up").unwrap(),
+        pi05.tokenize("pick up").unwrap(),
+        fast.tokenize("pick up").unwrap(),
+    ];
     let (mut tokens, mut mask) = (vec![0; 250], vec![false; 250]);
     let (mut ar_mask, mut loss_mask) = (vec![0; 250], vec![false; 250]);
     let (state, actions) = ([0.25f32; 14], [5, 900, 1500]);

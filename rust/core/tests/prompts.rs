@@ -59,23 +59,23 @@ fn check(text: &Arc<SentencePiece>, cases: &[Case]) {
         let narrow: Vec<f32> = case.state.iter().map(|&x| x as f32).collect();
         let single = case.state_dtype == "float32";
         let written = match case.kind.as_str() {
-            "pi0" => pi0.write_into(&pi0.task(&case.prompt).unwrap(), &mut tokens, &mut mask),
+            "pi0" => pi0.write_into(&pi0.tokenize(&case.prompt).unwrap(), &mut tokens, &mut mask),
             "pi05" => {
-                let task = pi05.task(&case.prompt).unwrap();
+                let task = pi05.tokenize(&case.prompt).unwrap();
                 match single {
                     true => pi05.write_into(&task, &narrow, &mut tokens, &mut mask),
                     false => pi05.write_into(&task, &case.state, &mut tokens, &mut mask),
                 }
             }
             "pi0_fast" => {
-                let task = fast.task(&case.prompt).unwrap();
+                let task = fast.tokenize(&case.prompt).unwrap();
                 match single {
                     true => fast.write_into(&task, &narrow, &mut tokens, &mut mask),
                     false => fast.write_into(&task, &case.state, &mut tokens, &mut mask),
                 }
             }
             "pi0_fast_train" => {
-                let task = fast.task(&case.prompt).unwrap();
+                let task = fast.tokenize(&case.prompt).unwrap();
                 let actions = recorded_actions(case, &[4022, 235292, 235248], 235371, 257023);
                 let row =
                     FastRow { tokens: &mut tokens, mask: &mut mask, ar_mask: &mut ar, loss_mask: &mut loss };

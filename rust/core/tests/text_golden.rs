@@ -105,12 +105,12 @@ fn prompts_equal_the_reference_stacks() {
                 assert!(tokens[used..].iter().all(|&id| id == 0));
                 assert!(mask.iter().enumerate().all(|(at, &real)| real == (at < used)));
             };
-        let written = pi0.write_into(&pi0.task(&case.text).unwrap(), &mut tokens, &mut mask).unwrap();
+        let written = pi0.write_into(&pi0.tokenize(&case.text).unwrap(), &mut tokens, &mut mask).unwrap();
         check(&tokens, &mask, written, &case.pi0, case.pi0_length);
-        let task = pi05.task(&case.text).unwrap();
+        let task = pi05.tokenize(&case.text).unwrap();
         let written = pi05.write_into(&task, &case.state, &mut tokens, &mut mask).unwrap();
         check(&tokens, &mask, written, &case.pi05, case.pi05_length);
-        let task = fast.task(&case.text).unwrap();
+        let task = fast.tokenize(&case.text).unwrap();
         let written = fast.write_into(&task, &case.state, &mut tokens, &mut mask).unwrap();
         check(&tokens, &mask, written, &case.fast, case.fast_length);
         let (mut ar_mask, mut loss_mask) = (vec![-1; size], vec![false; size]);

@@ -129,14 +129,18 @@ fn check_prompts(Formats { text, pi0, pi05, fast }: &Formats, prompt: &str, stat
         text.trim_matches(|c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)).replace('_', " ")
     };
     let cleaned = strip(prompt).replace('\n', " ");
-    let got = row(|tokens, mask| pi0.write_into(&pi0.task(prompt).unwrap(), tokens, mask));
+    let got = row(|tokens, mask| pi0.write_into(&pi0.tokenize(prompt).unwrap(), tokens, mask));
     assert_eq!(got, [whole(&cleaned), ids("\n")].concat(), "{prompt:?}");
-    let got = row(|tokens, mask| pi05.write_into(&pi05.task(prompt).unwrap(), state, tokens, mask));
-    assert_eq!(got, whole(&format!("Task: {cleaned}, State: {bins};\nAction: ")), "{prompt:?}");
+    let got = row(|tokens, mask| pi05.write_into(&pi05.tokenize(prompt).unwrap(), state, tokens, mask));
+    assert_eq!(
+        got,
+        whole(&format!("TokenizedInstruction: {cleaned}, State: {bins};\nAction: ")),
+        "{prompt:?}"
+    );
     if let Some(fast) = fast {
-        let got = row(|tokens, mask| fast.write_into(&fast.task(prompt).unwrap(), state, tokens, mask));
+        let got = row(|tokens, mask| fast.write_into(&fast.tokenize(prompt).unwrap(), state, tokens, mask));
         let cleaned = strip(&prompt.to_lowercase());
-        assert_eq!(got, whole(&format!("Task: {cleaned}, State: {bins};\n")), "{prompt:?}");
+        assert_eq!(got, whole(&format!("TokenizedInstruction: {cleaned}, State: {bins};\n")), "{prompt:?}");
     }
 }
 

@@ -68,7 +68,7 @@ impl Demo {
 #[test]
 fn training_rows_come_back() {
     let demo = &*DEMO;
-    let task = demo.fast.task("pick up the cube").unwrap();
+    let task = demo.fast.tokenize("pick up the cube").unwrap();
     let actions: Vec<u32> = (0..2048).step_by(13).collect();
     let (mut tokens, mut mask) = (vec![0; 400], vec![false; 400]);
     let (mut ar_mask, mut loss_mask) = (vec![0; 400], vec![false; 400]);

@@ -2,6 +2,7 @@
 
 use pioxide_core::Error;
 use pyo3::PyErr;
+use pyo3::exceptions::PyMemoryError;
 
 mod raised {
     pyo3::import_exception!(pioxide.errors, InputError);
@@ -23,6 +24,7 @@ pub(crate) fn to_py(error: Error) -> PyErr {
         kind = error;
     }
     match kind {
+        Error::OutOfMemory { .. } => PyMemoryError::new_err(sentence),
         Error::Format { .. } => raised::FormatError::new_err(sentence),
         Error::Overflow { .. } => raised::OverflowingChunkError::new_err(sentence),
         Error::Incomplete { .. } => raised::IncompleteChunkError::new_err(sentence),

@@ -1,18 +1,20 @@
 //! `FastCodec` for Python. Batch work and single chunks alike run without the GIL.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use numpy::ndarray::{ArrayView2, Ix2, Ix3};
-use numpy::{Element, IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray1};
-use pioxide_core::{Dct, FastScratch, FitOptions, Float, OnOverflow, Partial};
+use numpy::{Element, IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayMethods};
+use pioxide_core::{Dct, Error, FastScratch, FitOptions, Float, OnOverflow, Partial};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::arrays::{Floats, IdRows, floats, ids, row_major, signed, spans, with_floats};
+use crate::arguments::{self, Signals, whole, whole_or_none};
+use crate::arrays::{
+    Floats, IdRows, Spans, empty, floats, ids, rising_offsets, row_major, signed, with_floats,
+};
 use crate::error::{input_error, to_py};
 
 thread_local! {
@@ -37,22 +39,9 @@ pub(crate) struct Shape {
 #[pyclass(frozen, module = "pioxide._core")]
 pub(crate) struct FastCodec {
     codec: pioxide_core::FastCodec,
-    /// One plan for each horizon seen: a function of the horizon alone, so sharing it changes no answer.
-    plans: RwLock<BTreeMap<usize, Arc<Dct>>>,
 }
 
 impl FastCodec {
-    fn plan(&self, horizon: usize) -> PyResult<Arc<Dct>> {
-        let read = self.plans.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(plan) = read.get(&horizon) {
-            return Ok(plan.clone());
-        }
-        drop(read);
-        let plan = Arc::new(Dct::new(horizon).map_err(to_py)?);
-        self.plans.write().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(horizon, plan.clone());
-        Ok(plan)
-    }
-
     fn encode_one<T: Float + Element>(
         &self,
         plan: &Dct,
@@ -60,17 +49,25 @@ impl FastCodec {
         on_overflow: OnOverflow,
         out: &mut Vec<u32>,
     ) -> pioxide_core::Result<usize> {
-        let dim = chunk.ncols();
-        SCRATCH.with_borrow_mut(|scratch| {
-            self.codec.encode_into(plan, &row_major(&chunk), dim, on_overflow, scratch, out)
-        })
+        let (dim, values) = (chunk.ncols(), row_major(&chunk)?);
+        // A value is four bytes at the most, and each has at most one token.
+        out.try_reserve(values.len().saturating_mul(4))
+            .map_err(|_| Error::OutOfMemory { what: "token ids" })?;
+        SCRATCH
+            .with_borrow_mut(|scratch| self.codec.encode_into(plan, &values, dim, on_overflow, scratch, out))
     }
 
     /// Checks what decoding is asked for.
-    pub(crate) fn shape(&self, horizon: usize, dim: usize, partial: &str) -> PyResult<Shape> {
+    pub(crate) fn shape(
+        &self,
+        horizon: &Bound<'_, PyAny>,
+        dim: &Bound<'_, PyAny>,
+        partial: &Bound<'_, PyAny>,
+    ) -> PyResult<Shape> {
         let partial = parse_partial(partial)?;
+        let (horizon, dim) = (whole(horizon, "horizon")?, whole(dim, "dim")?);
         let len = chunk_len(horizon, dim)?;
-        Ok(Shape { plan: self.plan(horizon)?, dim, len, partial })
+        Ok(Shape { plan: self.codec.plan(horizon).map_err(to_py)?, dim, len, partial })
     }
 
     /// Decodes one chunk's ids.
@@ -82,7 +79,10 @@ impl FastCodec {
     ) -> PyResult<Decoded<'py>> {
         let (actions, missing) = py
             .detach(|| {
-                let mut actions = vec![0.0; shape.len];
+                let mut actions = Vec::new();
+                let room = actions.try_reserve_exact(shape.len);
+                room.map_err(|_| Error::OutOfMemory { what: "a chunk" })?;
+                actions.resize(shape.len, 0.0);
                 let missing = SCRATCH.with_borrow_mut(|scratch| {
                     self.codec.decode_into(&shape.plan, ids, shape.dim, shape.partial, scratch, &mut actions)
                 })?;
@@ -98,35 +98,34 @@ impl FastCodec {
         py: Python<'py>,
         shape: &Shape,
         item: &'static str,
-        spans: &[Range<usize>],
+        spans: &Spans,
         find: impl Fn(Range<usize>, &mut Vec<u32>) -> pioxide_core::Result<()> + Send + Sync,
     ) -> PyResult<DecodedBatch<'py>> {
-        let total = shape.len.checked_mul(spans.len()).ok_or_else(|| {
-            input_error(format!("{} chunks of {} values are too many", spans.len(), shape.len))
-        })?;
-        let (actions, missing) = py
-            .detach(|| {
-                let (mut actions, mut found) = (vec![0.0; total], Vec::new());
-                let mut missing = Vec::with_capacity(spans.len());
-                SCRATCH.with_borrow_mut(|scratch| {
-                    for (n, (span, out)) in spans.iter().zip(actions.chunks_exact_mut(shape.len)).enumerate()
-                    {
-                        found.clear();
-                        let count = find(span.clone(), &mut found)
-                            .and_then(|()| {
-                                let (plan, dim) = (&shape.plan, shape.dim);
-                                self.codec.decode_into(plan, &found, dim, shape.partial, scratch, out)
-                            })
-                            .map_err(|error| error.at(item, n))?;
-                        missing.push(count as i64);
+        let actions: Bound<'_, PyArray3<f64>> = empty(py, &[spans.len(), shape.plan.horizon(), shape.dim])?;
+        let missing: Bound<'_, PyArray1<i64>> = empty(py, &[spans.len()])?;
+        let (mut write_actions, mut write_missing) = (actions.try_readwrite()?, missing.try_readwrite()?);
+        let rows = write_actions.as_slice_mut()?.chunks_exact_mut(shape.len);
+        let rows = rows.zip(write_missing.as_slice_mut()?).enumerate();
+        let mut signals = Signals::new();
+        let decode = || {
+            let mut found = Vec::new();
+            SCRATCH.with_borrow_mut(|scratch| {
+                for (n, (out, missing)) in rows {
+                    if !signals.go_on() {
+                        return Err(Error::Interrupted);
                     }
-                    Ok(())
-                })?;
-                Ok((actions, missing))
+                    found.clear();
+                    let decoded = find(spans.get(n), &mut found).and_then(|()| {
+                        let (plan, dim) = (&shape.plan, shape.dim);
+                        self.codec.decode_into(plan, &found, dim, shape.partial, scratch, out)
+                    });
+                    *missing = decoded.map_err(|error| error.at(item, n))? as i64;
+                }
+                Ok(())
             })
-            .map_err(to_py)?;
-        let actions = actions.into_pyarray(py).reshape([spans.len(), shape.plan.horizon(), shape.dim])?;
-        Ok((actions, missing.into_pyarray(py)))
+        };
+        py.detach(decode).map_err(|error| signals.explain(error))?;
+        Ok((actions, missing))
     }
 }
 
@@ -137,7 +136,7 @@ impl FastCodec {
         let codec = py
             .detach(|| pioxide_core::FastCodec::from_json(tokenizer_json, processor_config))
             .map_err(to_py)?;
-        Ok(Self { codec, plans: RwLock::default() })
+        Ok(Self { codec })
     }
 
     /// Returns (ids int32, clipped).
@@ -145,12 +144,12 @@ impl FastCodec {
         &self,
         py: Python<'py>,
         chunk: &Bound<'py, PyAny>,
-        on_overflow: &str,
+        on_overflow: &Bound<'py, PyAny>,
     ) -> PyResult<(Bound<'py, PyArray1<i32>>, usize)> {
         let on_overflow = parse_on_overflow(on_overflow)?;
         with_floats!(floats::<Ix2>(chunk, "chunk")?, array => {
             let view = array.as_array();
-            let plan = self.plan(view.nrows())?;
+            let plan = self.codec.plan(view.nrows()).map_err(to_py)?;
             let (ids, clipped) = py
                 .detach(|| {
                     let mut ids = Vec::new();
@@ -168,26 +167,34 @@ impl FastCodec {
         &self,
         py: Python<'py>,
         chunks: &Bound<'py, PyAny>,
-        on_overflow: &str,
+        on_overflow: &Bound<'py, PyAny>,
     ) -> PyResult<(Bound<'py, PyArray1<i32>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>)> {
         let on_overflow = parse_on_overflow(on_overflow)?;
         with_floats!(floats::<Ix3>(chunks, "chunks")?, array => {
             let view = array.as_array();
-            let plan = self.plan(view.shape()[1])?;
-            let (ids, offsets, clipped) = py
-                .detach(|| {
-                    let (mut ids, mut offsets, mut clipped) = (Vec::new(), vec![0_i64], Vec::new());
-                    for (n, chunk) in view.outer_iter().enumerate() {
-                        let count = self
-                            .encode_one(&plan, chunk, on_overflow, &mut ids)
-                            .map_err(|error| error.at("chunk", n))?;
-                        offsets.push(ids.len() as i64);
-                        clipped.push(count as i64);
+            let plan = self.codec.plan(view.shape()[1]).map_err(to_py)?;
+            let offsets: Bound<'_, PyArray1<i64>> = empty(py, &[view.shape()[0] + 1])?;
+            let clipped: Bound<'_, PyArray1<i64>> = empty(py, &[view.shape()[0]])?;
+            let (mut write_offsets, mut write_clipped) = (offsets.try_readwrite()?, clipped.try_readwrite()?);
+            let (offset, clip) = (write_offsets.as_slice_mut()?, write_clipped.as_slice_mut()?);
+            let mut signals = Signals::new();
+            let encode = || {
+                let mut ids = Vec::new();
+                offset[0] = 0;
+                for (n, chunk) in view.outer_iter().enumerate() {
+                    if !signals.go_on() {
+                        return Err(Error::Interrupted);
                     }
-                    Ok((signed(ids), offsets, clipped))
-                })
-                .map_err(to_py)?;
-            Ok((ids.into_pyarray(py), offsets.into_pyarray(py), clipped.into_pyarray(py)))
+                    let count = self
+                        .encode_one(&plan, chunk, on_overflow, &mut ids)
+                        .map_err(|error| error.at("chunk", n))?;
+                    (offset[n + 1], clip[n]) = (ids.len() as i64, count as i64);
+                }
+                ids.shrink_to_fit();
+                Ok(signed(ids))
+            };
+            let ids = py.detach(encode).map_err(|error| signals.explain(error))?;
+            Ok((ids.into_pyarray(py), offsets, clipped))
         })
     }
 
@@ -196,9 +203,9 @@ impl FastCodec {
         &self,
         py: Python<'py>,
         ids: &Bound<'py, PyAny>,
-        horizon: usize,
-        dim: usize,
-        partial: &str,
+        horizon: &Bound<'py, PyAny>,
+        dim: &Bound<'py, PyAny>,
+        partial: &Bound<'py, PyAny>,
     ) -> PyResult<Decoded<'py>> {
         let ids = crate::arrays::ids(ids, "ids")?;
         let shape = self.shape(horizon, dim, partial)?;
@@ -212,15 +219,16 @@ impl FastCodec {
         &self,
         py: Python<'py>,
         tokens: &Bound<'py, PyAny>,
-        offsets: Option<PyReadonlyArray1<'py, i64>>,
-        horizon: usize,
-        dim: usize,
-        partial: &str,
+        offsets: Option<&Bound<'py, PyAny>>,
+        horizon: &Bound<'py, PyAny>,
+        dim: &Bound<'py, PyAny>,
+        partial: &Bound<'py, PyAny>,
     ) -> PyResult<DecodedBatch<'py>> {
         let rows = match offsets {
-            Some(offsets) => {
+            Some(ends) => {
                 let flat = ids(tokens, "ids")?;
-                IdRows { spans: spans(&offsets, flat.len())?, flat }
+                let ends = rising_offsets(ends, flat.len())?;
+                IdRows::with_offsets(flat, &ends)
             }
             None => IdRows::extract(tokens, "tokens")?,
         };
@@ -235,9 +243,10 @@ impl FastCodec {
     fn files<'py>(
         &self,
         py: Python<'py>,
-        horizon: Option<usize>,
-        dim: Option<usize>,
+        horizon: Option<&Bound<'py, PyAny>>,
+        dim: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
+        let (horizon, dim) = (whole_or_none(horizon, "horizon")?, whole_or_none(dim, "dim")?);
         let files = self.codec.files(horizon, dim).map_err(to_py)?;
         let dict = PyDict::new(py);
         dict.set_item("tokenizer.json", files.tokenizer_json)?;
@@ -273,11 +282,14 @@ impl FastCodec {
     }
 
     /// What a token decodes to; None for an id that no chunk has.
-    fn token_bytes(&self, id: usize) -> PyResult<Option<&[u8]>> {
+    fn token_bytes(&self, id: &Bound<'_, PyAny>) -> PyResult<Option<&[u8]>> {
         let size = self.codec.vocab_size();
-        match u32::try_from(id) {
+        match id.extract::<u32>() {
             Ok(id) if (id as usize) < size => Ok(self.codec.token_bytes(id)),
-            _ => Err(PyIndexError::new_err(format!("id {id} is outside the vocabulary of {size}"))),
+            _ => {
+                let id = arguments::describe(id);
+                Err(PyIndexError::new_err(format!("id {id} is outside the vocabulary of {size}")))
+            }
         }
     }
 
@@ -297,16 +309,23 @@ impl FastCodec {
 #[pyo3(signature = (chunks, *, vocab_size, scale, regex_split))]
 pub(crate) fn fast_fit(
     py: Python<'_>,
-    chunks: Vec<Bound<'_, PyAny>>,
-    vocab_size: usize,
+    chunks: &Bound<'_, PyAny>,
+    vocab_size: &Bound<'_, PyAny>,
     scale: f64,
     regex_split: Option<bool>,
 ) -> PyResult<(Vec<u8>, Vec<u8>)> {
+    let vocab_size = whole(vocab_size, "vocab_size")?;
     let mut options = FitOptions { vocab_size, scale, ..FitOptions::default() };
     if let Some(regex_split) = regex_split {
         options.regex_split = regex_split;
     }
-    let arrays = chunks.iter().map(|chunk| floats::<Ix2>(chunk, "chunks")).collect::<PyResult<Vec<_>>>()?;
+    let chunks = chunks
+        .try_iter()
+        .map_err(|_| input_error(format!("chunks: expected arrays, got {}", arguments::describe(chunks))))?;
+    let arrays = chunks
+        .enumerate()
+        .map(|(n, chunk)| floats::<Ix2>(&chunk?, &format!("chunks[{n}]")))
+        .collect::<PyResult<Vec<_>>>()?;
     let codec = if arrays.iter().all(|array| matches!(array, Floats::F32(_))) {
         fit_all::<f32>(py, &arrays, &options)
     } else {
@@ -329,27 +348,30 @@ fn fit_all<T: Float>(
         .map(|array| {
             with_floats!(array, array => {
                 let view = array.as_array();
-                let values = view.iter().map(|&x| T::from_f64(f64::from(x))).collect();
-                (values, view.nrows(), view.ncols())
+                let mut values = Vec::new();
+                let room = values.try_reserve_exact(view.len());
+                room.map_err(|_| Error::OutOfMemory { what: "chunks" })?;
+                values.extend(view.iter().map(|&x| T::from_f64(f64::from(x))));
+                Ok((values, view.nrows(), view.ncols()))
             })
         })
-        .collect();
+        .collect::<pioxide_core::Result<_>>()?;
     py.detach(|| {
         let views: Vec<_> = chunks.iter().map(|(values, h, d)| (values.as_slice(), *h, *d)).collect();
         pioxide_core::FastCodec::fit(&views, options)
     })
 }
 
-fn parse_on_overflow(name: &str) -> PyResult<OnOverflow> {
-    match name {
+fn parse_on_overflow(value: &Bound<'_, PyAny>) -> PyResult<OnOverflow> {
+    match &*arguments::text(value, "on_overflow")? {
         "error" => Ok(OnOverflow::Error),
         "clip" => Ok(OnOverflow::Clip),
         other => Err(input_error(format!("on_overflow: expected \"error\" or \"clip\", got {other:?}"))),
     }
 }
 
-fn parse_partial(name: &str) -> PyResult<Partial> {
-    match name {
+fn parse_partial(value: &Bound<'_, PyAny>) -> PyResult<Partial> {
+    match &*arguments::text(value, "partial")? {
         "error" => Ok(Partial::Error),
         "pad" => Ok(Partial::Pad),
         other => Err(input_error(format!("partial: expected \"error\" or \"pad\", got {other:?}"))),

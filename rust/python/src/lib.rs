@@ -1,5 +1,6 @@
 //! pioxide-core under Python names: converts arguments, releases the GIL, nothing else.
 
+mod arguments;
 mod arrays;
 mod error;
 mod fast;

@@ -1,16 +1,19 @@
-//! The three prompt formats for Python. A prompt's text is tokenized once and remembered until another comes, as in
-//! a control loop; a batch tokenizes each distinct text once.
+//! The three prompt formats for Python.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-
-use numpy::ndarray::{ArrayView2, Ix1, Ix2};
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadwriteArray1};
-use pioxide_core::{Error, FastIds, FastRow, Float, PromptOptions, PromptStyle, Task, Written};
+use numpy::ndarray::{Ix1, Ix2};
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
+use pioxide_core::{
+    ActionTokens, Error, FastIds, FastPromptRows, FastRow, Instructions, PromptOptions, PromptRows,
+    PromptStyle, Written,
+};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyString, PyTuple};
 
-use crate::arrays::{IdRows, floats, ids, row_major, with_floats};
+use crate::arguments::{self, Signals, whole, whole_or_none};
+use crate::arrays::{
+    IdRows, empty, floats, ids, packed_floats, rising_offsets, row_major, signed, with_floats, writable,
+};
 use crate::error::{input_error, to_py};
 use crate::fast::{Decoded, DecodedBatch, FastCodec};
 use crate::text::TextTokenizer;
@@ -29,28 +32,14 @@ type FastOne<'py> = (Tokens<'py>, Mask<'py>, Tokens<'py>, Mask<'py>, usize, bool
 /// tokens, mask, ar_mask, loss_mask, lengths, truncated
 type FastMany<'py> = (TokenRows<'py>, MaskRows<'py>, TokenRows<'py>, MaskRows<'py>, Lengths<'py>, Mask<'py>);
 
-/// The text tokenized last.
-#[derive(Default)]
-struct LastTask(Mutex<Option<(String, Arc<Task>)>>);
+/// Texts over this many bytes are tokenized without the GIL.
+const LONG: usize = 4096;
 
-impl LastTask {
-    fn get(&self, text: &str, make: impl FnOnce(&str) -> Result<Task, Error>) -> Result<Arc<Task>, Error> {
-        let mut last = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some((known, task)) = &*last
-            && known == text
-        {
-            return Ok(task.clone());
-        }
-        let task = Arc::new(make(text)?);
-        *last = Some((text.to_owned(), task.clone()));
-        Ok(task)
-    }
-}
-
-/// The texts of a batch: each distinct one once, and which of them each row has.
+/// The texts of a batch, kept while [`Instructions`] borrow them.
 struct Texts {
-    distinct: Vec<String>,
-    rows: Vec<usize>,
+    texts: Vec<PyBackedStr>,
+    /// Which of them each row has; `None` where each row has its own.
+    index: Option<Vec<u32>>,
 }
 
 impl Texts {
@@ -60,96 +49,108 @@ impl Texts {
             && pair.len() == 2
             && !pair.get_item(1)?.is_instance_of::<PyString>()
         {
-            let distinct: Vec<String> = texts(&pair.get_item(0)?)?;
-            let rows: Vec<usize> =
-                ids(&pair.get_item(1)?, "index")?.into_iter().map(|i| i as usize).collect();
-            if let Some((row, text)) = rows.iter().enumerate().find(|&(_, &text)| text >= distinct.len()) {
-                let count = distinct.len();
-                return Err(input_error(format!("index[{row}] is {text}, but there are {count} texts")));
-            }
-            return Ok(Self { distinct, rows });
+            let index = Some(ids(&pair.get_item(1)?, "index")?);
+            return Ok(Self { texts: Self::list(&pair.get_item(0)?)?, index });
         }
-        let mut known = HashMap::new();
-        let mut this = Self { distinct: Vec::new(), rows: Vec::new() };
-        for text in texts(prompts)? {
-            let at = *known.entry(text).or_insert_with_key(|text| {
-                this.distinct.push(text.clone());
-                this.distinct.len() - 1
-            });
-            this.rows.push(at);
-        }
-        Ok(this)
+        Ok(Self { texts: Self::list(prompts)?, index: None })
     }
 
-    fn tasks(&self, make: impl Fn(&str) -> Result<Task, Error>) -> Result<Vec<Task>, Error> {
-        self.distinct.iter().map(|text| make(text)).collect()
+    fn list(prompts: &Bound<'_, PyAny>) -> PyResult<Vec<PyBackedStr>> {
+        let wrong = || input_error("prompts: expected a list of texts, or (texts, index)");
+        if prompts.is_instance_of::<PyString>() {
+            return Err(wrong());
+        }
+        let items = prompts.try_iter().map_err(|_| wrong())?;
+        items.enumerate().map(|(n, item)| arguments::text(&item?, &format!("prompts[{n}]"))).collect()
     }
 
-    fn expect_rows(&self, what: &str, got: usize) -> PyResult<()> {
-        if self.rows.len() == got {
-            return Ok(());
+    fn instructions(&self) -> PyResult<Instructions<'_>> {
+        let texts = self.texts.iter().map(|text| &**text);
+        match &self.index {
+            Some(index) => Instructions::indexed(texts.collect(), index).map_err(to_py),
+            None => Ok(Instructions::of_rows(texts)),
         }
-        Err(input_error(format!("{} prompts, but {got} {what}", self.rows.len())))
     }
 }
 
-fn texts(prompts: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
-    prompts.extract().map_err(|_| input_error("prompts: expected a list of texts, or (texts, index)"))
+fn expect_rows(instructions: &Instructions<'_>, what: &str, got: usize) -> PyResult<()> {
+    if instructions.len() == got {
+        return Ok(());
+    }
+    Err(input_error(format!("{} prompts, but {got} {what}", instructions.len())))
 }
 
-fn check_max_len(max_len: usize) -> PyResult<usize> {
-    if (1..=1 << 20).contains(&max_len) {
-        return Ok(max_len);
+/// The arrays that a batch is written into.
+struct Rows<'py> {
+    tokens: TokenRows<'py>,
+    mask: MaskRows<'py>,
+    lengths: Lengths<'py>,
+    truncated: Mask<'py>,
+}
+
+impl<'py> Rows<'py> {
+    fn new(py: Python<'py>, count: usize, len: usize) -> PyResult<Self> {
+        Ok(Self {
+            tokens: empty(py, &[count, len])?,
+            mask: empty(py, &[count, len])?,
+            lengths: empty(py, &[count])?,
+            truncated: empty(py, &[count])?,
+        })
     }
-    Err(input_error(format!("max_len: expected 1 to {}, got {max_len}", 1 << 20)))
+
+    /// Lets a batch be written without the GIL.
+    fn write(
+        self,
+        py: Python<'py>,
+        write: impl FnOnce(PromptRows<'_>, &mut dyn FnMut() -> bool) -> Result<(), Error> + Send,
+    ) -> PyResult<Many<'py>> {
+        {
+            let (mut tokens, mut mask) = (self.tokens.try_readwrite()?, self.mask.try_readwrite()?);
+            let (mut lengths, mut truncated) =
+                (self.lengths.try_readwrite()?, self.truncated.try_readwrite()?);
+            let rows = PromptRows {
+                tokens: tokens.as_slice_mut()?,
+                mask: mask.as_slice_mut()?,
+                lengths: lengths.as_slice_mut()?,
+                truncated: truncated.as_slice_mut()?,
+            };
+            let mut signals = Signals::new();
+            py.detach(|| write(rows, &mut || signals.go_on())).map_err(|error| signals.explain(error))?;
+        }
+        Ok((self.tokens, self.mask, self.lengths, self.truncated))
+    }
+}
+
+/// Runs `encode`, without the GIL where the text is long.
+fn maybe_detached<R: Send>(
+    py: Python<'_>,
+    prompt: &str,
+    encode: impl FnOnce() -> Result<R, Error> + Send,
+) -> PyResult<R> {
+    if prompt.len() > LONG { py.detach(encode) } else { encode() }.map_err(to_py)
+}
+
+fn check_max_len(max_len: &Bound<'_, PyAny>) -> PyResult<usize> {
+    match whole(max_len, "max_len")? {
+        len @ 1..=0x10_0000 => Ok(len),
+        other => Err(input_error(format!("max_len: expected 1 to {}, got {other}", 1 << 20))),
+    }
+}
+
+fn options(style: &Bound<'_, PyAny>, state_width: Option<&Bound<'_, PyAny>>) -> PyResult<PromptOptions> {
+    Ok(PromptOptions { style: parse_style(style)?, state_width: whole_or_none(state_width, "state_width")? })
+}
+
+fn parse_style(style: &Bound<'_, PyAny>) -> PyResult<PromptStyle> {
+    match &*arguments::text(style, "style")? {
+        "openpi" => Ok(PromptStyle::OpenPi),
+        "lerobot" => Ok(PromptStyle::LeRobot),
+        other => Err(input_error(format!("style: expected \"openpi\" or \"lerobot\", got {other:?}"))),
+    }
 }
 
 fn one(py: Python<'_>, tokens: Vec<i32>, mask: Vec<bool>, written: Written) -> One<'_> {
     (tokens.into_pyarray(py), mask.into_pyarray(py), written.length, written.truncated)
-}
-
-/// Rows of equal length, written one after another.
-struct Rows {
-    len: usize,
-    tokens: Vec<i32>,
-    mask: Vec<bool>,
-    lengths: Vec<i32>,
-    truncated: Vec<bool>,
-}
-
-impl Rows {
-    fn new(count: usize, len: usize) -> Self {
-        Self {
-            len,
-            tokens: vec![0; count * len],
-            mask: vec![false; count * len],
-            lengths: Vec::with_capacity(count),
-            truncated: Vec::with_capacity(count),
-        }
-    }
-
-    fn fill(
-        &mut self,
-        mut write: impl FnMut(usize, &mut [i32], &mut [bool]) -> Result<Written, Error>,
-    ) -> Result<(), Error> {
-        let rows = self.tokens.chunks_exact_mut(self.len).zip(self.mask.chunks_exact_mut(self.len));
-        for (n, (tokens, mask)) in rows.enumerate() {
-            let written = write(n, tokens, mask).map_err(|error| error.at("row", n))?;
-            self.lengths.push(written.length as i32);
-            self.truncated.push(written.truncated);
-        }
-        Ok(())
-    }
-
-    fn into_py(self, py: Python<'_>) -> PyResult<Many<'_>> {
-        let shape = [self.lengths.len(), self.len];
-        Ok((
-            self.tokens.into_pyarray(py).reshape(shape)?,
-            self.mask.into_pyarray(py).reshape(shape)?,
-            self.lengths.into_pyarray(py),
-            self.truncated.into_pyarray(py),
-        ))
-    }
 }
 
 /// π0's prompts; see `pioxide.codec.Pi0Prompts`.
@@ -157,50 +158,48 @@ impl Rows {
 pub(crate) struct Pi0Prompts {
     format: pioxide_core::Pi0Prompts,
     max_len: usize,
-    last: LastTask,
 }
 
 #[pymethods]
 impl Pi0Prompts {
     #[new]
-    fn new(tokenizer: &TextTokenizer, max_len: usize, style: &str) -> PyResult<Self> {
-        let style = parse_style(style)?;
+    fn new(
+        tokenizer: &TextTokenizer,
+        max_len: &Bound<'_, PyAny>,
+        style: &Bound<'_, PyAny>,
+    ) -> PyResult<Self> {
+        let (max_len, style) = (check_max_len(max_len)?, parse_style(style)?);
         let format = pioxide_core::Pi0Prompts::new(tokenizer.model.clone(), style).map_err(to_py)?;
-        Ok(Self { format, max_len: check_max_len(max_len)?, last: LastTask::default() })
+        Ok(Self { format, max_len })
     }
 
-    fn encode<'py>(&self, py: Python<'py>, prompt: &str) -> PyResult<One<'py>> {
-        let task = self.last.get(prompt, |text| self.format.task(text)).map_err(to_py)?;
+    fn encode<'py>(&self, py: Python<'py>, prompt: &Bound<'py, PyAny>) -> PyResult<One<'py>> {
+        let prompt = arguments::text(prompt, "prompt")?;
         let (mut tokens, mut mask) = (vec![0; self.max_len], vec![false; self.max_len]);
-        let written = self.format.write_into(&task, &mut tokens, &mut mask).map_err(to_py)?;
+        let encode = || self.format.encode_into(&prompt, &mut tokens, &mut mask);
+        let written = maybe_detached(py, &prompt, encode)?;
         Ok(one(py, tokens, mask, written))
     }
 
     fn encode_into(
         &self,
-        prompt: &str,
-        mut tokens: PyReadwriteArray1<'_, i32>,
-        mut mask: PyReadwriteArray1<'_, bool>,
+        py: Python<'_>,
+        prompt: &Bound<'_, PyAny>,
+        tokens: &Bound<'_, PyAny>,
+        mask: &Bound<'_, PyAny>,
     ) -> PyResult<(usize, bool)> {
-        let task = self.last.get(prompt, |text| self.format.task(text)).map_err(to_py)?;
-        let written = self
-            .format
-            .write_into(&task, contiguous(&mut tokens, "tokens")?, contiguous(&mut mask, "mask")?)
-            .map_err(to_py)?;
+        let prompt = arguments::text(prompt, "prompt")?;
+        let (mut tokens, mut mask) = (writable(tokens, "tokens")?, writable(mask, "mask")?);
+        let (tokens, mask) = (tokens.as_slice_mut()?, mask.as_slice_mut()?);
+        let written = maybe_detached(py, &prompt, || self.format.encode_into(&prompt, tokens, mask))?;
         Ok((written.length, written.truncated))
     }
 
     fn encode_batch<'py>(&self, py: Python<'py>, prompts: &Bound<'py, PyAny>) -> PyResult<Many<'py>> {
         let texts = Texts::extract(prompts)?;
-        let rows = py
-            .detach(|| {
-                let tasks = texts.tasks(|text| self.format.task(text))?;
-                let mut rows = Rows::new(texts.rows.len(), self.max_len);
-                rows.fill(|n, tokens, mask| self.format.write_into(&tasks[texts.rows[n]], tokens, mask))?;
-                Ok(rows)
-            })
-            .map_err(to_py)?;
-        rows.into_py(py)
+        let instructions = texts.instructions()?;
+        Rows::new(py, instructions.len(), self.max_len)?
+            .write(py, |rows, go_on| self.format.encode_batch_into(&instructions, rows, go_on))
     }
 
     #[getter]
@@ -214,7 +213,6 @@ impl Pi0Prompts {
 pub(crate) struct Pi05Prompts {
     format: pioxide_core::Pi05Prompts,
     max_len: usize,
-    last: LastTask,
 }
 
 #[pymethods]
@@ -224,36 +222,49 @@ impl Pi05Prompts {
     fn new(
         py: Python<'_>,
         tokenizer: &TextTokenizer,
-        max_len: usize,
-        style: &str,
-        state_width: Option<usize>,
+        max_len: &Bound<'_, PyAny>,
+        style: &Bound<'_, PyAny>,
+        state_width: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let options = PromptOptions { style: parse_style(style)?, state_width };
+        let (max_len, options) = (check_max_len(max_len)?, options(style, state_width)?);
         let model = tokenizer.model.clone();
         let format = py.detach(|| pioxide_core::Pi05Prompts::new(model, options)).map_err(to_py)?;
-        Ok(Self { format, max_len: check_max_len(max_len)?, last: LastTask::default() })
+        Ok(Self { format, max_len })
     }
 
-    fn encode<'py>(&self, py: Python<'py>, prompt: &str, state: &Bound<'py, PyAny>) -> PyResult<One<'py>> {
-        let task = self.last.get(prompt, |text| self.format.task(text)).map_err(to_py)?;
+    fn encode<'py>(
+        &self,
+        py: Python<'py>,
+        prompt: &Bound<'py, PyAny>,
+        state: &Bound<'py, PyAny>,
+    ) -> PyResult<One<'py>> {
+        let prompt = arguments::text(prompt, "prompt")?;
         let (mut tokens, mut mask) = (vec![0; self.max_len], vec![false; self.max_len]);
         let written = with_floats!(floats::<Ix1>(state, "state")?, array => {
-            self.format.write_into(&task, &row_major(&array.as_array()), &mut tokens, &mut mask).map_err(to_py)?
+            let view = array.as_array();
+            maybe_detached(py, &prompt, || {
+                self.format.encode_into(&prompt, &row_major(&view)?, &mut tokens, &mut mask)
+            })?
         });
         Ok(one(py, tokens, mask, written))
     }
 
     fn encode_into(
         &self,
-        prompt: &str,
+        py: Python<'_>,
+        prompt: &Bound<'_, PyAny>,
         state: &Bound<'_, PyAny>,
-        mut tokens: PyReadwriteArray1<'_, i32>,
-        mut mask: PyReadwriteArray1<'_, bool>,
+        tokens: &Bound<'_, PyAny>,
+        mask: &Bound<'_, PyAny>,
     ) -> PyResult<(usize, bool)> {
-        let task = self.last.get(prompt, |text| self.format.task(text)).map_err(to_py)?;
-        let (tokens, mask) = (contiguous(&mut tokens, "tokens")?, contiguous(&mut mask, "mask")?);
+        let prompt = arguments::text(prompt, "prompt")?;
+        let (mut tokens, mut mask) = (writable(tokens, "tokens")?, writable(mask, "mask")?);
+        let (tokens, mask) = (tokens.as_slice_mut()?, mask.as_slice_mut()?);
         let written = with_floats!(floats::<Ix1>(state, "state")?, array => {
-            self.format.write_into(&task, &row_major(&array.as_array()), tokens, mask).map_err(to_py)?
+            let view = array.as_array();
+            maybe_detached(py, &prompt, || {
+                self.format.encode_into(&prompt, &row_major(&view)?, tokens, mask)
+            })?
         });
         Ok((written.length, written.truncated))
     }
@@ -265,20 +276,13 @@ impl Pi05Prompts {
         states: &Bound<'py, PyAny>,
     ) -> PyResult<Many<'py>> {
         let texts = Texts::extract(prompts)?;
-        let rows = with_floats!(floats::<Ix2>(states, "states")?, array => {
-            let states: ArrayView2<'_, _> = array.as_array();
-            texts.expect_rows("states", states.nrows())?;
-            py.detach(|| {
-                let tasks = texts.tasks(|text| self.format.task(text))?;
-                let mut rows = Rows::new(texts.rows.len(), self.max_len);
-                rows.fill(|n, tokens, mask| {
-                    self.format.write_into(&tasks[texts.rows[n]], &row_major(&states.row(n)), tokens, mask)
-                })?;
-                Ok(rows)
-            })
-            .map_err(to_py)?
-        });
-        rows.into_py(py)
+        let instructions = texts.instructions()?;
+        with_floats!(packed_floats::<Ix2>(states, "states")?, array => {
+            expect_rows(&instructions, "states", array.as_array().nrows())?;
+            let states = array.as_slice()?;
+            Rows::new(py, instructions.len(), self.max_len)?
+                .write(py, |rows, go_on| self.format.encode_batch_into(&instructions, states, rows, go_on))
+        })
     }
 
     #[getter]
@@ -298,7 +302,6 @@ impl Pi05Prompts {
 pub(crate) struct Pi0FastPrompts {
     format: pioxide_core::Pi0FastPrompts,
     max_len: usize,
-    last: LastTask,
 }
 
 #[pymethods]
@@ -309,59 +312,65 @@ impl Pi0FastPrompts {
         py: Python<'_>,
         tokenizer: &TextTokenizer,
         fast_vocab: usize,
-        max_len: usize,
-        style: &str,
-        state_width: Option<usize>,
-        skipped_ids: usize,
+        max_len: &Bound<'_, PyAny>,
+        style: &Bound<'_, PyAny>,
+        state_width: Option<&Bound<'_, PyAny>>,
+        skipped_ids: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
-        let options = PromptOptions { style: parse_style(style)?, state_width };
-        let fast = FastIds { count: fast_vocab, skipped: skipped_ids };
+        let (max_len, options) = (check_max_len(max_len)?, options(style, state_width)?);
+        let fast = FastIds { count: fast_vocab, skipped: whole(skipped_ids, "skipped_ids")? };
         let model = tokenizer.model.clone();
         let format = py.detach(|| pioxide_core::Pi0FastPrompts::new(model, fast, options)).map_err(to_py)?;
-        Ok(Self { format, max_len: check_max_len(max_len)?, last: LastTask::default() })
+        Ok(Self { format, max_len })
     }
 
     /// `action_ids` None writes the prefix alone.
+    #[pyo3(signature = (prompt, state, action_ids))]
     fn encode<'py>(
         &self,
         py: Python<'py>,
-        prompt: &str,
+        prompt: &Bound<'py, PyAny>,
         state: &Bound<'py, PyAny>,
         action_ids: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<FastOne<'py>> {
-        let task = self.last.get(prompt, |text| self.format.task(text)).map_err(to_py)?;
+        let prompt = arguments::text(prompt, "prompt")?;
         let actions = action_ids.map(|value| ids(value, "action ids")).transpose()?;
         let (mut tokens, mut mask) = (vec![0; self.max_len], vec![false; self.max_len]);
         let (mut ar_mask, mut loss_mask) = (vec![0; self.max_len], vec![false; self.max_len]);
         let written = with_floats!(floats::<Ix1>(state, "state")?, array => {
             let view = array.as_array();
-            let row = FastRow {
-                tokens: &mut tokens, mask: &mut mask, ar_mask: &mut ar_mask, loss_mask: &mut loss_mask,
-            };
-            self.write(&task, &row_major(&view), actions.as_deref(), row).map_err(to_py)?
+            maybe_detached(py, &prompt, || {
+                let state = row_major(&view)?;
+                let Some(actions) = actions else {
+                    return self.format.encode_into(&prompt, &state, &mut tokens, &mut mask);
+                };
+                let row = FastRow {
+                    tokens: &mut tokens, mask: &mut mask, ar_mask: &mut ar_mask, loss_mask: &mut loss_mask,
+                };
+                self.format.encode_training_into(&prompt, &state, &actions, row)
+            })?
         });
-        Ok((
-            tokens.into_pyarray(py),
-            mask.into_pyarray(py),
-            ar_mask.into_pyarray(py),
-            loss_mask.into_pyarray(py),
-            written.length,
-            written.truncated,
-        ))
+        let (tokens, mask, length, truncated) = one(py, tokens, mask, written);
+        Ok((tokens, mask, ar_mask.into_pyarray(py), loss_mask.into_pyarray(py), length, truncated))
     }
 
     /// Writes the prefix alone.
     fn encode_into(
         &self,
-        prompt: &str,
+        py: Python<'_>,
+        prompt: &Bound<'_, PyAny>,
         state: &Bound<'_, PyAny>,
-        mut tokens: PyReadwriteArray1<'_, i32>,
-        mut mask: PyReadwriteArray1<'_, bool>,
+        tokens: &Bound<'_, PyAny>,
+        mask: &Bound<'_, PyAny>,
     ) -> PyResult<(usize, bool)> {
-        let task = self.last.get(prompt, |text| self.format.task(text)).map_err(to_py)?;
-        let (tokens, mask) = (contiguous(&mut tokens, "tokens")?, contiguous(&mut mask, "mask")?);
+        let prompt = arguments::text(prompt, "prompt")?;
+        let (mut tokens, mut mask) = (writable(tokens, "tokens")?, writable(mask, "mask")?);
+        let (tokens, mask) = (tokens.as_slice_mut()?, mask.as_slice_mut()?);
         let written = with_floats!(floats::<Ix1>(state, "state")?, array => {
-            self.format.write_into(&task, &row_major(&array.as_array()), tokens, mask).map_err(to_py)?
+            let view = array.as_array();
+            maybe_detached(py, &prompt, || {
+                self.format.encode_into(&prompt, &row_major(&view)?, tokens, mask)
+            })?
         });
         Ok((written.length, written.truncated))
     }
@@ -374,44 +383,41 @@ impl Pi0FastPrompts {
         prompts: &Bound<'py, PyAny>,
         states: &Bound<'py, PyAny>,
         flat_ids: Option<&Bound<'py, PyAny>>,
-        offsets: Option<PyReadonlyArray1<'py, i64>>,
+        offsets: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<FastMany<'py>> {
         let texts = Texts::extract(prompts)?;
-        let flat = flat_ids.map(|value| ids(value, "action ids")).transpose()?;
-        let spans = match (&flat, &offsets) {
-            (Some(flat), Some(offsets)) => Some(crate::arrays::spans(offsets, flat.len())?),
+        let instructions = texts.instructions()?;
+        let actions = match (flat_ids, offsets) {
+            (Some(flat), Some(ends)) => {
+                let flat = ids(flat, "action ids")?;
+                let ends = rising_offsets(ends, flat.len())?;
+                expect_rows(&instructions, "action chunks", ends.len() - 1)?;
+                Some((flat, ends))
+            }
             _ => None,
         };
-        if let Some(spans) = &spans {
-            texts.expect_rows("action chunks", spans.len())?;
-        }
-        let len = self.max_len;
-        let (rows, ar_mask, loss_mask) = with_floats!(floats::<Ix2>(states, "states")?, array => {
-            let states: ArrayView2<'_, _> = array.as_array();
-            texts.expect_rows("states", states.nrows())?;
-            py.detach(|| {
-                let tasks = texts.tasks(|text| self.format.task(text))?;
-                let mut rows = Rows::new(texts.rows.len(), len);
-                let mut ar_mask = vec![0; texts.rows.len() * len];
-                let mut loss_mask = vec![false; texts.rows.len() * len];
-                let mut more = ar_mask.chunks_exact_mut(len).zip(loss_mask.chunks_exact_mut(len));
-                rows.fill(|n, tokens, mask| {
-                    let (ar_mask, loss_mask) = more.next().unwrap_or_default();
-                    let actions = match (&flat, &spans) {
-                        (Some(flat), Some(spans)) => Some(&flat[spans[n].clone()]),
-                        _ => None,
+        let (count, len) = (instructions.len(), self.max_len);
+        let ar_mask: TokenRows<'_> = empty(py, &[count, len])?;
+        let loss_mask: MaskRows<'_> = empty(py, &[count, len])?;
+        let many = {
+            let (mut ar_rows, mut loss_rows) = (ar_mask.try_readwrite()?, loss_mask.try_readwrite()?);
+            let (ar_rows, loss_rows) = (ar_rows.as_slice_mut()?, loss_rows.as_slice_mut()?);
+            with_floats!(packed_floats::<Ix2>(states, "states")?, array => {
+                expect_rows(&instructions, "states", array.as_array().nrows())?;
+                let states = array.as_slice()?;
+                Rows::new(py, count, len)?.write(py, |prompts, go_on| {
+                    let Some((ids, offsets)) = &actions else {
+                        ar_rows.fill(0);
+                        loss_rows.fill(false);
+                        return self.format.encode_batch_into(&instructions, states, prompts, go_on);
                     };
-                    let row = FastRow { tokens, mask, ar_mask, loss_mask };
-                    self.write(&tasks[texts.rows[n]], &row_major(&states.row(n)), actions, row)
-                })?;
-                Ok((rows, ar_mask, loss_mask))
+                    let actions = ActionTokens { ids, offsets };
+                    let rows = FastPromptRows { prompts, ar_mask: ar_rows, loss_mask: loss_rows };
+                    self.format.encode_training_batch_into(&instructions, states, actions, rows, go_on)
+                })?
             })
-            .map_err(to_py)?
-        });
-        let shape = [texts.rows.len(), len];
-        let (tokens, mask, lengths, truncated) = rows.into_py(py)?;
-        let ar_mask = ar_mask.into_pyarray(py).reshape(shape)?;
-        let loss_mask = loss_mask.into_pyarray(py).reshape(shape)?;
+        };
+        let (tokens, mask, lengths, truncated) = many;
         Ok((tokens, mask, ar_mask, loss_mask, lengths, truncated))
     }
 
@@ -445,11 +451,11 @@ impl Pi0FastPrompts {
         py: Python<'py>,
         tokens: &Bound<'py, PyAny>,
         continued: bool,
-    ) -> PyResult<Bound<'py, PyArray1<i32>>> {
-        let tokens = crate::arrays::signed(ids(tokens, "tokens")?);
+    ) -> PyResult<Tokens<'py>> {
+        let tokens = signed(ids(tokens, "tokens")?);
         let mut found = Vec::new();
         self.find(&tokens, continued, &mut found).map_err(to_py)?;
-        Ok(crate::arrays::signed(found).into_pyarray(py))
+        Ok(signed(found).into_pyarray(py))
     }
 
     /// A generated sequence to (actions float64 [horizon, dim], missing); `continued` as in `fast_ids`.
@@ -459,12 +465,12 @@ impl Pi0FastPrompts {
         py: Python<'py>,
         codec: &FastCodec,
         tokens: &Bound<'py, PyAny>,
-        horizon: usize,
-        dim: usize,
-        partial: &str,
+        horizon: &Bound<'py, PyAny>,
+        dim: &Bound<'py, PyAny>,
+        partial: &Bound<'py, PyAny>,
         continued: bool,
     ) -> PyResult<Decoded<'py>> {
-        let tokens = crate::arrays::signed(ids(tokens, "tokens")?);
+        let tokens = signed(ids(tokens, "tokens")?);
         let mut found = Vec::new();
         self.find(&tokens, continued, &mut found).map_err(to_py)?;
         codec.decode_one(py, &codec.shape(horizon, dim, partial)?, &found)
@@ -477,13 +483,13 @@ impl Pi0FastPrompts {
         py: Python<'py>,
         codec: &FastCodec,
         tokens: &Bound<'py, PyAny>,
-        horizon: usize,
-        dim: usize,
-        partial: &str,
+        horizon: &Bound<'py, PyAny>,
+        dim: &Bound<'py, PyAny>,
+        partial: &Bound<'py, PyAny>,
         continued: bool,
     ) -> PyResult<DecodedBatch<'py>> {
         let IdRows { flat, spans } = IdRows::extract(tokens, "tokens")?;
-        let tokens = crate::arrays::signed(flat);
+        let tokens = signed(flat);
         let shape = codec.shape(horizon, dim, partial)?;
         codec.decode_rows(py, &shape, "sequence", &spans, |span, found| {
             self.find(&tokens[span], continued, found)
@@ -510,34 +516,4 @@ impl Pi0FastPrompts {
             self.format.fast_ids(tokens, found)
         }
     }
-
-    fn write<T: Float>(
-        &self,
-        task: &Task,
-        state: &[T],
-        actions: Option<&[u32]>,
-        row: FastRow<'_>,
-    ) -> Result<Written, Error> {
-        match actions {
-            Some(actions) => self.format.write_training_into(task, state, actions, row),
-            None => self.format.write_into(task, state, row.tokens, row.mask),
-        }
-    }
-}
-
-fn parse_style(name: &str) -> PyResult<PromptStyle> {
-    match name {
-        "openpi" => Ok(PromptStyle::OpenPi),
-        "lerobot" => Ok(PromptStyle::LeRobot),
-        other => Err(input_error(format!("style: expected \"openpi\" or \"lerobot\", got {other:?}"))),
-    }
-}
-
-fn contiguous<'a, T: numpy::Element>(
-    array: &'a mut PyReadwriteArray1<'_, T>,
-    name: &str,
-) -> PyResult<&'a mut [T]> {
-    array
-        .as_slice_mut()
-        .map_err(|_| input_error(format!("{name}: expected a contiguous array to write into")))
 }

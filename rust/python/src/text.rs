@@ -9,6 +9,7 @@ use pyo3::exceptions::{PyIndexError, PyKeyError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::arguments;
 use crate::arrays::{floats, ids, row_major, signed, with_floats};
 use crate::error::{input_error, to_py};
 
@@ -50,17 +51,18 @@ impl TextTokenizer {
     fn encode<'py>(
         &self,
         py: Python<'py>,
-        text: &str,
+        text: &Bound<'py, PyAny>,
         bos: bool,
         eos: bool,
     ) -> PyResult<Bound<'py, PyArray1<i32>>> {
+        let text = arguments::text(text, "text")?;
         let ids = py.detach(|| {
             let mut ids = Vec::new();
             if bos {
                 ids.push(special(self.model.bos(), "begin-of-sequence")?);
             }
             SCRATCH
-                .with_borrow_mut(|scratch| self.model.encode_into(text, scratch, &mut ids))
+                .with_borrow_mut(|scratch| self.model.encode_into(&text, scratch, &mut ids))
                 .map_err(to_py)?;
             if eos {
                 ids.push(special(self.model.eos(), "end-of-sequence")?);
@@ -80,15 +82,17 @@ impl TextTokenizer {
     }
 
     /// The piece of an id. Raises IndexError outside the vocabulary.
-    fn piece(&self, id: u32) -> PyResult<&str> {
-        self.model
-            .piece(id)
-            .ok_or_else(|| PyIndexError::new_err(format!("id {id} of {}", self.model.vocab_size())))
+    fn piece(&self, id: &Bound<'_, PyAny>) -> PyResult<&str> {
+        id.extract().ok().and_then(|id| self.model.piece(id)).ok_or_else(|| {
+            let (id, size) = (arguments::describe(id), self.model.vocab_size());
+            PyIndexError::new_err(format!("id {id} is outside the vocabulary of {size}"))
+        })
     }
 
     /// The id of a piece. Raises KeyError where there is no such piece.
-    fn id(&self, piece: &str) -> PyResult<u32> {
-        self.model.id(piece).ok_or_else(|| PyKeyError::new_err(piece.to_owned()))
+    fn id(&self, piece: &Bound<'_, PyAny>) -> PyResult<u32> {
+        let text = arguments::text(piece, "piece")?;
+        self.model.id(&text).ok_or_else(|| PyKeyError::new_err(text.to_string()))
     }
 
     /// Number of pieces.
@@ -142,8 +146,9 @@ pub(crate) fn state_bins<'py>(
 ) -> PyResult<Bound<'py, PyArray1<i16>>> {
     with_floats!(floats::<Ix1>(state, "state")?, array => {
         let view = array.as_array();
-        let mut bins = vec![0_i16; view.len()];
-        pioxide_core::state_bins_into(&row_major(&view), &mut bins).map_err(to_py)?;
+        let values = row_major(&view).map_err(to_py)?;
+        let mut bins = vec![0_i16; values.len()];
+        pioxide_core::state_bins_into(&values, &mut bins).map_err(to_py)?;
         Ok(bins.into_pyarray(py))
     })
 }

@@ -1,5 +1,11 @@
 //! A hash table keyed by pairs of tokens, with open addresses, at most half full. Nothing iterates over it.
+//!
+//! A seed that each table draws anew keeps a file from choosing pairs that collide.
 
+use std::hash::{BuildHasher, RandomState};
+
+/// Bits that every multiplier has.
+const ODD: u64 = 0x8000_0001_0000_0001;
 /// No pair: both tokens `u32::MAX`.
 const FREE: u64 = u64::MAX;
 
@@ -7,6 +13,7 @@ const FREE: u64 = u64::MAX;
 #[derive(Debug)]
 pub(crate) struct PairMap<V> {
     slots: Vec<(u64, V)>,
+    seed: u64,
     shift: u32,
     len: usize,
 }
@@ -15,7 +22,8 @@ impl<V: Copy + Default> PairMap<V> {
     /// With room for so many pairs; it grows when there are more.
     pub(crate) fn new(pairs: usize) -> Self {
         let bits = (pairs * 2).next_power_of_two().max(16).trailing_zeros();
-        Self { slots: vec![(FREE, V::default()); 1 << bits], shift: 64 - bits, len: 0 }
+        let seed = RandomState::new().hash_one(0_u8);
+        Self { slots: vec![(FREE, V::default()); 1 << bits], seed, shift: 64 - bits, len: 0 }
     }
 
     #[inline]
@@ -50,7 +58,10 @@ impl<V: Copy + Default> PairMap<V> {
     #[inline]
     fn find(&self, key: u64) -> usize {
         let mask = self.slots.len() - 1;
-        let mut at = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize & mask;
+        // Both halves of a product of 128 bits: no bit of the key is without weight, and which pairs collide depends on
+        // the seed.
+        let product = u128::from(key ^ self.seed) * u128::from(self.seed | ODD);
+        let mut at = ((product as u64 ^ (product >> 64) as u64) >> self.shift) as usize & mask;
         while self.slots[at].0 != key && self.slots[at].0 != FREE {
             at = (at + 1) & mask;
         }

@@ -110,6 +110,13 @@ impl Characters {
         }
     }
 
+    /// The range that holds zero, or the one nearest to it.
+    pub(super) fn around_zero(&self) -> (i64, i64) {
+        let nearest = self.nearest(0);
+        let holds = |range: &&(i64, i64)| (range.0..=range.1).contains(&nearest);
+        self.ranges.iter().find(holds).copied().unwrap_or_default()
+    }
+
     /// As the field says.
     pub(super) fn ranges(&self) -> &[(i64, i64)] {
         &self.ranges
@@ -152,6 +159,8 @@ mod tests {
     fn all_characters_but_surrogates_are_values() {
         let all = characters(-1000, &[]);
         assert_eq!(all.ranges(), [(-1000, 0xd7ff - 1000), (0xe000 - 1000, 0x10_ffff - 1000)]);
+        assert_eq!(all.around_zero(), (-1000, 0xd7ff - 1000));
+        assert_eq!(characters(5, b"\x00").around_zero(), (6, 0xd7ff + 5));
         // 0x7ff surrogate codes lie between: the middle one is as far from either side.
         assert_eq!(all.nearest(0xd7ff - 1000 + 0x400), 0xd7ff - 1000);
         assert_eq!(all.nearest(0xd7ff - 1000 + 0x401), 0xe000 - 1000);

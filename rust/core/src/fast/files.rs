@@ -1,11 +1,19 @@
 //! The processor's settings, `processor_config.json`, and the small files that Hugging Face's loaders want beside it.
 
+use std::ops::RangeInclusive;
+
 use serde_json::{Value, json};
 
 use crate::{Dct, Error, Result};
 
 /// A larger shift is taken for a mistake: Unicode has no more characters than that.
-const LARGEST_SHIFT: i64 = 1 << 20;
+const LARGEST_SHIFT: u64 = 1 << 20;
+/// Beyond these a product or a quotient leaves single precision.
+const SCALES: RangeInclusive<f64> = 1e-30..=1e30;
+/// Values in a chunk: a file that asks for more is taken for a mistake.
+const MOST_VALUES: usize = 1 << 28;
+/// Where Hugging Face's loaders find the code that reads the directory.
+const PROCESSOR: &str = "processing_action_tokenizer.UniversalActionProcessor";
 const WHAT: &str = "processor_config.json";
 
 /// The files of a saved tokenizer, as text.
@@ -29,6 +37,26 @@ pub(super) struct Config {
     pub(super) action_dim: Option<usize>,
 }
 
+/// Refuses a default shape that [`Config::from_json`] would.
+pub(super) fn check_shape(time_horizon: Option<usize>, action_dim: Option<usize>) -> Result<()> {
+    for (what, size, most) in [("horizon", time_horizon, Dct::MAX_HORIZON), ("dim", action_dim, MOST_VALUES)]
+    {
+        if let Some(size) = size.filter(|size| !(1..=most).contains(size)) {
+            return Err(Error::Argument { what, why: format!("expected 1 to {most}, got {size}") });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a scale that [`Config::from_json`] would.
+pub(crate) fn check_scale(scale: f64) -> Result<()> {
+    if SCALES.contains(&scale) {
+        return Ok(());
+    }
+    let why = format!("expected a positive number from 1e-30 to 1e30, got {scale}");
+    Err(Error::Argument { what: "scale", why })
+}
+
 impl Config {
     pub(super) fn from_json(json: &[u8]) -> Result<Self> {
         let fail = |why: String| Error::Format { what: WHAT, why };
@@ -37,11 +65,11 @@ impl Config {
             |key: &str, expected: &str| fail(format!("{key}: expected {expected}, got {}", object[key]));
         let scale = object["scale"]
             .as_f64()
-            .filter(|scale| *scale > 0.0)
-            .ok_or_else(|| expected("scale", "a positive number"))?;
+            .filter(|scale| SCALES.contains(scale))
+            .ok_or_else(|| expected("scale", "a number from 1e-30 to 1e30"))?;
         let min_token = object["min_token"]
             .as_i64()
-            .filter(|token| token.abs() <= LARGEST_SHIFT)
+            .filter(|token| token.unsigned_abs() <= LARGEST_SHIFT)
             .ok_or_else(|| expected("min_token", "an integer within +-1048576"))?;
         let size = |key: &str, most: usize| match &object[key] {
             Value::Null => Ok(None),
@@ -50,13 +78,13 @@ impl Config {
                 .and_then(|size| usize::try_from(size).ok())
                 .filter(|size| (1..=most).contains(size))
                 .map(Some)
-                .ok_or_else(|| expected(key, "a positive integer or null")),
+                .ok_or_else(|| expected(key, &format!("1 to {most} or null"))),
         };
         Ok(Self {
             scale,
             min_token,
             time_horizon: size("time_horizon", Dct::MAX_HORIZON)?,
-            action_dim: size("action_dim", usize::MAX)?,
+            action_dim: size("action_dim", MOST_VALUES)?,
         })
     }
 
@@ -75,6 +103,7 @@ impl Config {
             "time_horizon": self.time_horizon,
             "action_dim": self.action_dim,
             "processor_class": "UniversalActionProcessor",
+            "auto_map": { "AutoProcessor": PROCESSOR },
         });
         let tokenizer = json!({
             "added_tokens_decoder": {},

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use super::row::{Row, Written, fill_range, same_length};
 use super::stated::StatedPrompt;
-use super::{Format, PromptOptions, PromptStyle, Task, bos_of, clean, pad_of, to_i32};
+use super::{
+    Format, GoOn, Instructions, LastInstruction, PromptOptions, PromptRows, PromptStyle, States,
+    TokenizedInstruction, bos_of, clean, pad_of, to_i32,
+};
 use crate::sentencepiece::{ESCAPED_SPACE, Surface};
 use crate::{Error, Float, Result, SentencePiece};
 
@@ -47,6 +50,7 @@ pub struct Pi0FastPrompts {
     /// The text id of FAST id 0. They count down from here.
     first: i32,
     fast_vocab: i32,
+    last: LastInstruction,
 }
 
 /// The four rows of one training example, all of the same length.
@@ -60,6 +64,46 @@ pub struct FastRow<'a> {
     pub ar_mask: &'a mut [i32],
     /// Which tokens carry the loss: the action part.
     pub loss_mask: &'a mut [bool],
+}
+
+/// Buffers for N training rows of L ids.
+#[derive(Debug)]
+pub struct FastPromptRows<'a> {
+    /// Tokens, mask, lengths, and what was truncated.
+    pub prompts: PromptRows<'a>,
+    /// `[N, L]` 1 where a token sees only what is before it.
+    pub ar_mask: &'a mut [i32],
+    /// `[N, L]` which tokens carry the loss.
+    pub loss_mask: &'a mut [bool],
+}
+
+/// The FAST ids of N action chunks, one after another.
+#[derive(Debug, Clone, Copy)]
+pub struct ActionTokens<'a> {
+    /// Every chunk's ids.
+    pub ids: &'a [u32],
+    /// `[N + 1]` where each chunk's ids start, and where the last one's end.
+    pub offsets: &'a [usize],
+}
+
+impl<'a> ActionTokens<'a> {
+    /// # Errors
+    /// [`Error::Shape`] for another number of chunks, [`Error::Argument`] for offsets that are no rise to the last id.
+    fn checked(self, count: usize) -> Result<Self> {
+        let Self { ids, offsets } = self;
+        if offsets.len() != count + 1 {
+            return Err(Error::Shape { what: "offsets", expected: count + 1, got: offsets.len() });
+        }
+        if offsets[0] != 0 || offsets[count] != ids.len() || !offsets.is_sorted() {
+            let why = format!("expected a rise from 0 to the {} ids", ids.len());
+            return Err(Error::Argument { what: "offsets", why });
+        }
+        Ok(self)
+    }
+
+    fn row(&self, row: usize) -> &'a [u32] {
+        &self.ids[self.offsets[row]..self.offsets[row + 1]]
+    }
 }
 
 impl Pi0FastPrompts {
@@ -95,6 +139,7 @@ impl Pi0FastPrompts {
             end: [&*to_i32(&text.encode("|")?), &[eos]].concat(),
             first: (size - 1 - skipped) as i32,
             fast_vocab: count as i32,
+            last: LastInstruction::default(),
             text,
         };
         let framing = this.start.iter().chain(&this.end);
@@ -139,16 +184,16 @@ impl Pi0FastPrompts {
         (0..self.fast_vocab).contains(&id).then_some(id as u32)
     }
 
-    /// Tokenizes a prompt: stripped, underscores as spaces; openpi's in lower case, LeRobot's with newlines as spaces.
+    /// Tokenizes an instruction: stripped, underscores as spaces; openpi's in lower case, LeRobot's with newlines as spaces.
     ///
     /// # Errors
     /// [`Error::Argument`] for a text over 1 GiB.
-    pub fn task(&self, prompt: &str) -> Result<Task> {
+    pub fn tokenize(&self, prompt: &str) -> Result<TokenizedInstruction> {
         let cleaned = match self.style {
             PromptStyle::OpenPi => clean::fast(prompt),
             PromptStyle::LeRobot => clean::flow(prompt),
         };
-        Ok(Task { format: Format::Pi0Fast, head: self.prompt.head(cleaned)? })
+        Ok(TokenizedInstruction { format: Format::Pi0Fast, head: self.prompt.head(cleaned)? })
     }
 
     /// Writes one row of a prompt for a normalised, unpadded state; `tokens` and `mask` as in
@@ -158,14 +203,14 @@ impl Pi0FastPrompts {
     /// As [`Pi05Prompts::write_into`](super::Pi05Prompts::write_into).
     pub fn write_into<T: Float>(
         &self,
-        task: &Task,
+        instruction: &TokenizedInstruction,
         state: &[T],
         tokens: &mut [i32],
         mask: &mut [bool],
     ) -> Result<Written> {
         same_length("mask", tokens, mask)?;
         let mut row = Row::new(tokens);
-        self.prompt.write(task.head_for(Format::Pi0Fast)?, state, &mut row)?;
+        self.prompt.write(instruction.head_for(Format::Pi0Fast)?, state, &mut row)?;
         Ok(row.finish(self.pad, mask))
     }
 
@@ -176,7 +221,7 @@ impl Pi0FastPrompts {
     /// As [`Self::write_into`]; [`Error::Argument`] names the position of an action id outside the FAST vocabulary.
     pub fn write_training_into<T: Float>(
         &self,
-        task: &Task,
+        instruction: &TokenizedInstruction,
         state: &[T],
         actions: &[u32],
         out: FastRow<'_>,
@@ -191,7 +236,7 @@ impl Pi0FastPrompts {
             return Err(Error::Argument { what: "actions", why });
         }
         let mut row = Row::new(tokens);
-        self.prompt.write(task.head_for(Format::Pi0Fast)?, state, &mut row)?;
+        self.prompt.write(instruction.head_for(Format::Pi0Fast)?, state, &mut row)?;
         let prefix = row.length();
         row.extend(&self.start);
         row.extend_with(actions, |&id| self.first - id as i32);
@@ -202,6 +247,79 @@ impl Pi0FastPrompts {
         let learnt = prefix + self.start.len() - self.marker.len();
         fill_range(loss_mask, learnt..written.length, false, true);
         Ok(written)
+    }
+
+    /// [`Self::write_into`] from the text, which is tokenized again only when it differs from the last call's.
+    ///
+    /// # Errors
+    /// As [`Self::tokenize`] and [`Self::write_into`].
+    pub fn encode_into<T: Float>(
+        &self,
+        prompt: &str,
+        state: &[T],
+        tokens: &mut [i32],
+        mask: &mut [bool],
+    ) -> Result<Written> {
+        self.write_into(&*self.last.get(prompt, |text| self.tokenize(text))?, state, tokens, mask)
+    }
+
+    /// [`Self::write_training_into`] from the text, which is tokenized again only when it differs from the last call's.
+    ///
+    /// # Errors
+    /// As [`Self::tokenize`] and [`Self::write_training_into`].
+    pub fn encode_training_into<T: Float>(
+        &self,
+        prompt: &str,
+        state: &[T],
+        actions: &[u32],
+        out: FastRow<'_>,
+    ) -> Result<Written> {
+        self.write_training_into(&*self.last.get(prompt, |text| self.tokenize(text))?, state, actions, out)
+    }
+
+    /// Writes a batch of prompts with their states, `[N, D]` end to end; each distinct instruction is tokenized once.
+    ///
+    /// # Errors
+    /// As [`Pi05Prompts::encode_batch_into`](super::Pi05Prompts::encode_batch_into).
+    pub fn encode_batch_into<T: Float>(
+        &self,
+        instructions: &Instructions<'_>,
+        states: &[T],
+        rows: PromptRows<'_>,
+        go_on: GoOn<'_>,
+    ) -> Result<()> {
+        let states = States::new(states, instructions.len())?;
+        let tokenized = instructions.tokenized(go_on, |text| self.tokenize(text))?;
+        rows.fill(instructions.len(), go_on, |row, tokens, mask| {
+            self.write_into(tokenized.row(row), states.row(row), tokens, mask)
+        })
+    }
+
+    /// Writes a batch of training rows.
+    ///
+    /// # Errors
+    /// As [`Self::encode_batch_into`] and [`Self::write_training_into`].
+    pub fn encode_training_batch_into<T: Float>(
+        &self,
+        instructions: &Instructions<'_>,
+        states: &[T],
+        actions: ActionTokens<'_>,
+        rows: FastPromptRows<'_>,
+        go_on: GoOn<'_>,
+    ) -> Result<()> {
+        let count = instructions.len();
+        let (states, actions) = (States::new(states, count)?, actions.checked(count)?);
+        let FastPromptRows { prompts, ar_mask, loss_mask } = rows;
+        let len = prompts.row_len(count)?;
+        same_length("ar_mask", prompts.tokens, ar_mask)?;
+        same_length("loss_mask", prompts.tokens, loss_mask)?;
+        let tokenized = instructions.tokenized(go_on, |text| self.tokenize(text))?;
+        prompts.fill(count, go_on, |row, tokens, mask| {
+            let place = row * len..(row + 1) * len;
+            let (ar_mask, loss_mask) = (&mut ar_mask[place.clone()], &mut loss_mask[place]);
+            let out = FastRow { tokens, mask, ar_mask, loss_mask };
+            self.write_training_into(tokenized.row(row), states.row(row), actions.row(row), out)
+        })
     }
 
     /// Appends to `out` the FAST ids in a generated sequence: what stands between the first `Action: ` and the next

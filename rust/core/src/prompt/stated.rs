@@ -111,7 +111,7 @@ impl StatedPrompt {
                 row.extend(&self.options.style.encode(&self.text, &whole)?);
                 Ok(())
             }
-            _ => Err(Error::Argument { what: "task", why: "it was made with another vocabulary".to_owned() }),
+            _ => Err(super::foreign_instruction()),
         }
     }
 }

@@ -11,6 +11,9 @@ use super::{LARGEST_ID, Vocabulary};
 use crate::bpe::Rule;
 use crate::{Error, Result};
 
+/// Bytes of a file: positions in its tokens fit 32 bits.
+const LARGEST_FILE: usize = 1 << 30;
+
 /// The file. Unknown keys are errors.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -122,6 +125,9 @@ impl Vocabulary {
     /// # Errors
     /// [`Error::Format`] names the key, token or merge that is broken or is not understood.
     pub(crate) fn from_json(json: &[u8]) -> Result<Self> {
+        if json.len() > LARGEST_FILE {
+            return Err(fail(format!("{} bytes are more than {LARGEST_FILE}", json.len())));
+        }
         let file: File = serde_json::from_slice(json).map_err(|error| fail(error.to_string()))?;
         absent("truncation", &file.truncation)?;
         absent("padding", &file.padding)?;

@@ -1,0 +1,44 @@
+"""Ctrl-C ends a long batch between two of its items, not after the last."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import os, signal, threading, time
+import numpy as np
+from pioxide.codec import FastCodec, Pi05Prompts, TextTokenizer
+from pioxide.demo import text_model_path
+
+chunks = np.cumsum(np.random.default_rng(0).normal(0, 0.1, (12, 16, 7)), axis=1)
+codec = FastCodec.fit(chunks, vocab_size=300)
+prompts = Pi05Prompts(TextTokenizer.load(text_model_path()), 8)
+calls = {
+    "encode": lambda: codec.encode_batch(np.broadcast_to(chunks[0], (10**8, 16, 7))),
+    "decode": lambda: codec.decode_batch(
+        np.zeros((4 * 10**6, 1), np.int32), horizon=64, dim=1, partial="pad"
+    ),
+    "prompts": lambda: prompts.encode_batch((["fold"], np.zeros(10**7, np.int32)), np.zeros((10**7, 1))),
+}
+
+def interrupt():
+    time.sleep(0.3)
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt, daemon=True).start()
+try:
+    calls[%r]()
+except KeyboardInterrupt:
+    print("interrupted")
+else:
+    print("finished")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGINT") or sys.platform == "win32", reason="needs POSIX signals")
+@pytest.mark.parametrize("call", ["encode", "decode", "prompts"])
+def test_ctrl_c_ends_a_batch(call):
+    done = subprocess.run([sys.executable, "-c", SCRIPT % call], capture_output=True, text=True)
+    assert done.stdout.split() == ["interrupted"], done.stderr
