@@ -45,6 +45,12 @@ class Decoded(NamedTuple):
 class TokenBatch(Sequence[NDArray[np.int32]]):
     """Token ids of N chunks, one after another.
 
+    >>> import numpy as np
+    >>> codec = FastCodec.fit(np.sin(np.arange(320).reshape(10, 16, 2)), vocab_size=300)
+    >>> batch = codec.encode_batch(np.sin(np.arange(64).reshape(2, 16, 2)))
+    >>> len(batch), batch[1].shape == (batch.lengths[1],)
+    (2, True)
+
     Attributes:
         ids: Every chunk's ids, int32.
         offsets: [N + 1] where each chunk's ids start and the last one's end.
@@ -78,6 +84,20 @@ class FastCodec:
 
     The shape of a chunk is an argument of each call and never remembered. What the vocabulary can't represent
     is an error that names the place, or, when asked, the nearest representable value together with a count.
+
+    >>> import numpy as np
+    >>> steps = np.linspace(0, np.pi, 16)
+    >>> chunks = [np.stack([np.sin(steps + n), np.cos(steps * n)], axis=1) for n in range(20)]
+    >>> codec = FastCodec.fit(chunks, vocab_size=300)
+    >>> ids, clipped = codec.encode(chunks[0])
+    >>> ids.dtype, clipped
+    (dtype('int32'), 0)
+    >>> actions, missing = codec.decode(ids, horizon=16, dim=2)
+    >>> bool(np.abs(actions - chunks[0]).max() < 1 / codec.scale), missing
+    (True, 0)
+    >>> codec.encode(np.full((16, 2), 1e6))
+    Traceback (most recent call last):
+    pioxide.errors.OverflowingChunkError: coefficient ... has no token (...); are the actions normalised?
     """
 
     __slots__ = ("_core",)

@@ -77,7 +77,16 @@ class FastPromptBatch(NamedTuple):
 
 
 class Pi0Prompts:
-    """π0: the text and a newline. The state goes to the network as numbers, not as text."""
+    r"""π0: the text and a newline. The state goes to the network as numbers, not as text.
+
+    >>> from pioxide.demo import text_model_path
+    >>> tokenizer = TextTokenizer.load(text_model_path())
+    >>> prompt = Pi0Prompts(tokenizer).encode(" pick_up the cube ")
+    >>> prompt.length, prompt.truncated, prompt.tokens.shape
+    (6, False, (48,))
+    >>> tokenizer.decode(prompt.tokens[prompt.mask])
+    'pick up the cube\n'
+    """
 
     __slots__ = ("_core", "style", "tokenizer")
 
@@ -119,7 +128,14 @@ class Pi0Prompts:
 
 
 class Pi05Prompts:
-    r"""π0.5: `Task: {text}, State: {bins};\nAction: `, the state as one number from 0 to 255 a joint."""
+    r"""π0.5: `Task: {text}, State: {bins};\nAction: `, the state as one number from 0 to 255 a joint.
+
+    >>> from pioxide.demo import text_model_path
+    >>> tokenizer = TextTokenizer.load(text_model_path())
+    >>> prompt = Pi05Prompts(tokenizer).encode("Fold the towel", [-0.5, 0.0, 0.25])
+    >>> tokenizer.decode(prompt.tokens[prompt.mask])
+    'Task: Fold the towel, State: 64 128 160;\nAction: '
+    """
 
     __slots__ = ("_core", "state_width", "style", "tokenizer")
 
@@ -186,6 +202,18 @@ class Pi0FastPrompts:
     r"""π0-FAST: `Task: {text}, State: {bins};\n`, in training then `Action: `, the action ids, `|`, the end.
 
     FAST id t is text id `first_fast_id - t`.
+
+    >>> import numpy as np
+    >>> from pioxide.demo import text_model_path
+    >>> tokenizer = TextTokenizer.load(text_model_path())
+    >>> chunk = np.sin(np.arange(32).reshape(16, 2) / 5)
+    >>> prompts = Pi0FastPrompts(tokenizer, FastCodec.fit([chunk, chunk / 2], vocab_size=300))
+    >>> row = prompts.encode("Fold the towel", [-0.5, 0.25], chunk)
+    >>> tokenizer.decode(row.tokens[row.mask & ~row.loss_mask])
+    'Task: fold the towel, State: 64 160;\n'
+    >>> decoded = prompts.ids_to_actions(row.tokens, horizon=16, dim=2)
+    >>> bool(np.abs(decoded.actions - chunk).max() < 0.1), decoded.missing
+    (True, 0)
     """
 
     __slots__ = ("_core", "codec", "skipped_ids", "state_width", "style", "tokenizer")

@@ -11,6 +11,9 @@ def state_bins(state: ArrayLike) -> NDArray[int16]:
 
     Bin i covers [-1 + i/128, -1 + (i+1)/128). Anything from 1 - 1/128 up is 255, anything below -1 is -1.
 
+    >>> state_bins([-1.5, -1.0, 0.0, 0.5, 1.0]).tolist()
+    [-1, 0, 128, 192, 255]
+
     Args:
         state: [D] values, normalised so that most lie in [-1, 1].
 

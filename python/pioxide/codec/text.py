@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 
 
 class TextTokenizer(_core.TextTokenizer):
-    """A SentencePiece BPE model. Its ids equal the `sentencepiece` package's."""
+    """A SentencePiece BPE model. Its ids equal the `sentencepiece` package's.
+
+    The model that ships with the package stands for PaliGemma's here:
+
+    >>> from pioxide.demo import text_model_path
+    >>> tokenizer = TextTokenizer.load(text_model_path())
+    >>> ids = tokenizer.encode("pick up the red cube", bos=True)
+    >>> [tokenizer.piece(id) for id in ids]
+    ['<bos>', 'pick', '▁up', '▁the', '▁red', '▁cube']
+    >>> tokenizer.decode(ids)
+    'pick up the red cube'
+    """
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TextTokenizer:

@@ -1,5 +1,40 @@
 //! The text, token and byte side of the π robot policies: FAST action tokens, SentencePiece text, state bins and
 //! prompts. Bytes and slices in, slices out: no Python, no files, no threads, no clock.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use pioxide_core::{
+//!     FastCodec, FastIds, FastScratch, FitOptions, OnOverflow, Partial, Pi0FastPrompts, PromptOptions, SentencePiece,
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Chunks of 16 steps and 2 joints to tokens and back.
+//! let chunk = |n: usize| (0..32).map(|i| ((n + i) as f32 / 5.0).sin()).collect::<Vec<f32>>();
+//! let chunks: Vec<Vec<f32>> = (0..8).map(chunk).collect();
+//! let shaped: Vec<_> = chunks.iter().map(|values| (values.as_slice(), 16, 2)).collect();
+//! let codec = FastCodec::fit(&shaped, &FitOptions { vocab_size: 300, ..FitOptions::default() })?;
+//! let (plan, mut scratch) = (codec.plan(16)?, FastScratch::default());
+//! let (mut ids, mut actions) = (Vec::new(), [0.0; 32]);
+//! codec.encode_into(&plan, &chunks[0], 2, OnOverflow::Error, &mut scratch, &mut ids)?;
+//! codec.decode_into(&plan, &ids, 2, Partial::Error, &mut scratch, &mut actions)?;
+//! assert!(actions.iter().zip(&chunks[0]).all(|(&back, &x)| (back - f64::from(x)).abs() < 0.2));
+//!
+//! // A prompt of π0-FAST, and what a model might write after it.
+//! let model = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../python/pioxide/demo/text.model"))?;
+//! let text = Arc::new(SentencePiece::from_bytes(&model)?);
+//! let prompts = Pi0FastPrompts::new(text, FastIds::new(codec.vocab_size()), PromptOptions::default())?;
+//! let (mut tokens, mut mask) = ([0; 64], [false; 64]);
+//! let written = prompts.encode_into("Fold the towel", &[0.5_f32, -0.25], &mut tokens, &mut mask)?;
+//! assert!(mask[written.length - 1] && !written.truncated);
+//! let answer = ids.iter().filter_map(|&id| prompts.text_id(id));
+//! let answer: Vec<i32> = prompts.answer_start().iter().copied().chain(answer).collect();
+//! let mut found = Vec::new();
+//! prompts.fast_ids(&answer, &mut found)?;
+//! assert_eq!(found, ids);
+//! # Ok(())
+//! # }
+//! ```
 
 mod bpe;
 mod dct;
