@@ -50,7 +50,7 @@ def test_it_is_the_processor_with_the_codecs_ids_and_actions(processor, codec, c
 def test_it_refuses_what_it_would_lose(processor, chunks):
     ids = processor(chunks[:1])
     with pytest.raises(ValueError, match="has no token"):
-        processor(np.full((1, 16, 7), 1e4))
+        processor(np.full((1, 16, 7), 1e6))
     with pytest.raises(ValueError, match="finite"):
         processor(np.full((1, 16, 7), np.nan))
     with pytest.raises(ValueError, match="coefficients"):
