@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from networks import KINDS, SIZES, STEPS, Config, Model, config, observed, rando
 from pioxide.codec import TextTokenizer
 from pioxide.models import Pi0Fast, Pi0FastConfig
 from pioxide.models.observation import to_float
-from pioxide.policy import FlowSampler, Policy, PolicyOptions, keep_programs
+from pioxide.policy import FlowSampler, Policy, PolicyOptions, agree, keep_programs, model_contract
 from pioxide.robots import Camera, RobotSpec, StatePart
+from pioxide.transforms import NormRule
 from policy_fast import fitted_codec
 from support.text_model import write_text_model
 
@@ -43,10 +45,19 @@ def made_policy(model: Model, cameras: int) -> Policy:
         tuple(Camera(f"image_{i}", slot, required=i < cameras) for i, slot in enumerate(c.cameras)),
         (StatePart("state", 14),),
         14,
+        delta_mask=(),
+    )
+    identity = NormRule.openpi("identity")
+    base = model_contract(c)
+    base = replace(
+        base,
+        state_norm=identity,
+        action_norm=identity,
+        state_in_text=not c.family.state_is_vector,
     )
     codec = fitted_codec() if isinstance(model, Pi0Fast) else None
     options = None if codec else PolicyOptions(sampler=FlowSampler(STEPS))
-    return Policy(model, robot, None, tokenizer, codec=codec, options=options)
+    return Policy(model, agree(base, robot), tokenizer, codec=codec, options=options)
 
 
 def call_stages(model: Model, cameras: int, seconds: float) -> dict[str, Any]:

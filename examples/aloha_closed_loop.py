@@ -225,7 +225,7 @@ def make_policies(options: Options) -> dict[str, Any]:
     from pioxide.codec import TextTokenizer
     from pioxide.data import LeRobotDataset, compute_stats
     from pioxide.models import Pi0, Pi0Config
-    from pioxide.policy import FlowSampler, Policy, PolicyOptions, RTCConfig
+    from pioxide.policy import FlowSampler, Policy, PolicyOptions, RTCConfig, agree, model_contract
     from pioxide.robots import aloha
 
     tokenizer = TextTokenizer.load(demo.text_model_path())
@@ -249,11 +249,12 @@ def make_policies(options: Options) -> dict[str, Any]:
     model = nnx.merge(graph, jax.tree.map(draw, shapes))
     stats = compute_stats(LeRobotDataset.open(demo.dataset_path()), horizon=options.horizon)
     # The dataset and gym-aloha share their joints' signs and grippers, so there is nothing to adapt.
-    robot = aloha(sim=True, adapt_to_pi=False)
+    robot = aloha(sim=True, adapt_to_pi=False, delta=False)
+    contract = agree(replace(model_contract(config), norm_stats=stats), robot)
     policies = {}
     for name, realtime in (("without RTC", None), ("with RTC", RTCConfig())):
         sampler = FlowSampler(realtime=realtime)
-        policy = Policy(model, robot, stats, tokenizer, options=PolicyOptions(sampler=sampler))
+        policy = Policy(model, contract, tokenizer, options=PolicyOptions(sampler=sampler))
         policy.warm_up([PROMPT], cameras=[("base_0_rgb",)])
         policies[name] = policy
     return policies
@@ -267,7 +268,10 @@ def answerer(policy, options: Options) -> Callable[[Request], NDArray[np.float64
         if policy.options.sampler.realtime is None:
             return policy(request.observation, noise=noise()).actions
         return policy(
-            request.observation, noise=noise(), leftover=request.leftover, delay=request.delay
+            request.observation,
+            noise=noise(),
+            prev_chunk_left_over=request.prev_chunk_left_over,
+            inference_delay=request.inference_delay,
         ).actions
 
     return answer

@@ -9,15 +9,17 @@ import pytest
 from flax import nnx
 
 from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, TextTokenizer
+from pioxide.contract import UNKNOWN, Contract
 from pioxide.control import Request
-from pioxide.errors import InputError, PolicyError
+from pioxide.errors import ContractError, InputError, PolicyError
 from pioxide.models import Observation, Pi0Config, Pi0FastConfig
-from pioxide.policy import Policy, PolicyOptions, RTCConfig
+from pioxide.policy import FlowSampler, Policy, PolicyOptions, RTCConfig
 from pioxide.robots import aloha, libero
 from pioxide.sampling import sample_actions
 from pioxide.transforms import Stats
 from pioxide.transforms.images import resize_with_pad
 from support.models import policy_options, random_model
+from support.policies import make_policy
 from support.text_model import write_text_model
 
 SIZE = 28
@@ -79,13 +81,14 @@ def libero_observation(seed=0, prompt="pick up the bowl", size=(40, 50)):
 @pytest.fixture(scope="module")
 def policies(models, tokenizer, codec):
     def make(kind, **options):
-        return Policy(
+        return make_policy(
             models[kind],
             libero(),
             LIBERO_STATS,
             tokenizer,
             codec=codec if kind == "pi0_fast" else None,
             options=policy_options(kind, **options),
+            max_delay=6 if options.get("realtime") == "trained" else 0,
         )
 
     return {kind: make(kind) for kind in ("pi0", "pi05")} | {"make": make}
@@ -162,7 +165,9 @@ def test_nested_observations_are_flat_ones(policies):
 def test_delta_actions_and_absent_cameras_of_aloha(models, tokenizer):
     """Relative joints become absolute in the model's frame, then signs and grippers go back."""
     robot, numbers = aloha(delta=True), stats(14, 14)
-    policy = Policy(models["pi0"], robot, numbers, tokenizer, options=PolicyOptions(default_prompt="fold"))
+    policy = make_policy(
+        models["pi0"], robot, numbers, tokenizer, options=PolicyOptions(default_prompt="fold")
+    )
     rng = np.random.default_rng(5)
     state = rng.uniform(0, 1, 14)
     observation = {
@@ -269,7 +274,7 @@ def test_nan_in_the_weights_of_pi0_fast_never_leaves_as_a_whole_chunk(models, to
     down = model.language.blocks.experts[0].down
     down[...] = down[...].at[0, 3, 2].set(jnp.nan)
     options = policy_options("pi0_fast", max_tokens=48, **how)
-    policy = Policy(model, libero(), LIBERO_STATS, tokenizer, codec=codec, options=options)
+    policy = make_policy(model, libero(), LIBERO_STATS, tokenizer, codec=codec, options=options)
     with pytest.raises(PolicyError, match="NaN in the weights"):
         policy(libero_observation())
 
@@ -297,7 +302,7 @@ def test_a_first_chunk_is_the_same_whatever_continues_chunks(policies, kind, rea
     policy = policies["make"](kind, realtime=realtime)
     expected = policies[kind](libero_observation(), noise=NOISE).actions
     for nothing in (None, np.zeros((0, 0)), np.zeros((0, 7))):
-        answer = policy(libero_observation(), noise=NOISE, leftover=nothing, delay=3)
+        answer = policy(libero_observation(), noise=NOISE, prev_chunk_left_over=nothing, inference_delay=3)
         np.testing.assert_allclose(answer.actions, expected, **CLOSE)
     assert len(policy.engine.shapes) == 1
 
@@ -305,7 +310,9 @@ def test_a_first_chunk_is_the_same_whatever_continues_chunks(policies, kind, rea
 def test_a_trained_policy_keeps_the_actions_that_will_have_been_played(models, tokenizer):
     """In the robot's units, though the robot has moved and its actions are relative to where it is."""
     options = policy_options("pi0", default_prompt="fold", realtime="trained")
-    policy = Policy(models["pi0"], aloha(), stats(14, 14), tokenizer, options=options)
+    policy = make_policy(
+        models["pi0"], aloha(delta=True), stats(14, 14), tokenizer, options=options, max_delay=6
+    )
     rng = np.random.default_rng(5)
 
     def observation():
@@ -313,7 +320,7 @@ def test_a_trained_policy_keeps_the_actions_that_will_have_been_played(models, t
         return {"state": rng.uniform(0, 1, 14), "images": {"cam_high": image}}
 
     before = policy(observation(), noise=NOISE).actions
-    after = policy(observation(), noise=NOISE, leftover=before[2:], delay=3).actions
+    after = policy(observation(), noise=NOISE, prev_chunk_left_over=before[2:], inference_delay=3).actions
     np.testing.assert_allclose(after[:3], before[2:5], rtol=1e-5, atol=1e-5)
     assert np.abs(after[3] - before[5]).max() > 0.01, "nothing past the delay is kept exactly"
 
@@ -322,28 +329,30 @@ def test_a_guided_policy_comes_nearer_to_what_is_left(policies):
     guided, free = policies["make"]("pi05", realtime=RTCConfig()), policies["pi05"]
     left = free(libero_observation(seed=1), noise=NOISE).actions[1:]
     other = np.random.default_rng(4).standard_normal((6, 16), np.float32)
-    held = guided(libero_observation(), noise=other, leftover=left, delay=2).actions
+    held = guided(libero_observation(), noise=other, prev_chunk_left_over=left, inference_delay=2).actions
     away = np.abs(free(libero_observation(), noise=other).actions[:5] - left).mean(1)
     assert (np.abs(held[:5] - left).mean(1)[:2] < 0.3 * away[:2]).all()
 
 
 def test_a_leftover_that_can_not_be_used_is_refused(policies, models, tokenizer, codec):
     with pytest.raises(InputError, match="realtime"):
-        policies["pi0"](libero_observation(), leftover=np.zeros((3, 7)))
+        policies["pi0"](libero_observation(), prev_chunk_left_over=np.zeros((3, 7)))
     policy = policies["make"]("pi0", realtime=RTCConfig())
     with pytest.raises(InputError, match=r"expected \[\.\.\., 7\]"):
-        policy(libero_observation(), leftover=np.zeros((3, 6)))
+        policy(libero_observation(), prev_chunk_left_over=np.zeros((3, 6)))
     with pytest.raises(InputError, match="delay"):
-        policy(libero_observation(), leftover=np.zeros((3, 7)), delay=-1)
-    with pytest.raises(InputError, match=r"leftover: expected actions \[n, 7\], got shape \(7,\)"):
-        policy(libero_observation(), leftover=np.zeros(7))
+        policy(libero_observation(), prev_chunk_left_over=np.zeros((3, 7)), inference_delay=-1)
+    with pytest.raises(
+        InputError, match=r"prev_chunk_left_over: expected actions \[n, 7\], got shape \(7,\)"
+    ):
+        policy(libero_observation(), prev_chunk_left_over=np.zeros(7))
     for delay in (1.5, float("nan"), "2", None):
-        with pytest.raises(InputError, match="delay: expected a whole number"):
-            policy(libero_observation(), leftover=np.zeros((3, 7)), delay=delay)
+        with pytest.raises(InputError, match="inference_delay: expected a whole number"):
+            policy(libero_observation(), prev_chunk_left_over=np.zeros((3, 7)), inference_delay=delay)
     bad = np.zeros((3, 7))
     bad[1, 2] = np.nan
-    with pytest.raises(InputError, match="leftover: nan at step 1, dimension 2"):
-        policy(libero_observation(), leftover=bad)
+    with pytest.raises(InputError, match="nan at step 1, dimension 2"):
+        policy(libero_observation(), prev_chunk_left_over=bad)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -365,7 +374,10 @@ def test_speculating_changes_no_action(policies, constrained):
     for number, observation in enumerate(seen):
         if not constrained:
             # A random model writes no actions; what is compared is what it wrote.
-            plain._decoded = policy._decoded = lambda raw: (np.resize(raw[:42] * 1e-6, (6, 7)), 0)
+            plain._decoded = policy._decoded = lambda answer: (
+                np.resize(answer.tokens[0][:42] * 1e-6, (1, 6, 7)),
+                np.zeros(1, np.int64),
+            )
         answer = policy(observation)
         np.testing.assert_array_equal(answer.actions, plain(observation).actions)
         worth = answer.speculated
@@ -386,7 +398,7 @@ def test_what_is_left_to_play_is_a_draft(policies, codec, tokenizer, monkeypatch
     request = Request(libero_observation(seed=1), left, 2)
     np.testing.assert_array_equal(policy.chunk(request), plain.chunk(request))
     monkeypatch.setattr(policy, "engine", FakeEngine(policy.engine))
-    policy(libero_observation(seed=1), leftover=left, delay=2)
+    policy(libero_observation(seed=1), prev_chunk_left_over=left, inference_delay=2)
     # The rows that are left, and the last one until the chunk is full.
     draft = policy.engine.inputs.draft
     ids = tokenizer.vocab_size - 129 - np.asarray(draft.tokens)[0, : int(draft.length[0])]
@@ -446,26 +458,80 @@ def test_noise_that_can_not_be_is_refused(policies):
 
 
 def test_an_option_that_can_not_be_is_refused_when_the_policy_is_made(policies, models, tokenizer):
-    with pytest.raises(InputError, match=r"normalization: expected .*z-score"):
-        policies["make"]("pi05", normalization="z-score")
+    with pytest.raises(InputError, match=r"state_limit: expected 1 half span or more, got 0\.5"):
+        policies["make"]("pi05", state_limit=0.5)
     options = policy_options("pi0_fast")
     with pytest.raises(InputError, match="answers with a FlowSampler"):
-        Policy(models["pi0"], libero(), LIBERO_STATS, tokenizer, options=options)
+        make_policy(models["pi0"], libero(), LIBERO_STATS, tokenizer, options=options)
 
 
 def test_parts_that_do_not_fit_are_refused(models, tokenizer):
-    with pytest.raises(InputError, match="lack 'actions'"):
-        Policy(models["pi0"], libero(), {"state": LIBERO_STATS["state"]}, tokenizer)
+    with pytest.raises(ContractError, match='have no "actions", only'):
+        make_policy(models["pi0"], libero(), {"state": LIBERO_STATS["state"]}, tokenizer)
     for short, says in (
-        (stats(8, 6), "'actions' cover 6 numbers, and libero has 7"),
-        (stats(7, 7), "'state'"),
+        (stats(8, 6), '"actions" cover 6 numbers, and the robot has 7'),
+        (stats(7, 7), '"state" cover 7 numbers, and the robot has 8'),
+        (stats(9, 7), '"state" cover 9 numbers, and the robot has 8'),
     ):
-        with pytest.raises(InputError, match=says):
-            Policy(models["pi0"], libero(), short, tokenizer)
+        with pytest.raises(ContractError, match=says):
+            make_policy(models["pi0"], libero(), short, tokenizer)
     with pytest.raises(InputError, match="codec"):
-        Policy(models["pi0_fast"], libero(), LIBERO_STATS, tokenizer)
-    with pytest.raises(InputError, match="14 action dimensions"):
-        Policy(models["pi0_fast"], aloha(), None, tokenizer)
+        make_policy(models["pi0_fast"], libero(), LIBERO_STATS, tokenizer)
+    with pytest.raises(ContractError, match=r"robot.action_dim: the contract has 14, the model 7"):
+        make_policy(models["pi0_fast"], aloha(), None, tokenizer)
+    for field, other in (("action_horizon", 50), ("text_len", 48), ("image_size", 224), ("model_dim", 32)):
+        with pytest.raises(ContractError, match=field):
+            make_policy(models["pi0"], libero(), LIBERO_STATS, tokenizer, **{field: other})
+
+
+def test_weights_not_trained_to_continue_a_chunk_are_not_asked_to(models, tokenizer):
+    options = PolicyOptions(sampler=FlowSampler(realtime="trained"))
+    with pytest.raises(ContractError, match="were not trained to continue"):
+        make_policy(models["pi0"], libero(), LIBERO_STATS, tokenizer, options=options)
+    with pytest.raises(ContractError, match="max_delay"):
+        make_policy(models["pi0"], libero(), LIBERO_STATS, tokenizer, options=options, max_delay=UNKNOWN)
+
+
+def test_a_state_far_outside_its_statistics_is_told_and_refused_past_a_limit(models, tokenizer):
+    options = PolicyOptions(state_limit=1000.0, sampler=FlowSampler(num_steps=1))
+    policy = make_policy(models["pi05"], libero(), LIBERO_STATS, tokenizer, options=options)
+    middle = (LIBERO_STATS["state"].q01 + LIBERO_STATS["state"].q99) / 2
+    seen = libero_observation() | {"observation/state": middle}
+    inside = policy(seen)
+    assert (inside.out_of_range, policy.session.out_of_range) == ((), 0)
+    middle[2] += 50
+    outside = policy(seen)
+    assert outside.out_of_range == (2,)
+    assert outside.state_range > 10
+    assert policy.session.out_of_range == 1
+    middle[2] += 1e6
+    with pytest.raises(InputError, match="half spans from the middle of its statistics, the limit is 1000"):
+        policy(seen)
+
+
+def test_robots_in_a_batch_get_what_each_gets_alone(models, tokenizer):
+    """Mixed prompts, one camera missing, each with its own session's noise."""
+    policy = make_policy(
+        models["pi05"],
+        replace(libero(), cameras=tuple(replace(c, required=False) for c in libero().cameras)),
+        LIBERO_STATS,
+        tokenizer,
+        options=PolicyOptions(sampler=FlowSampler(num_steps=2)),
+    )
+    seen = [
+        libero_observation(seed, prompt)
+        for seed, prompt in enumerate(("pick up the bowl", "go", "wait " * 9))
+    ]
+    del seen[1]["observation/wrist_image"]
+    together = policy.batch(seen, [policy.new_session(seed) for seed in range(3)])
+    for seed, (one, answer) in enumerate(zip(seen, together, strict=True)):
+        alone = policy(one, session=policy.new_session(seed))
+        np.testing.assert_allclose(answer.actions, alone.actions, **CLOSE)
+    shared = policy.new_session()
+    with pytest.raises(InputError, match="stands twice"):
+        policy.batch(seen[:2], [shared, shared])
+    with pytest.raises(InputError, match="observation 1: "):
+        policy.batch([seen[0], seen[1] | {"observation/state": np.zeros(3)}])
 
 
 @pytest.mark.parametrize("kind", ["pi05", "pi0_fast"])
@@ -483,9 +549,16 @@ def test_a_checkpoint_with_all_that_belongs_to_it_is_loaded(tmp_path, models, to
         asset_id="libero",
         fast_tokenizer=fast if kind == "pi0_fast" else None,
     )
-    policy = Policy.load(path, robot="libero", tokenizer=tokenizer, action_horizon=6)
+    says = Contract(
+        delta_mask=(),
+        text_len=model.config.text_len,
+        state_in_text=True if kind == "pi05" else UNKNOWN,
+        image_size=SIZE,
+        default_prompt=None,
+    )
+    policy = Policy.load(path, robot="libero", tokenizer=tokenizer, action_horizon=6, contract=says)
     assert policy.horizon == 6
-    direct = Policy(model, libero(), LIBERO_STATS, tokenizer, codec=codec)
+    direct = make_policy(model, libero(), LIBERO_STATS, tokenizer, codec=codec)
     if kind == "pi05":
         noise = np.ones((6, 16), np.float32)
         ours, theirs = (p(libero_observation(), noise=noise).actions for p in (policy, direct))

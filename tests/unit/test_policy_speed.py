@@ -13,10 +13,11 @@ from pioxide.engine.prepare import prepare
 from pioxide.errors import InputError, PolicyError
 from pioxide.models import Observation, Pi0Config, Pi0FastConfig
 from pioxide.models.lora import LoraConfig, add_lora
-from pioxide.policy import Policy, keep_programs
+from pioxide.policy import keep_programs
 from pioxide.robots import aloha
 from pioxide.sampling import sample_actions, sample_tokens, step_times
 from support.models import policy_options, random_model
+from support.policies import make_policy
 from support.text_model import write_text_model
 
 SIZE = 28
@@ -173,7 +174,7 @@ def policy(tmp_path):
     tokenizer = TextTokenizer.load(write_text_model(tmp_path / "text.model"))
     sizes = replace(config(True), text_len=200, action_dim=16)
     model = random_model(replace(sizes, language=replace(sizes.language, vocab=tokenizer.vocab_size)))
-    return Policy(model, aloha(sim=True), None, tokenizer, options=policy_options("pi05", num_steps=2))
+    return make_policy(model, aloha(sim=True), None, tokenizer, options=policy_options("pi05", num_steps=2))
 
 
 def varied(number):
@@ -210,7 +211,7 @@ def test_nothing_is_compiled_in_the_loop(policy):
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     assert set(policy.engine.shapes) == set(seconds)
-    assert policy.calls == 201
+    assert policy.session.calls == 201
 
 
 def test_a_shape_that_was_not_compiled_falls_back_to_a_longer_one_that_was(policy):

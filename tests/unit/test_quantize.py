@@ -12,9 +12,10 @@ from pioxide.codec import FastCodec, TextTokenizer
 from pioxide.engine.quantize import Quantized
 from pioxide.errors import InputError, PolicyError
 from pioxide.models import Pi0Config, Pi0FastConfig
-from pioxide.policy import Policy, RTCConfig, compare_policies
+from pioxide.policy import RTCConfig, compare_policies
 from pioxide.robots import libero
 from support.models import policy_options, random_model
+from support.policies import make_policy
 from support.text_model import write_text_model
 
 # Every layout in which a layer keeps a matrix: its shape, how many axes are summed over, its product.
@@ -43,7 +44,7 @@ def make(tokenizer):
         model = random_model(config)
         if change is not None:
             change(model)
-        return Policy(
+        return make_policy(
             model,
             libero(),
             None,
@@ -119,7 +120,7 @@ def test_a_guided_chunk_takes_its_gradient_through_8_bits(make):
     noise = np.random.default_rng(0).standard_normal(policy.noise_shape, np.float32)
     alone = policy(seen, noise=noise).actions
     left = alone[2:] + 0.5
-    continued = policy(seen, noise=noise, leftover=left, delay=2).actions
+    continued = policy(seen, noise=noise, prev_chunk_left_over=left, inference_delay=2).actions
     before, after = np.abs(alone[:2] - left[:2]).mean(), np.abs(continued[:2] - left[:2]).mean()
     assert after < 0.5 * before
 

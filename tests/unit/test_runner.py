@@ -146,12 +146,14 @@ def test_the_request_carries_what_is_left_and_the_delay_to_expect():
         return track()(request)
 
     simulate(lambda: 0.1, seconds=3, policy=policy)
-    assert len(asked[0].leftover) == 0
-    assert asked[0].delay == 0
+    assert len(asked[0].prev_chunk_left_over) == 0
+    assert asked[0].inference_delay == 0
     for request in asked[3:]:
-        assert request.delay == 5
+        assert request.inference_delay == 5
         step = request.observation["step"]
-        np.testing.assert_allclose(request.leftover[:, 0], step + np.arange(len(request.leftover)))
+        np.testing.assert_allclose(
+            request.prev_chunk_left_over[:, 0], step + np.arange(len(request.prev_chunk_left_over))
+        )
 
 
 def test_a_first_chunk_is_no_measurement_of_the_delay():
@@ -159,7 +161,7 @@ def test_a_first_chunk_is_no_measurement_of_the_delay():
     asked = []
 
     def policy(request):
-        asked.append(request.delay)
+        asked.append(request.inference_delay)
         return track()(request)
 
     simulate(lambda: 0.1, seconds=3, policy=policy, first_guess=7)

@@ -33,7 +33,9 @@ from pioxide.contract.document import FILE_NAME, from_json, to_json
 from pioxide.contract.document import load as load_contract
 from pioxide.contract.document import save as save_contract
 from pioxide.contract.numbers import EpisodeNumbers, Numbers, StateRange, check_delta_mask
+from pioxide.contract.openpi import openpi_contract
 from pioxide.contract.pipeline import (
+    Frames,
     ModelInputs,
     Pipeline,
     check_codec,
@@ -51,6 +53,7 @@ __all__ = [
     "Difference",
     "EpisodeNumbers",
     "FastVocabulary",
+    "Frames",
     "ModelInputs",
     "Numbers",
     "Pipeline",
@@ -70,6 +73,7 @@ __all__ = [
     "make_prompts",
     "merge",
     "moved_names",
+    "openpi_contract",
     "refuse_differences",
     "robot_differences",
     "save_contract",

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, TextTokenizer
-from pioxide.contract.cameras import assign_cameras
 from pioxide.contract.contract import AbsentCamera, Contract, FastVocabulary, Resize, known
 from pioxide.contract.numbers import Numbers, StateRange
 from pioxide.errors import ContractError, InputError
@@ -49,6 +48,22 @@ class ModelInputs(NamedTuple):
     def __len__(self) -> int:
         """Returns B."""
         return len(self.tokens)
+
+
+class Frames(NamedTuple):
+    """B observations, checked, before images and text are made ready.
+
+    Attributes:
+        images: By robot key, [h, w, 3] uint8; absent cameras are not there.
+        prompts: Instructions.
+        state: [B, S] float64 normalised.
+        robot_state: [B, S] float64 in the robot's units.
+    """
+
+    images: list[dict[str, NDArray[np.uint8]]]
+    prompts: list[str]
+    state: NDArray[np.float64]
+    robot_state: NDArray[np.float64]
 
 
 class Pipeline:
@@ -91,7 +106,7 @@ class Pipeline:
         )
 
     def apply(self, observations: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> ModelInputs:
-        """Brings one observation or a batch of them to the model's inputs.
+        """Brings one observation or a batch of them to the model's inputs: `read`, `images`, `tokenize`.
 
         Args:
             observations: Under the robot's keys, flat ("observation/image") or nested; one is a batch of one.
@@ -101,24 +116,35 @@ class Pipeline:
                 observation, where there are several.
             ContractError: A field that inputs depend on is unknown.
         """
-        several = [observations] if isinstance(observations, Mapping) else list(observations)
-        if not several:
-            raise InputError("observations: expected at least one")
-        seen = [self._seen(one, i if len(several) > 1 else None) for i, one in enumerate(several)]
-        states = np.stack([one.state for one in seen])
-        normalised = self.numbers.state.apply(states)
-        images, present = self._images([one.images for one in seen])
-        tokens, truncated = self.tokenize([self._prompt(one) for one in seen], normalised)
-        padded = None if self._pad is None else self._pad.apply(normalised).astype(np.float32)
+        frames = self.read(observations)
+        images, present = self.images(frames)
+        tokens, truncated = self.tokenize(frames.prompts, frames.state)
         return ModelInputs(
             images,
             present,
             tokens,
             truncated,
-            padded,
-            np.stack([one.raw_state for one in seen]),
-            self.numbers.state_range(normalised),
+            self.state_vector(frames.state),
+            frames.robot_state,
+            self.numbers.state_range(frames.state),
         )
+
+    def read(self, observations: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Frames:
+        """Checks observations and normalises their states; arguments and errors as in `apply`."""
+        several = [observations] if isinstance(observations, Mapping) else list(observations)
+        if not several:
+            raise InputError("observations: expected at least one")
+        seen = [self._seen(one, i if len(several) > 1 else None) for i, one in enumerate(several)]
+        return Frames(
+            [one.images for one in seen],
+            [self._prompt(one) for one in seen],
+            self.numbers.state.apply(np.stack([one.state for one in seen])),
+            np.stack([one.raw_state for one in seen]),
+        )
+
+    def state_vector(self, state: NDArray[np.float64]) -> NDArray[np.float32] | None:
+        """Returns normalised states [B, S] padded to [B, W] where the network reads them, else None."""
+        return None if self._pad is None else self._pad.apply(state).astype(np.float32)
 
     def invert(self, model_actions: ArrayLike, robot_states: ArrayLike) -> NDArray[np.float64]:
         """Brings a model's answers [B, H, W] to actions [B, H, D] in the robot's units.
@@ -128,6 +154,29 @@ class Pipeline:
             robot_states: [B, S] in the robot's units, see `ModelInputs.robot_state`.
         """
         return self.numbers.invert_actions(model_actions, robot_states)
+
+    def images(self, frames: Frames) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.bool_]]]:
+        """Resizes the images of B observations; see `ModelInputs.images` and `present`.
+
+        A slot that no observation fills is left out, unless the contract wants a black image there.
+        """
+        contract = self.contract
+        contract.require("cameras", "image_size", "resize", "absent_camera", doing="preparing images")
+        size = known(contract.image_size, "image_size")
+        in_float = contract.resize is Resize.INTERPOLATE
+        fitted = interpolate_with_pad if in_float else resize_with_pad
+        black = np.full((size, size, 3), -1, np.float32) if in_float else np.zeros((size, size, 3), np.uint8)
+        images: dict[str, NDArray[Any]] = {}
+        present: dict[str, NDArray[np.bool_]] = {}
+        for camera in known(contract.cameras, "cameras"):
+            given = [None if camera.key is None else one.get(str(camera.key)) for one in frames.images]
+            if all(one is None for one in given) and contract.absent_camera is AbsentCamera.MASKED:
+                continue
+            images[camera.slot] = np.stack([black if one is None else fitted(one, size) for one in given])
+            present[camera.slot] = np.array([one is not None for one in given], np.bool_)
+        if not any(mask.any() for mask in present.values()):
+            raise InputError(f"{self.numbers.robot.name}: none of its cameras is in the observation")
+        return images, present
 
     def tokenize(
         self, prompts: Sequence[str], states: NDArray[np.float64]
@@ -161,34 +210,6 @@ class Pipeline:
                 "observation, or give the contract a default_prompt"
             )
         return prompt
-
-    def _images(
-        self, seen: Sequence[Mapping[str, NDArray[np.uint8]]]
-    ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.bool_]]]:
-        """Images of B observations by slot; one that no observation fills is left out, unless black."""
-        contract = self.contract
-        contract.require("cameras", "image_size", "resize", "absent_camera", doing="preparing images")
-        size = known(contract.image_size, "image_size")
-        fitted = resize_with_pad if contract.resize is Resize.ANTIALIAS else interpolate_with_pad
-        black = np.zeros((size, size, 3), np.uint8)
-        if contract.resize is Resize.INTERPOLATE:
-            black = np.full((size, size, 3), -1.0, np.float32)
-        images: dict[str, NDArray[Any]] = {}
-        present: dict[str, NDArray[np.bool_]] = {}
-        for camera in known(contract.cameras, "cameras"):
-            there = [camera.key is not None and camera.key in one for one in seen]
-            if not any(there) and contract.absent_camera is AbsentCamera.MASKED:
-                continue
-            images[camera.slot] = np.stack(
-                [
-                    fitted(one[str(camera.key)], size) if is_there else black
-                    for one, is_there in zip(seen, there, strict=True)
-                ]
-            )
-            present[camera.slot] = np.array(there, np.bool_)
-        if not images:
-            raise InputError(f"{self.numbers.robot.name}: none of its cameras is in the observation")
-        return images, present
 
 
 def make_prompts(contract: Contract, tokenizer: TextTokenizer, codec: FastCodec | None) -> Prompts:
@@ -241,6 +262,3 @@ def check_codec(contract: Contract, codec: FastCodec) -> None:
                 f"the FAST tokenizer was fitted for chunks {found.horizon} x {found.action_dim} "
                 f"(processor_config.json), and here {name} is {number}; fit one for these chunks"
             )
-
-
-__all__ = ["ModelInputs", "Pipeline", "assign_cameras", "check_codec", "fast_vocabulary", "make_prompts"]

@@ -29,14 +29,15 @@ class Request(NamedTuple):
 
     Attributes:
         observation: As the robot gave it.
-        leftover: [n, D] the actions still to be played in the robot's units, the next one first; n is 0 for a
-            first chunk.
-        delay: Actions that will probably be consumed before the answer is there: those are fixed already.
+        prev_chunk_left_over: [n, D] the actions still to be played in the robot's units, the next one first;
+            n is 0 for a first chunk.
+        inference_delay: Actions that will probably be consumed before the answer is there: those are fixed
+            already.
     """
 
     observation: Mapping[str, Any]
-    leftover: NDArray[np.float64]
-    delay: int
+    prev_chunk_left_over: NDArray[np.float64]
+    inference_delay: int
 
 
 class Answer(NamedTuple):
@@ -47,7 +48,8 @@ class Answer(NamedTuple):
     since: float
 
 
-Policy = Callable[[Request], NDArray[np.floating]]
+# Answers a request with a chunk [H, D] in the robot's units: `Policy.chunk`.
+ChunkSource = Callable[[Request], NDArray[np.floating]]
 
 
 class Worker(Protocol):
@@ -74,7 +76,7 @@ class Worker(Protocol):
 class ThreadWorker:
     """Runs a policy in a thread of its own, woken by a condition, not by polling."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: ChunkSource) -> None:
         """Starts the thread; `close` ends it."""
         self._policy = policy
         self._changed = threading.Condition()

@@ -95,6 +95,7 @@ class Engine:
         quantize: Quantization | None = None,
         consume: bool = False,
         compile_when: CompileWhen = "until_warm_up",
+        float_images: bool = False,
     ) -> None:
         """Lays out the weights for inference; `warm_up` compiles.
 
@@ -110,6 +111,7 @@ class Engine:
                 the absent are masked), and is refused if there is none. "until_warm_up" compiles while
                 nothing was warmed up, and never in a loop that was. "on_demand" compiles whenever a call
                 lacks more than a longer text. "never" leaves all compiling to `warm_up`.
+            float_images: Whether images come as float32 in [-1, 1], as LeRobot resizes them, not as uint8.
 
         Raises:
             InputError: The sampler is not this model's, or a value is none of those above.
@@ -125,7 +127,9 @@ class Engine:
         self.config, self.sampler = model.config, sampler
         causal = 0 if token_format is None else token_format.causal
         self.text_lengths = text_buckets(self.config.text_len + causal)
-        self.programs = Programs(model, sampler, token_format, quantize=quantize, consume=consume)
+        self.programs = Programs(
+            model, sampler, token_format, quantize=quantize, consume=consume, float_images=float_images
+        )
         self._reads = self.programs.reads
         self._compile_when = compile_when
         self._warm = False

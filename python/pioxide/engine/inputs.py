@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,8 @@ class Inputs(NamedTuple):
     """What a batch of B robots sees, each row on its own.
 
     Attributes:
-        images: By camera, [B, S, S, 3] uint8. A camera that no row has is left out.
+        images: By camera, [B, S, S, 3] uint8, or float32 in [-1, 1] for an engine of float images. A camera
+            that no row has is left out.
         tokens: [B, L] ids, real ones first; any L.
         lengths: [B] how many ids of each row are real.
         image_masks: By camera, [B] whether each row has it. A camera without a mask is there in every row.
@@ -31,7 +32,7 @@ class Inputs(NamedTuple):
         draft: A guess at each row's answer, where π0-FAST speculates; None where there is none.
     """
 
-    images: dict[str, NDArray[np.uint8]]
+    images: dict[str, NDArray[Any]]
     tokens: NDArray[np.int32]
     lengths: NDArray[np.int32]
     image_masks: dict[str, NDArray[np.bool_]] | None = None
@@ -46,7 +47,7 @@ class Batch(NamedTuple):
     """What one call uploads: `Inputs` padded to a shape, with every array that its program reads.
 
     Attributes:
-        images: By camera of the shape, [B, S, S, 3] uint8.
+        images: By camera of the shape, [B, S, S, 3].
         image_mask: [B, C] which of the shape's cameras each row has.
         tokens: [B, L] ids, padded with 0.
         lengths: [B] how many are real.
@@ -57,7 +58,7 @@ class Batch(NamedTuple):
         draft: Where π0-FAST speculates.
     """
 
-    images: dict[str, NDArray[np.uint8]]
+    images: dict[str, NDArray[Any]]
     image_mask: NDArray[np.bool_]
     tokens: NDArray[np.int32]
     lengths: NDArray[np.int32]
@@ -74,6 +75,12 @@ class Reads:
 
     config: Pi0Config | Pi0FastConfig
     sampler: Sampler
+    float_images: bool = False
+
+    @property
+    def pixel(self) -> type[np.uint8] | type[np.float32]:
+        """Returns what images are made of."""
+        return np.float32 if self.float_images else np.uint8
 
     @property
     def state(self) -> bool:
@@ -123,7 +130,7 @@ class Reads:
         if unknown := sorted({*inputs.images, *masks} - {*c.cameras}):
             raise InputError(f"images: there is no camera {unknown[0]!r}; this model has {list(c.cameras)}")
         for name, image in inputs.images.items():
-            _check(f"images[{name!r}]", image, (rows, size, size, 3), np.uint8)
+            _check(f"images[{name!r}]", image, (rows, size, size, 3), self.pixel)
         for name, mask in masks.items():
             _check(f"image_masks[{name!r}]", mask, (rows,), np.bool_)
             if name not in inputs.images and mask.any():
@@ -179,7 +186,7 @@ class Reads:
                 images[name] = inputs.images[name][rows]
                 masks[:, column] = given_masks[name][rows] if name in given_masks else True
             else:
-                images[name] = np.zeros((shape.batch, size, size, 3), np.uint8)
+                images[name] = np.zeros((shape.batch, size, size, 3), self.pixel)
         left = draft = None
         if self.left_over:
             given = inputs.prev_chunk_left_over

@@ -88,9 +88,10 @@ class Programs:
         *,
         quantize: Quantization | None = None,
         consume: bool = False,
+        float_images: bool = False,
     ) -> None:
         """Lays out the weights, see `prepare`. Compiles only the weight layout, not the model."""
-        self.reads = Reads(model.config, sampler)
+        self.reads = Reads(model.config, sampler, float_images)
         times = _times(sampler) if isinstance(sampler, FlowSampler) else None
         prepared = prepare(model, times, quantize=quantize, consume=consume)
         graph, state = nnx.split(prepared.model)
@@ -137,7 +138,7 @@ class Programs:
         chunk = _like((rows, c.action_horizon, c.action_dim), np.float32)
         count = _like((rows,), np.int32)
         return Batch(
-            {name: _like((rows, size, size, 3), np.uint8) for name in shape.cameras},
+            {name: _like((rows, size, size, 3), self.reads.pixel) for name in shape.cameras},
             _like((rows, len(shape.cameras)), np.bool_),
             _like((rows, shape.text), np.int32),
             count,

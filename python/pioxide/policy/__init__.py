@@ -1,6 +1,8 @@
 """A trained model as a function of what a robot sees, in the robot's own numbers. Needs JAX.
 
     Policy, PolicyOptions, Prediction, Timing, SpeculativeStats
+    Session, Continuation: one robot's part of a policy that several share
+    agree: one contract out of what checkpoint, robot and person say; model_contract: of a model of yours
     FlowSampler, TokenSampler: how a model answers
     RTCConfig, RTCAttentionSchedule: how a chunk continues the one before
     compare_policies, PolicyDifference: how far an inexact option moves the actions
@@ -10,11 +12,16 @@ The loop that plays its chunks, and the limits on them, are in `pioxide.control`
 """
 
 from pioxide.engine import FlowSampler, SpeculativeStats, TokenSampler, keep_programs
+from pioxide.policy.agree import agree, model_contract
+from pioxide.policy.answer import PolicyOptions, Prediction, Timing
 from pioxide.policy.compare import PolicyDifference, compare_policies
-from pioxide.policy.policy import Policy, PolicyOptions, Prediction, Timing
+from pioxide.policy.continuation import Continuation
+from pioxide.policy.policy import Policy
+from pioxide.policy.session import Session
 from pioxide.sampling import RTCAttentionSchedule, RTCConfig
 
 __all__ = [
+    "Continuation",
     "FlowSampler",
     "Policy",
     "PolicyDifference",
@@ -22,9 +29,12 @@ __all__ = [
     "Prediction",
     "RTCAttentionSchedule",
     "RTCConfig",
+    "Session",
     "SpeculativeStats",
     "Timing",
     "TokenSampler",
+    "agree",
     "compare_policies",
     "keep_programs",
+    "model_contract",
 ]

@@ -89,7 +89,8 @@ def _openpi(root: Path, architecture: Architecture, companions: Companions, note
     rule = NormRule.openpi(family.normalization)
     always: dict[str, Any] = {
         "family": family,
-        "cameras": tuple(CameraSlot(slot) for slot in family.cameras),
+        # openpi's π0-FAST takes whatever three names its robot's transform gives.
+        "cameras": tuple(CameraSlot(slot) for slot in family.cameras) if family.is_flow else UNKNOWN,
         "absent_camera": AbsentCamera.MASKED if family.is_flow else AbsentCamera.BLACK,
         "state_norm": rule,
         "action_norm": rule,

@@ -1,0 +1,131 @@
+"""One contract out of what a checkpoint, a robot and a person say, or an error where they disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pioxide.contract import UNKNOWN, CameraSlot, Contract, assign_cameras, known, merge, openpi_contract
+from pioxide.errors import ContractError, InputError
+from pioxide.family import Family
+from pioxide.models import Pi0Config, Pi0FastConfig
+from pioxide.robots import ROBOTS, RobotSpec, droid
+
+# What running a policy depends on besides statistics, which an identity needs none of.
+NEEDED = (
+    "family",
+    "robot",
+    "cameras",
+    "absent_camera",
+    "delta_mask",
+    "state_norm",
+    "action_norm",
+    "state_in_text",
+    "prompt_style",
+    "text_len",
+    "action_horizon",
+    "model_dim",
+    "image_size",
+    "resize",
+)
+
+
+def find_robot(robot: RobotSpec | str, family: Family) -> RobotSpec:
+    """Returns a robot by its name, or itself.
+
+    Raises:
+        InputError: There is no robot of that name.
+    """
+    if isinstance(robot, RobotSpec):
+        return robot
+    if robot == "droid" and family is Family.PI0_FAST:
+        return droid(fast_cameras=True)
+    if robot not in ROBOTS:
+        raise InputError(f"there is no robot {robot!r}; expected one of {sorted(ROBOTS)}, or a RobotSpec")
+    return ROBOTS[robot]()
+
+
+def agree(
+    checkpoint: Contract,
+    robot: RobotSpec | str | None = None,
+    said: Contract | None = None,
+    cameras: Mapping[str, str | None] | None = None,
+) -> Contract:
+    """Returns what all say together, complete for running a policy.
+
+    Args:
+        checkpoint: What the checkpoint says of itself.
+        robot: Whose numbers and cameras; None where the checkpoint says it.
+        said: What a person adds where the checkpoint is silent.
+        cameras: A robot's camera key by image slot, where names do not tell; None for an empty slot.
+
+    Raises:
+        ContractError: Two of them disagree, or a field that is needed stays unknown.
+        InputError: There is no robot of that name.
+    """
+    where = checkpoint.source or "the checkpoint"
+    whole = checkpoint if said is None else merge(checkpoint, said, names=(where, "your contract"))
+    if robot is None:
+        whole.require("robot", doing="running this policy")
+        spec = known(whole.robot, "robot")
+    else:
+        spec = find_robot(robot, known(whole.family, "family"))
+    mask = UNKNOWN if spec.delta_mask is None else spec.delta_mask
+    says = Contract(robot=spec, delta_mask=mask, source=f"the robot {spec.name}")
+    whole = merge(whole, says, names=(where, says.source))
+    slots = whole.cameras
+    if slots is UNKNOWN:
+        slots = tuple(CameraSlot(slot) for slot in _family_slots(known(whole.family, "family"), spec))
+    whole = replace(whole, cameras=assign_cameras(slots, spec, cameras, where))
+    if whole.model_dim is UNKNOWN and whole.family is Family.PI0_FAST:
+        whole = replace(whole, model_dim=spec.action_dim)  # its actions are the robot's, not padded
+    whole.require(*NEEDED, doing="running this policy")
+    return whole
+
+
+def model_contract(config: Pi0Config | Pi0FastConfig) -> Contract:
+    """Returns what is known of a model trained as openpi trains: its sizes and cameras; the rest is open."""
+    return replace(
+        openpi_contract(config.family),
+        cameras=tuple(CameraSlot(slot) for slot in config.cameras),
+        text_len=config.text_len,
+        action_horizon=config.action_horizon,
+        model_dim=config.action_dim,
+        image_size=config.vision.image_size,
+        source="the model",
+    )
+
+
+def check_model(contract: Contract, config: Pi0Config | Pi0FastConfig) -> None:
+    """Refuses a model that is not the contract's.
+
+    Raises:
+        ContractError: Its family, sizes or cameras are others; shows both.
+    """
+    slots = tuple(camera.slot for camera in known(contract.cameras, "cameras"))
+    robot = known(contract.robot, "robot")
+    pairs = [
+        ("family", contract.family, config.family),
+        ("action_horizon", contract.action_horizon, config.action_horizon),
+        ("model_dim", contract.model_dim, config.action_dim),
+        ("text_len", contract.text_len, config.text_len),
+        ("image_size", contract.image_size, config.vision.image_size),
+        ("cameras", slots, config.cameras),
+    ]
+    if config.family is Family.PI0_FAST:
+        pairs.append(("robot.action_dim", robot.action_dim, config.action_dim))
+    apart = [
+        f"  {name}: the contract has {said}, the model {has}"
+        for name, said, has in pairs
+        if said is not UNKNOWN and said != has
+    ]
+    if apart:
+        raise ContractError("the contract is not this model's:\n" + "\n".join(apart))
+
+
+def _family_slots(family: Family, robot: RobotSpec) -> tuple[str, ...]:
+    """π0-FAST takes whatever three names it was trained with: its own for DROID, π0's for the others."""
+    slots = {camera.slot for camera in robot.cameras}
+    if family is Family.PI0_FAST and not slots & set(family.cameras[1:]):
+        return Family.PI0.cameras
+    return family.cameras

@@ -1,0 +1,102 @@
+"""What a policy is told and what it answers: options, timing, prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pioxide.engine import CompileWhen, Quantization, Sampler, SpeculativeStats
+from pioxide.errors import InputError
+
+
+@dataclass(frozen=True)
+class PolicyOptions:
+    """What a person may choose; what a model's numbers mean is its contract's to say.
+
+    Attributes:
+        sampler: How the model answers: a `FlowSampler` for π0 and π0.5, a `TokenSampler` for π0-FAST; None
+            takes the model's own, with the contract's number of steps.
+        default_prompt: The instruction where an observation has none, in place of the contract's.
+        quantize: "int8" keeps the matrices of all layers in 8 bits with a scale an output: half of bfloat16's
+            memory, and other actions. `compare_policies` says by how much. None changes nothing.
+        compile_when: When a call whose program is missing compiles it, which takes seconds: see `Engine`.
+        state_limit: Refuse an observation with a number of the state further outside its statistics than
+            this, in half spans (`Prediction.state_range` tells the distance); None only tells.
+        seed: Where noise begins; two policies with one seed give the same answers to the same calls.
+    """
+
+    sampler: Sampler | None = None
+    default_prompt: str | None = None
+    quantize: Quantization | None = None
+    compile_when: CompileWhen = "until_warm_up"
+    state_limit: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses a limit inside the statistics.
+
+        Raises:
+            InputError: The limit is below 1.
+        """
+        if self.state_limit is not None and not self.state_limit >= 1:
+            raise InputError(f"state_limit: expected 1 half span or more, got {self.state_limit!r}")
+
+
+class Timing(NamedTuple):
+    """Seconds of one call by stage. A stage on the device ends when its result is there.
+
+    Attributes:
+        robot: Observations checked and brought to the model's frame, states normalised.
+        images: Images resized.
+        text: Prompts tokenized, and everything padded to a program's shape.
+        upload: Everything to the device.
+        model: The network.
+        download: The answers back.
+        actions: Unnormalised, absolute, in the robot's units.
+    """
+
+    robot: float
+    images: float
+    text: float
+    upload: float
+    model: float
+    download: float
+    actions: float
+
+    @property
+    def total(self) -> float:
+        """Returns their sum."""
+        return sum(self)
+
+    def milliseconds(self) -> dict[str, float]:
+        """Returns them by name, with `infer_ms` for the sum, as openpi's clients know it."""
+        named = {f"{name}_ms": value * 1e3 for name, value in self._asdict().items()}
+        return {"infer_ms": self.total * 1e3, **named}
+
+
+class Prediction(NamedTuple):
+    """An answer.
+
+    Attributes:
+        actions: [H, D] float64 in the robot's own units; row 0 belongs to the observation.
+        model_actions: [H, W] as the network gave them, normalised; relative ones are relative to this state.
+        timing: By stage; of the whole batch where there was one.
+        truncated: Whether the prompt was too long, so that its end was cut.
+        missing: π0-FAST with `TokenSampler(partial="pad")`: coefficients that the answer lacked.
+        speculated: π0-FAST with `TokenSampler.speculative`: what the draft was worth.
+        out_of_range: Numbers of the state that lie outside its statistics, by dimension.
+        state_range: How far the furthest of the state's numbers is from the middle of its statistics, in half
+            spans: 1 is just inside.
+    """
+
+    actions: NDArray[np.float64]
+    model_actions: NDArray[np.floating]
+    timing: Timing
+    truncated: bool
+    missing: int = 0
+    speculated: SpeculativeStats | None = None
+    out_of_range: tuple[int, ...] = ()
+    state_range: float = 0.0

@@ -1,0 +1,94 @@
+"""A checkpoint and what its user says, opened: the model, one contract, both tokenizers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import jax
+
+from pioxide.codec import FastCodec, TextTokenizer
+from pioxide.contract import UNKNOWN, Contract, known
+from pioxide.errors import InputError
+from pioxide.family import Family
+from pioxide.models import Pi0, Pi0Fast
+from pioxide.policy.agree import agree
+from pioxide.robots import RobotSpec
+from pioxide.transforms import NormMode, Stats
+
+
+class PolicyParts(NamedTuple):
+    """What `Policy` is made of."""
+
+    model: Pi0 | Pi0Fast
+    contract: Contract
+    tokenizer: TextTokenizer
+    codec: FastCodec | None
+
+
+def load_policy_parts(
+    checkpoint: str | Path,
+    *,
+    robot: RobotSpec | str | None,
+    said: Contract | None,
+    cameras: Mapping[str, str | None] | None,
+    tokenizer: TextTokenizer | str | PathLike[str] | None,
+    codec: FastCodec | str | PathLike[str] | None,
+    asset_id: str | None,
+    norm_stats: Mapping[str, Stats] | None,
+    action_horizon: int | None,
+    dtype: Literal["float32", "bfloat16"] | None,
+) -> PolicyParts:
+    """Opens a checkpoint; for arguments and errors see `Policy.load`."""
+    from pioxide.weights import build, load
+
+    dtype = dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
+    with load(checkpoint) as opened:
+        beside, says = opened.companions, opened.contract
+        if norm_stats is not None:
+            says = replace(says, norm_stats=norm_stats)
+        elif asset_id is not None or (says.norm_stats is UNKNOWN and _normalises(says)):
+            says = replace(says, norm_stats=opened.norm_stats(asset_id))
+        if action_horizon is not None:
+            said = replace(said or Contract(), action_horizon=action_horizon)
+        contract = agree(says, robot, said, cameras)
+        text = _tokenizer(tokenizer or beside.text_model)
+        fast = None
+        if contract.family is Family.PI0_FAST:
+            fast = _codec(codec or beside.fast_tokenizer, opened.path)
+        model = build(
+            opened.merged(),
+            param_dtype=dtype,
+            dtype=dtype,
+            action_horizon=known(contract.action_horizon, "action_horizon"),
+            text_len=known(contract.text_len, "text_len"),
+            cameras=tuple(camera.slot for camera in known(contract.cameras, "cameras")),
+            action_dim=known(contract.model_dim, "model_dim"),
+        )
+    return PolicyParts(model, contract, text, fast)
+
+
+def _normalises(contract: Contract) -> bool:
+    rules = (contract.state_norm, contract.action_norm)
+    return any(rule is not UNKNOWN and rule.mode is not NormMode.IDENTITY for rule in rules)
+
+
+def _tokenizer(tokenizer: TextTokenizer | str | PathLike[str] | None) -> TextTokenizer:
+    if isinstance(tokenizer, TextTokenizer):
+        return tokenizer
+    if tokenizer is None:
+        from pioxide.fetch import text_model
+
+        tokenizer = text_model()
+    return TextTokenizer.load(tokenizer)
+
+
+def _codec(codec: FastCodec | str | PathLike[str] | None, path: Path) -> FastCodec:
+    if isinstance(codec, FastCodec):
+        return codec
+    if codec is None:
+        raise InputError(f"{path} comes without a FAST tokenizer: pass codec")
+    return FastCodec.load(codec)

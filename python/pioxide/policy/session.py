@@ -1,0 +1,55 @@
+"""What belongs to one robot: noise, the answer before, counts. A policy is shared; a session is not."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pioxide.errors import InputError
+
+
+class Session:
+    """One robot's side of a policy: all that an answer depends on besides the observation.
+
+    Two calls of one session must not overlap; different sessions may be in one batch, or in several threads.
+
+    Attributes:
+        calls: Answers given.
+        truncated: Prompts whose end was cut.
+        out_of_range: Answers to states that had a number outside the statistics.
+        previous: The last answer's token ids, the next answer's draft where π0-FAST speculates.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        """Starts a session whose noise begins at a seed."""
+        self.calls = self.truncated = self.out_of_range = 0
+        self.previous: NDArray[np.int32] = np.zeros(0, np.int32)
+        self._random = np.random.default_rng(seed)
+
+    def forget(self) -> None:
+        """Drops the answer before, as when an episode ends; noise goes on."""
+        self.previous = np.zeros(0, np.int32)
+
+    def keys(self) -> NDArray[np.uint32]:
+        """Returns the next [2] random bits of a draw of tokens."""
+        return self._random.integers(0, 1 << 32, 2, np.uint32)
+
+    def noise(self, shape: tuple[int, int], given: ArrayLike | None = None) -> NDArray[np.float32]:
+        """Returns noise [H, W]: what is given, checked, or the next of this session.
+
+        Raises:
+            InputError: It has another shape, or is not finite.
+        """
+        if given is None:
+            return self._random.standard_normal(shape, np.float32)
+        noise = np.asarray(given)
+        if noise.dtype.kind not in "fiu" or noise.shape not in (shape, (1, *shape)):
+            raise InputError(
+                f"noise: expected {shape} numbers, got shape {noise.shape} of dtype {noise.dtype}"
+            )
+        with np.errstate(over="ignore"):
+            noise = noise.astype(np.float32).reshape(shape)
+        if not np.isfinite(noise).all():
+            step, dim = np.argwhere(~np.isfinite(noise))[0]
+            raise InputError(f"noise: {noise[step, dim]} at step {step}, dimension {dim}")
+        return noise
