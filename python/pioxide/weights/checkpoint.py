@@ -13,17 +13,17 @@ import numpy as np
 from pioxide.contract import Contract
 from pioxide.errors import CheckpointError
 from pioxide.transforms import Stats
+from pioxide.weights.adapter import open_adapter
 from pioxide.weights.architecture import Architecture, recognise
 from pioxide.weights.companions import Companions, choose_stats, find_companions
 from pioxide.weights.contracts import Said, read_contract
 from pioxide.weights.formats import FORMATS, Format
+from pioxide.weights.locate import Located, locate
 from pioxide.weights.lora import MergedTree
 from pioxide.weights.openpi import OrbaxTree, is_orbax
 from pioxide.weights.paligemma import NpzTree
 from pioxide.weights.pytorch import PytorchTree, open_pytorch
 from pioxide.weights.tree import Array, Problems, Spec, Tree, count_not_finite
-
-PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,7 @@ class Checkpoint:
 def load(
     path: str | Path,
     *,
+    base: str | Path | None = None,
     heads: tuple[int, int] | None = None,
     embedding: Literal["embed_tokens", "lm_head"] | None = None,
     on_file: Callable[[str, int, int], None] = lambda name, done, total: None,
@@ -123,7 +124,9 @@ def load(
     Args:
         path: a directory or file, or a gs://, s3:// or hf:// address, which is brought to the cache first.
             An openpi checkpoint (or its `params`), a LeRobot or openpi-PyTorch directory, a PaliGemma `.npz`,
-            a `.safetensors` file or index.
+            a `.safetensors` file or index. A LeRobot training run, whose last step is taken, and a PEFT
+            adapter, which is added to the weights of its base.
+        base: an adapter's base, where it does not lie where the adapter says.
         heads: of the image tower and kv heads of the transformer, where PyTorch names hide them and they are
             not SigLIP So400m's 16 and Gemma's 1.
         embedding: which tensor to take where a PyTorch file has both `embed_tokens` and `lm_head`, and they
@@ -139,10 +142,11 @@ def load(
 
         path = bring(str(path), on_file=on_file)
     try:
-        root, weights = _locate(Path(str(path).removeprefix("file://")).expanduser())
+        found = locate(_local(path), None if base is None else _local(base))
     except (OSError, RuntimeError) as error:  # RuntimeError: "~" of nobody
         raise CheckpointError(f"{path} can't be looked at: {error}") from error
-    tree, kind = _open(weights, heads, embedding)
+    root = found.root
+    tree, kind = _open(found, heads, embedding)
     try:
         architecture = recognise(tree)
         statistics = tree.statistics if isinstance(tree, PytorchTree) else {}
@@ -207,58 +211,30 @@ def stream(
         raise problems.error(tree.where)
 
 
-def _locate(path: Path) -> tuple[Path, Path]:
-    """The checkpoint's directory and where its tensors are."""
-    if path.suffix in PICKLED:
-        raise CheckpointError(
-            f"{path} is a pickled PyTorch file: reading one can run any code, so pioxide never does; "
-            "save it as .safetensors where you trust it"
-        )
-    if path.is_file():
-        return (path.parent if path.suffix != ".npz" else path), path
-    if not path.is_dir():
-        raise CheckpointError(f"{path} is not there")
-    if is_orbax(path):
-        return (path.parent if path.name == "params" else path), path
-    found: list[tuple[Path, Path]] = []
-    if is_orbax(path / "params"):
-        found.append((path, path / "params"))
-    for directory in (path, path / "pretrained_model"):
-        for name in ("model.safetensors", "model.safetensors.index.json"):
-            if (directory / name).is_file():
-                found.append((directory, directory / name))
-                break
-    found = found or [(path, archive) for archive in sorted(path.glob("*.npz"))]
-    if not found:
-        raise CheckpointError(_nothing_here(path))
-    if len(found) > 1:
-        names = ", ".join(str(weights.relative_to(path)) for _, weights in found)
-        raise CheckpointError(f"{path} holds several checkpoints ({names}): name one, as {found[0][1]}")
-    return found[0]
+def _local(path: str | Path) -> Path:
+    return Path(str(path).removeprefix("file://")).expanduser()
 
 
-def _nothing_here(path: Path) -> str:
-    steps = sorted((d.name for d in path.iterdir() if d.name.isdigit() and is_orbax(d / "params")), key=int)
-    if steps:
-        return f"{path} holds training steps {', '.join(steps)}: name one, as in {path / steps[-1]}"
-    pickled = sorted(f.name for f in path.iterdir() if f.suffix in PICKLED)
-    if pickled:
-        return (
-            f"{path} holds only pickled files ({', '.join(pickled[:3])}), which are never loaded; "
-            "save the model as .safetensors where you trust it"
-        )
-    return (
-        f"{path} is no checkpoint: it has no params/ (openpi), no model.safetensors (LeRobot, "
-        "openpi-PyTorch, Hugging Face) and no .npz (PaliGemma)"
-    )
-
-
-def _open(weights: Path, heads: tuple[int, int] | None, embedding: Any) -> tuple[Tree, Format]:
+def _open(found: Located, heads: tuple[int, int] | None, embedding: Any) -> tuple[Tree, Format]:
+    weights = found.weights
+    if found.adapter is not None and weights.suffix == ".npz":
+        raise CheckpointError(f"{found.root} is an adapter of PyTorch weights, and its base is {weights}")
     if weights.is_dir() and is_orbax(weights):
+        if found.adapter is not None:
+            raise CheckpointError(
+                f"{found.root} is an adapter of PyTorch weights, and its base {weights} is openpi's: "
+                "convert that one first"
+            )
         return OrbaxTree(weights), "openpi"
     if weights.suffix == ".npz":
         return NpzTree(weights), "paligemma-npz"
     if weights.is_dir() or weights.suffix in (".safetensors", ".json"):
-        tree = open_pytorch(weights, heads=heads, embedding=embedding)
+        adapter = None if found.adapter is None else open_adapter(found.adapter)
+        try:
+            tree = open_pytorch(weights, adapter, heads=heads, embedding=embedding)
+        except BaseException:
+            if adapter is not None:
+                adapter.file.close()
+            raise
         return tree, tree.layout
     raise CheckpointError(f"{weights} is no checkpoint: expected .safetensors, .npz or a directory")

@@ -26,6 +26,7 @@ from pioxide.weights.companions import OWN, Companions, choose_stats
 from pioxide.weights.formats import Format
 from pioxide.weights.lerobot import lerobot_contract
 from pioxide.weights.lerobot_config import is_lerobot
+from pioxide.weights.locate import POLICY
 from pioxide.weights.released import Released, released
 
 
@@ -79,6 +80,9 @@ def read_contract(
         contract = _bare_lerobot(root, architecture, companions)
     else:
         contract = _openpi(root, architecture, companions, notes)
+    averaged = root.parent / f"{root.name}_ema"
+    if root.name == POLICY and averaged.is_dir():
+        notes.append(f"averaged weights lie beside it: name {averaged} for those")
     return Said(contract if chosen is None else replace(contract, norm_stats=chosen), tuple(notes))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from pioxide.errors import CheckpointError, FormatError, InputError
 from pioxide.files import parse_json, read_json
+from pioxide.weights.adapter import Adapter, adapted
 from pioxide.weights.pytorch_names import (
     EMBED_TOKENS,
     EMBEDDING,
@@ -293,16 +294,23 @@ def core_name(name: str) -> str:
     return name
 
 
-def open_pytorch(path: Path, **options: Any) -> PytorchTree:
+def open_pytorch(path: Path, adapter: Adapter | None = None, **options: Any) -> PytorchTree:
     """A `.safetensors` file, a `.safetensors.index.json`, or the directory that holds either.
 
+    Args:
+        path: which of them.
+        adapter: low-rank updates to add to its weights; closed with the tree.
+        options: of `PytorchTree`.
+
     Raises:
-        CheckpointError: neither is there, or a file is damaged.
+        CheckpointError: neither is there, a file is damaged, or the adapter does not fit.
     """
     files: list[SafetensorsFile] = []
     try:
         for file in safetensors_files(path):
             files.append(SafetensorsFile(file))
+        if adapter is not None:
+            files = adapted(files, adapter, core_name)
         tree = PytorchTree(files, str(path), **options)
     except BaseException:
         for file in files:
