@@ -119,7 +119,9 @@ def test_chunks_that_disagree_jump_and_the_filter_bounds_them(loop, seams):
 def test_the_real_clock_plays_the_same_actions(loop):
     """How many ticks a thread takes is the machine's business; that every chunk is played is not."""
     run = loop.play("fickle", StillRobot(), fickle(), options(loop, clock="real", seconds=0.4), 3)
-    assert len(run.actions) == 20
+    # Ticks that a late one ran over are left out, and counted.
+    assert len(run.actions) == run.report.ticks
+    assert 20 - run.report.missed <= run.report.ticks <= 20
     assert len(run.takeovers) >= 1
     assert set(np.unique(run.actions[np.isfinite(run.actions)])) <= {0.0, 1.0}
 

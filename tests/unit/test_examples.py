@@ -5,7 +5,18 @@ from importlib import import_module
 
 import pytest
 
-MODULES = ["pioxide.codec.fast", "pioxide.codec.prompts", "pioxide.codec.state", "pioxide.codec.text"]
+MODULES = [
+    "pioxide.codec.fast",
+    "pioxide.codec.prompts",
+    "pioxide.codec.state",
+    "pioxide.codec.text",
+    "pioxide.contract.contract",
+    "pioxide.contract.compare",
+    "pioxide.control.queue",
+    "pioxide.control.runner",
+    "pioxide.control.safety",
+    "pioxide.policy.policy",
+]
 
 
 @pytest.mark.parametrize("name", MODULES)

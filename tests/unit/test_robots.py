@@ -382,3 +382,14 @@ def test_a_layout_that_cannot_be_right_is_refused(change, says):
 def test_a_mapping_of_fields_is_needed():
     with pytest.raises(FormatError, match="expected a mapping of fields, got list"):
         RobotSpec.from_mapping(["name"])
+
+
+def test_an_observation_that_is_nested_without_end_is_refused():
+    deep: dict = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    with pytest.raises(InputError, match="nested more than 16 levels"):
+        aloha().apply(deep)
+    deep["a"] = deep
+    with pytest.raises(InputError, match="nested more than 16 levels"):
+        aloha().apply(deep)

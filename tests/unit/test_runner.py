@@ -447,3 +447,18 @@ def test_the_bench_of_the_loop_prints_what_became_of_its_ticks(capsys):
     printed = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines()[1:])
     assert list(printed)[:3] == ["ticks begun, missed", "late by, p50 p99 max", "a step takes, p50 p99 max"]
     assert printed["played, gaps, repeats"].split(", ")[1:] == ["0", "0"]
+
+
+@pytest.mark.parametrize(
+    ("hz", "seconds"), [(float("inf"), 1), (float("nan"), 1), (0, 1), (50, float("inf"))]
+)
+def test_a_loop_without_a_finite_rate_and_length_is_refused(hz, seconds):
+    with pytest.raises(InputError, match="finite hz and seconds"):
+        run_loop(None, dict, print, hz=hz, seconds=seconds, clock=SimulatedClock())
+
+
+def test_a_clock_that_gives_no_time_is_refused():
+    clock = SimulatedClock()
+    clock.time = float("nan")
+    with pytest.raises(InputError, match="clock: expected seconds, got nan"):
+        run_loop(None, dict, print, hz=50, seconds=1, clock=clock)

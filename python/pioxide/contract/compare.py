@@ -57,6 +57,13 @@ def differences(left: Contract, right: Contract) -> list[Difference]:
 def merge(left: Contract, right: Contract, *, names: tuple[str, str] | None = None) -> Contract:
     """Returns what two contracts say together: where one is silent, the other speaks.
 
+    >>> checkpoint = Contract(family="pi0", delta_mask=(), source="the checkpoint")
+    >>> merge(checkpoint, Contract(action_horizon=50)).action_horizon
+    50
+    >>> merge(checkpoint, Contract(delta_mask=(True,) * 5, source="the robot so101"))
+    Traceback (most recent call last):
+    pioxide.errors.ContractError: the checkpoint and the robot so101 disagree, so one's numbers would mean ...
+
     A slot whose camera the first leaves open takes the second's; a robot's names, units and rate likewise.
 
     Args:

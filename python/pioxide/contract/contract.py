@@ -98,6 +98,14 @@ class FastVocabulary:
 class Contract:
     """What a dataset, a tokenizer, weights and a robot must agree on. Every field may be UNKNOWN.
 
+    >>> known = Contract(family="pi05", action_horizon=50, delta_mask=(True, True, False))
+    >>> known.family.symbol, known.delta_mask, known.robot
+    ('π0.5', (True, True), UNKNOWN)
+    >>> known.require("robot", doing="running a policy")
+    Traceback (most recent call last):
+    pioxide.errors.ContractError: nothing says what running a policy needs; say it:
+      robot: whose numbers: pass robot= (--robot NAME or FILE.yaml)
+
     Attributes:
         family: Which model.
         robot: The robot's mapping: order, names, units, signs and grippers of state and actions, their rate.

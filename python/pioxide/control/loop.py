@@ -61,25 +61,25 @@ def run_loop(
     seconds: float,
     clock: Clock,
 ) -> LoopReport:
-    """A fixed-rate control loop: observe, step, act. Ends after `seconds`, or when the runner says stop.
+    """Runs a fixed-rate control loop: observe, step, act. Ends after `seconds`, or when the runner says stop.
 
     A tick's time is a multiple of the period from the start, so lateness does not add up. Ticks that a late
     one ran over are left out, not made up for: two actions in quick succession would be a jump for the robot,
     whatever limits each of them keeps.
 
     Raises:
-        InputError: `hz` or `seconds` is not above 0.
+        InputError: `hz` or `seconds` is no finite number above 0, or the clock gives no finite time.
     """
-    if not (hz > 0 and seconds > 0):
-        raise InputError(f"expected hz and seconds above 0, got {hz} and {seconds}")
-    start, period = clock.now(), 1 / hz
+    if not (0 < hz < math.inf and 0 < seconds < math.inf):
+        raise InputError(f"expected finite hz and seconds above 0, got {hz} and {seconds}")
+    start, period = _time(clock), 1 / hz
     end = round(seconds * hz)
     tick = begun = missed = 0
     worst, moving = 0.0, False
     while tick < end:
         due = start + tick * period
         clock.sleep_until(due)
-        began = clock.now()
+        began = _time(clock)
         begun, worst = begun + 1, max(worst, began - due)
         action, _ = runner.step(observe())
         if action is not None:
@@ -88,9 +88,16 @@ def run_loop(
         elif moving:
             end = tick + 1
         # The next is at least half a period from this one's beginning, or from its end if it took too long.
-        ended = clock.now()
+        ended = _time(clock)
         last = ended if ended > due + period else began
         following = min(max(tick + 1, math.ceil((last - start) / period + 0.5)), end)
         missed += (began - due > period / 10) + following - tick - 1
         tick = following
     return LoopReport(begun, missed, worst)
+
+
+def _time(clock: Clock) -> float:
+    now = clock.now()
+    if not math.isfinite(now):
+        raise InputError(f"clock: expected seconds, got {now}")
+    return now

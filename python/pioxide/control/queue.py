@@ -56,6 +56,13 @@ class Taken(NamedTuple):
 class ActionQueue:
     """A chunk and the place in it. Every method is atomic; any thread may call any of them.
 
+    >>> import numpy as np
+    >>> queue = ActionQueue(OnEmpty.HOLD)
+    >>> queue.put(np.array([[0.1], [0.2], [0.3]]), since=0.0)  # the delay: actions consumed since then
+    0.0
+    >>> queue.take().action, queue.remaining()
+    (array([0.1]), 2)
+
     Attributes:
         on_empty: What to do when it runs dry.
         slow_below: With `OnEmpty.SLOW`, which needs it: play at half speed once at most so many actions are

@@ -184,6 +184,17 @@ class Step(NamedTuple):
 class Runner:
     """Plays a policy's chunks tick by tick, with the next chunk on its way.
 
+    >>> import numpy as np
+    >>> from pioxide.control import OnEmpty
+    >>> def policy(request):  # slow in earnest: `Policy.chunk`, or a client of a server
+    ...     return np.full((4, 1), request.observation["goal"])
+    >>> with Runner(ThreadWorker(policy), ActionQueue(OnEmpty.HOLD), replan_below=2) as runner:
+    ...     action = None
+    ...     while action is None:  # a loop would tick on its clock; the first chunk takes a moment
+    ...         action, dry = runner.step({"goal": 0.5})
+    >>> action
+    array([0.5])
+
     Attributes:
         worker: Where inference runs.
         queue: The actions still to be played.

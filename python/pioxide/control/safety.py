@@ -67,6 +67,11 @@ class SafetyFilter:
 
     Actions are taken to be sent at an even rate. Where one is left out, `hold` says so.
 
+    >>> filter = SafetyFilter(Limits(low=-1.0, high=1.0, velocity=2.0), dim=2, hz=50.0)
+    >>> filter.reset([0.0, 0.0])  # where the joints are now
+    >>> filter([0.5, 0.01])  # at most 2 / 50 in one tick
+    array([0.04, 0.01])
+
     Attributes:
         limits: The limits.
         dim: D, numbers in an action.

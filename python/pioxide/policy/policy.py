@@ -36,6 +36,28 @@ from pioxide.transforms import Stats
 class Policy:
     """A model, its contract, and what computes it. Any number of threads may call it.
 
+    A model of random weights that has the sizes for tests, driving an SO-101 that sees through one camera:
+
+    >>> import numpy as np
+    >>> from flax import nnx
+    >>> from pioxide import demo
+    >>> from pioxide.models import Pi0Config
+    >>> from pioxide.policy import FlowSampler, agree, model_contract
+    >>> from pioxide.robots import so101
+    >>> from pioxide.transforms import NormRule
+    >>> tokenizer = TextTokenizer.load(demo.text_model_path())
+    >>> tiny = Pi0Config.tiny()
+    >>> config = replace(tiny, language=replace(tiny.language, vocab=tokenizer.vocab_size))
+    >>> identity = NormRule.openpi("identity")  # so that no statistics are needed
+    >>> known = replace(model_contract(config), state_norm=identity, action_norm=identity)
+    >>> contract = agree(known, so101(delta=False))
+    >>> options = PolicyOptions(FlowSampler(num_steps=2))
+    >>> policy = Policy(Pi0(config, nnx.Rngs(0)), contract, tokenizer, options=options)
+    >>> image = np.zeros((48, 64, 3), np.uint8)
+    >>> seen = {"observation.images.front": image, "observation.state": np.zeros(6), "task": "pick up the cube"}
+    >>> policy(seen).actions.shape  # H actions of the robot's 6 numbers
+    (6, 6)
+
     Attributes:
         contract: What the numbers mean, complete.
         pipeline: Robot frames to model inputs, and back.

@@ -11,13 +11,19 @@ from numpy.typing import NDArray
 from pioxide.codec.arrays import floats
 from pioxide.errors import InputError
 
+# A robot's observation has two or three levels; more is no observation, or one that contains itself.
+DEEPEST = 16
+
 
 def flatten(observation: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested observation with its levels joined by "/"; a flat one is as it was.
+    """Returns a nested observation with its levels joined by "/"; a flat one is as it was.
 
     Raises:
-        InputError: It is no mapping, a key is no text, or two paths join to the same one.
+        InputError: It is no mapping, a key is no text, two paths join to the same one, or it is nested more
+            than 16 levels deep.
     """
+    if prefix.count("/") > DEEPEST:
+        raise InputError(f"observation: nested more than {DEEPEST} levels deep at {prefix[:40]!r}")
     if not isinstance(observation, Mapping):
         raise InputError(f"observation: expected values by key, got {type(observation).__name__}")
     flat: dict[str, Any] = {}
