@@ -8,6 +8,7 @@ import pytest
 from pioxide.codec import FastCodec, TextTokenizer
 from pioxide.contract import Pipeline
 from pioxide.family import Family
+from pioxide.policy import Policy
 from support.lerobot_policies import GOLDEN, TEXT_MODEL, case, read, write_fast_tokenizer
 from support.lerobot_written import SOURCES, tensors, write
 
@@ -45,6 +46,26 @@ def test_lerobot_computes_the_contracts_numbers_from_its_files(name: str, tmp_pa
         theirs = lerobots["post.actions"]
         actions = pipeline.invert(lerobots["chunk"], states)
         np.testing.assert_allclose(actions, theirs, rtol=0, atol=1e-6 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["contract.json", "LeRobot's files"])
+def test_a_policy_from_such_a_directory_moves_the_robot_as_lerobot_does(beside: bool, tmp_path: Path) -> None:
+    name = "pi05_openpi"
+    write(name, tmp_path)
+    if not beside:
+        (tmp_path / name / "contract.json").unlink()
+    policy = Policy.load(tmp_path / name, tokenizer=str(TEXT_MODEL))
+    what, sent = case(SOURCES[name])
+    frame = {key: value[0] for key, value in sent.items() if key.startswith("observation.")}
+    answer = policy(frame | {"task": what["tasks"][0]}, noise=sent["noise"][0])
+    with np.load(GOLDEN / "written" / name / "golden.npz") as lerobots:
+        np.testing.assert_allclose(answer.model_actions[:, :6], lerobots["chunk"][0], rtol=0, atol=2e-4)
+        numbers = policy.pipeline.numbers
+        own, theirs = (
+            numbers.apply_actions(actions, frame["observation.state"])
+            for actions in (answer.actions, lerobots["post.actions"][0])
+        )
+        np.testing.assert_allclose(own, theirs, rtol=0, atol=2e-4)
 
 
 def _pairs(value: object, path: str = "") -> "list[tuple[str, object]]":

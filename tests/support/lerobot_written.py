@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pioxide.contract import Contract
+from pioxide.contract import Contract, save_contract
 from pioxide.transforms import NormRule
 from pioxide.weights import convert, load
 from pioxide.weights.lerobot_writer import lerobot_files
@@ -61,6 +61,7 @@ def write(name: str, directory: Path) -> Contract:
         contract = contract_of(name, opened.contract)
     network = {key: value for key, value in read(source / "config.json").items() if key in NETWORK}
     lerobot_files(contract).write(directory / name, network)
+    save_contract(contract, directory / name)
     return contract
 
 
