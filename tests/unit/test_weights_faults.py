@@ -80,9 +80,9 @@ def test_pytorch_flaws_are_listed_by_their_own_names(tmp_path):
     with load(tmp_path, heads=HEADS) as checkpoint:
         error = checkpoint.problems().error("x")
     check_flaws(error, 2)
-    assert "language_model.layers.2.self_attn.k_proj.weight" in error.missing
-    assert "time_mlp_in/bias [32]" in error.missing
-    assert any(name.startswith("language_model.layers.1.mlp.up_proj.weight") for name in error.shapes)
+    assert f"{root}layers.2.self_attn.k_proj.weight" in error.missing
+    assert "model.time_mlp_in.bias (openpi's time_mlp_in/bias [32])" in error.missing
+    assert any(name.startswith(f"{root}layers.1.mlp.up_proj.weight") for name in error.shapes)
     assert any("int64, expected floating point" in name for name in error.shapes)
 
 

@@ -287,3 +287,17 @@ def test_npz_members_of_two_byte_voids_are_bfloat16(tmp_path):
         archive.writestr("params/img/head/bias.npy", buffer.getvalue())
     with pytest.raises(CheckpointError, match="only part of one"):
         load(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("before", ["_orig_mod.", "module.", "base_model.model.", "base_model.model.module."])
+def test_what_wrappers_put_before_names_is_passed_over(tmp_path, before):
+    arrays = random_arrays(SMALL["pi05"].shapes())
+    tensors = {f"{before}{name}": t for name, t in torch_tensors(arrays, "lerobot").items()}
+    write_safetensors(tensors, tmp_path)
+    with load(tmp_path, heads=HEADS) as checkpoint:
+        assert checkpoint.format == "lerobot"
+        assert_same(checkpoint.tree, arrays)
+    del tensors[f"{before}model.time_mlp_in.bias"]
+    write_safetensors(tensors, tmp_path)
+    with load(tmp_path, heads=HEADS) as checkpoint:
+        assert checkpoint.problems().missing[0].startswith(f"{before}model.time_mlp_in.bias ")

@@ -54,6 +54,9 @@ class Convert:
     embedding: Annotated[Literal["embed_tokens", "lm_head"] | None, left_open("NAME")] = None
     """Which tensor to take, embed_tokens or lm_head, where both are stored and differ."""
 
+    base: Annotated[str | None, left_open("CKPT")] = None
+    """Of a PEFT adapter, where the one it names is not on this machine."""
+
     def __call__(self) -> int:
         """Convert, and say what was written and what was not."""
         from pioxide.cli import main, show
@@ -61,7 +64,7 @@ class Convert:
         from pioxide.weights import convert, load
         from pioxide.weights.tree import parse_dtype
 
-        with load(self.source, embedding=self.embedding, on_file=say_file) as opened:
+        with load(self.source, embedding=self.embedding, base=self.base, on_file=say_file) as opened:
             checkpoint = opened.merged(self.lora_scale) if self.merge_lora else opened
             total = sum(spec.nbytes for spec in checkpoint.tree.specs.values())
             with BytesProgress("convert", total) as progress:

@@ -34,6 +34,9 @@ class Info:
     embedding: Annotated[Literal["embed_tokens", "lm_head"] | None, left_open("NAME")] = None
     """Which tensor to take, embed_tokens or lm_head, where both are stored and differ."""
 
+    base: Annotated[str | None, left_open("CKPT")] = None
+    """Of a PEFT adapter, where the one it names is not on this machine."""
+
     asset_id: Annotated[str | None, left_open("NAME")] = None
     """Whose statistics are the contract's, where there are several."""
 
@@ -47,7 +50,7 @@ class Info:
         from pioxide.files import json_text
         from pioxide.weights import contract_of, load, stream
 
-        with load(self.checkpoint, embedding=self.embedding, on_file=say_file) as checkpoint:
+        with load(self.checkpoint, embedding=self.embedding, base=self.base, on_file=say_file) as checkpoint:
             if self.json:
                 if problems := checkpoint.problems():
                     raise problems.error(str(checkpoint.path))

@@ -7,7 +7,7 @@ only one of them has and by what most tensors say an axis's length is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from pioxide.errors import CheckpointError
@@ -102,7 +102,7 @@ class Architecture:
         """What a tree lacks, has too much or in another shape, the tree's own problems included."""
         problems = Problems()
         problems += tree.problems
-        problems += compare(self.shapes(), tree.specs)
+        problems += compare(self.shapes(), tree.specs, tree.spelling)
         return problems
 
     def _table(self) -> dict[str, tuple[str, str]]:
@@ -148,10 +148,20 @@ class Architecture:
         return lengths
 
 
-def compare(shapes: Mapping[str, tuple[int, ...]], specs: Mapping[str, Spec]) -> Problems:
-    """What `specs` lacks, has too much, or in another shape or kind of number than `shapes` asks for."""
+def compare(
+    shapes: Mapping[str, tuple[int, ...]],
+    specs: Mapping[str, Spec],
+    spelling: Callable[[str], str] = lambda path: path,
+) -> Problems:
+    """Returns what `specs` lacks, has too much, or in another shape or kind of number than is asked for.
+
+    Args:
+        shapes: What is asked for, by openpi path.
+        specs: What is there.
+        spelling: The file's own name of a path, for messages.
+    """
     problems = Problems()
-    problems.missing += [f"{path} {list(shapes[path])}" for path in shapes if path not in specs]
+    problems.missing += [_named(path, shapes[path], spelling) for path in shapes if path not in specs]
     problems.extra += [f"{path} {spec}" for path, spec in specs.items() if path not in shapes]
     for path, shape in shapes.items():
         spec = specs.get(path)
@@ -160,6 +170,11 @@ def compare(shapes: Mapping[str, tuple[int, ...]], specs: Mapping[str, Spec]) ->
         elif spec is not None and spec.dtype.name not in FLOATS:
             problems.shapes.append(f"{path} is {spec.dtype.name}, expected {', '.join(FLOATS)}")
     return problems
+
+
+def _named(path: str, shape: tuple[int, ...], spelling: Callable[[str], str]) -> str:
+    own = spelling(path)
+    return f"{path} {list(shape)}" if own == path else f"{own} (openpi's {path} {list(shape)})"
 
 
 def recognise(tree: Tree) -> Architecture:

@@ -334,7 +334,11 @@ def _matched(
     kept = tuple(p for p in own_of if p not in specs and keep is not None and re.fullmatch(keep, p))
     problems = Problems()
     problems += checkpoint.tree.problems
-    problems += compare({p: tuple(flat[own].shape) for p, own in own_of.items() if p not in kept}, specs)
+    problems += compare(
+        {p: tuple(flat[own].shape) for p, own in own_of.items() if p not in kept},
+        specs,
+        checkpoint.tree.spelling,
+    )
     if problems:
         raise problems.error(str(checkpoint.path))
     return {path: own for path, own in own_of.items() if path not in kept}, kept

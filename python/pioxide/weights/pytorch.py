@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from pioxide.weights.pytorch_names import (
     EMBED_TOKENS,
     EMBEDDING,
     LM_HEAD,
+    PROJECTIONS,
     ROWS,
     Row,
 )
@@ -32,6 +34,9 @@ Layout = Literal["lerobot", "openpi-pytorch", "paligemma-hf"]
 VOCABULARY, PADDED_VOCABULARY = 257_152, 257_216
 SIGLIP_HEADS, GEMMA_KV_HEADS = 16, 1
 DEEPEST = 1024
+# What wrappers put before every name when their state is saved.
+WRAPPERS = ("base_model.model.", "module.")
+PROJECTION_NAMES = tuple(f"{name}.{leaf}" for name in PROJECTIONS for leaf in ("weight", "bias"))
 # Known names of tensors that hold nothing a model needs, each with the reason.
 UNUSED = [
     (r"gemma_expert\.lm_head\.weight", "the action expert has no text output"),
@@ -103,13 +108,22 @@ class PytorchTree(Tree):
             self._place(layers[start + i], out[i])
 
     def spelling(self, path: str) -> str:
-        """The PyTorch names of a parameter."""
-        return " and ".join(sorted({row.name for row in ROWS if row.path == path}))
+        """Returns the names that the file has, or would have, for a parameter."""
+        names = sorted({self._own_name(row.name) for row in ROWS if row.path == path})
+        return " and ".join(names) or path
 
     def close(self) -> None:
         """Close the files."""
         for file in self.files:
             file.close()
+
+    def _own_name(self, core: str) -> str:
+        """Returns a name as this file spells it, by the file's most similar tensor."""
+        best = max(self.sources, key=lambda other: _shared(other, core), default="")
+        if _shared(best, core) == 0:  # projections lie side by side, with no level in common
+            best = next((other for other in self.sources if other in PROJECTION_NAMES), "")
+        name = self.sources[best][1] if best else core
+        return name.removesuffix(best) + core if best and name.endswith(best) else core
 
     def _entry(self, core: str) -> Entry:
         file, name = self.sources[core]
@@ -159,7 +173,7 @@ class PytorchTree(Tree):
         self.unused[LM_HEAD] = "differs from embed_tokens; this model puts out no text"
 
     def _layout(self) -> Layout:
-        names = [name for file in self.files for name in file.tensors]
+        names = [unwrapped(name) for file in self.files for name in file.tensors]
         if any(name.startswith(("model.paligemma_with_expert.", "model.pi0_paligemma.")) for name in names):
             return "lerobot"
         if any(name.startswith("paligemma_with_expert.") for name in names):
@@ -219,7 +233,7 @@ class PytorchTree(Tree):
             left.difference_update(names)
             absent = [core for core in names if core not in self.sources]
             if absent:
-                self.problems.missing += absent
+                self.problems.missing += map(self._own_name, absent)
             self._measure(path, layers, known)
         left.difference_update({LM_HEAD, EMBED_TOKENS})
         if self._stored_twice and self.embedding is None and EMBEDDING in self.specs:
@@ -257,13 +271,13 @@ class PytorchTree(Tree):
                     shape = f"is {spec.dtype.name}, expected floating point"
                 found.append((core, shape, spec))
         if not votes or not dtypes:
-            self.problems.shapes += [f"{core} {spec} {why}" for core, why, spec in found]
+            self.problems.shapes += [f"{self.sources[core][1]} {spec} {why}" for core, why, spec in found]
             return
         best = votes.most_common(1)[0][0]
         for core, shape, spec in found:
             if shape != best:
                 why = shape if isinstance(shape, str) else f"does not fit the others of {path}"
-                self.problems.shapes.append(f"{core} {spec} {why}")
+                self.problems.shapes.append(f"{self.sources[core][1]} {spec} {why}")
         if path == EMBEDDING and best[0] == PADDED_VOCABULARY:
             best = (VOCABULARY, *best[1:])
             self.unused[f"{self.sources[layers[0][0][1]][1]} rows {VOCABULARY} on"] = "padding, no token's"
@@ -281,8 +295,23 @@ class PytorchTree(Tree):
         return known
 
 
+def _shared(one: str, other: str) -> int:
+    """Returns how many leading levels two names have in common."""
+    pairs = zip(one.split("."), other.split("."), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def unwrapped(name: str) -> str:
+    """Returns a name without what `torch.compile`, data parallelism or PEFT put before it."""
+    name = name.replace("_orig_mod.", "")
+    while name.startswith(WRAPPERS):
+        name = next(name.removeprefix(prefix) for prefix in WRAPPERS if name.startswith(prefix))
+    return name
+
+
 def core_name(name: str) -> str:
-    """A name as `pytorch_names` has it, from any of the layouts that are in use."""
+    """Returns a name as `pytorch_names` has it, from any of the layouts that are in use."""
+    name = unwrapped(name)
     for prefix in ("model.", "paligemma_with_expert.", "pi0_paligemma.", "paligemma.", "model."):
         name = name.removeprefix(prefix)
     if name.startswith("language_model."):
@@ -294,13 +323,20 @@ def core_name(name: str) -> str:
     return name
 
 
-def open_pytorch(path: Path, adapter: Adapter | None = None, **options: Any) -> PytorchTree:
-    """A `.safetensors` file, a `.safetensors.index.json`, or the directory that holds either.
+def open_pytorch(
+    path: Path,
+    adapter: Adapter | None = None,
+    *,
+    heads: tuple[int, int] | None = None,
+    embedding: Literal["embed_tokens", "lm_head"] | None = None,
+) -> PytorchTree:
+    """Opens a `.safetensors` file, a `.safetensors.index.json`, or the directory that holds either.
 
     Args:
-        path: which of them.
-        adapter: low-rank updates to add to its weights; closed with the tree.
-        options: of `PytorchTree`.
+        path: Which of them.
+        adapter: Low-rank updates to add to its weights; closed with the tree.
+        heads: See `PytorchTree`.
+        embedding: See `PytorchTree`.
 
     Raises:
         CheckpointError: neither is there, a file is damaged, or the adapter does not fit.
@@ -311,7 +347,7 @@ def open_pytorch(path: Path, adapter: Adapter | None = None, **options: Any) -> 
             files.append(SafetensorsFile(file))
         if adapter is not None:
             files = adapted(files, adapter, core_name)
-        tree = PytorchTree(files, str(path), **options)
+        tree = PytorchTree(files, str(path), heads=heads, embedding=embedding)
     except BaseException:
         for file in files:
             file.close()

@@ -22,7 +22,7 @@ Array = NDArray[Any]
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": BFLOAT16, "float16": np.dtype(np.float16)}
 
-# Bytes that a reader holds beyond what it fills.
+# Temporary memory that a reader may use, in bytes.
 BLOCK_BYTES = 64 << 20
 
 
@@ -113,6 +113,10 @@ class Tree(ABC):
         Raises:
             CheckpointError: the bytes can't be read.
         """
+
+    def spelling(self, path: str) -> str:
+        """Returns what the file calls a parameter; the same unless the format has names of its own."""
+        return path
 
     def blocks(self, path: str) -> Iterator[tuple[int, int]]:
         """Row ranges that together cover a tensor, each cheap to read at once."""
