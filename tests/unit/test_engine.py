@@ -1,5 +1,6 @@
 """Each row of a batch gets what it would get alone, and nothing compiles once an engine is warm."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 
@@ -242,6 +243,27 @@ def test_wrong_inputs_are_named(change, message):
     made = engine("pi0", FlowSampler(num_steps=1))
     with pytest.raises(InputError, match=message):
         made.run(moments(made)._replace(**change))
+
+
+def test_a_delay_past_what_is_left_is_refused():
+    made = engine("pi05", FlowSampler(num_steps=3, realtime="trained"))
+    inputs = moments(made)
+    counts = np.array([2, 2, 7], np.int32), np.array([2, 3, 1], np.int32)
+    for length, delay in (counts, counts[::-1]):
+        left = PrevChunkLeftOver(np.zeros_like(inputs.noise), length, delay)
+        with pytest.raises(InputError, match="inference_delay <= length <= 6"):
+            made.run(inputs._replace(prev_chunk_left_over=left))
+    assert made.shapes == ()
+
+
+def test_threads_get_their_own_answers():
+    made = engine("pi0", FlowSampler(num_steps=2))
+    made.warm_up([Shape(4, CAMERAS, 32)])
+    calls = [moments(made, seed=seed) for seed in range(12)]
+    alone = [made.run(inputs).actions for inputs in calls]
+    with ThreadPoolExecutor(4) as pool:
+        for answer, expected in zip(pool.map(made.run, calls), alone, strict=True):
+            np.testing.assert_array_equal(answer.actions, expected)
 
 
 def test_a_text_longer_than_the_models_is_refused():

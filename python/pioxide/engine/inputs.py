@@ -146,6 +146,13 @@ class Reads:
             _check("prev_chunk_left_over.actions", left.actions, chunk, np.float32)
             _check("prev_chunk_left_over.length", left.length, (rows,), np.int32)
             _check("prev_chunk_left_over.inference_delay", left.inference_delay, (rows,), np.int32)
+            length, delay = np.asarray(left.length), np.asarray(left.inference_delay)
+            # A delay past what is left would hold rows that are only padding.
+            if (delay < 0).any() or (delay > length).any() or (length > c.action_horizon).any():
+                raise InputError(
+                    f"prev_chunk_left_over: expected 0 <= inference_delay <= length <= {c.action_horizon}, "
+                    f"got delays {delay.tolist()} and lengths {length.tolist()}"
+                )
         if inputs.draft is not None:
             if not self.draft:
                 raise InputError("draft: this engine's sampler is not speculative, so it reads none")
