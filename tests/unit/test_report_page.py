@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from pioxide.report import Level, findings, page, print_report, write_page
+from pioxide.report.error_map import error_map
 from pioxide.report.facts import ActionDensity, JointRanges, Prompts, Report, Source, Tokens
 from pioxide.report.measure import ErrorMeter
 from pioxide.report.style import short
@@ -160,7 +161,7 @@ def test_findings_warn_of_what_was_cut_clipped_left_out_or_changed():
     for expected in (
         "17 coefficients of 3 chunks",
         "2 prompts",
-        "the longest needs 130",
+        "--max-len 130 holds them all",
         "1 episode left out: 2",
         "5 rows",
     ):
@@ -226,3 +227,25 @@ def test_a_page_that_fails_to_be_made_leaves_the_old_one(tmp_path, monkeypatch):
 )
 def test_numbers_are_written_as_people_write_them(value, text):
     assert short(value) == text
+
+
+def test_every_section_is_in_the_contents_and_every_table_can_be_scrolled():
+    text = page(made_up())
+    titles = re.findall(r'<h2 id="([^"]+)">', text)
+    assert re.findall(r'<a href="#([^"]+)">', text) == titles
+    assert titles == list(dict.fromkeys(titles))
+    assert text.count("<table>") == text.count('<div class="scroll"><table>')
+
+
+def test_what_is_in_order_is_said_by_the_figures_alone():
+    text = page(made_up())
+    assert 'class="good"' not in text
+    assert 'class="main"' in text
+
+
+def test_the_shades_of_the_error_map_have_a_scale():
+    report = made_up()
+    assert report.reconstruction is not None
+    svg = error_map(report.source.joints, report.reconstruction).svg
+    assert svg.count("<mask ") == 2
+    assert svg.count('id="map-tint0"') == svg.count('id="map-tint1"') == 1

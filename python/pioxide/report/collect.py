@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,18 @@ def inspect_directory(
     """
     root = Path(directory)
     if (root / "manifest.json").is_file():
-        return _Tokens(root, dataset, max_chunks, worst).report()
+        return _dated(_Tokens(root, dataset, max_chunks, worst).report(), root / "manifest.json")
     if (root / "fit.json").is_file():
-        return _Fit(root, dataset, max_chunks, worst).report()
+        return _dated(_Fit(root, dataset, max_chunks, worst).report(), root / "fit.json")
     raise FormatError(f"{root} holds neither tokens (manifest.json) nor a fitted tokenizer (fit.json)")
+
+
+def _dated(report: Report, file: Path) -> Report:
+    """The report with the time at which what it is about was finished."""
+    made = datetime.fromtimestamp(file.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    look = f"pioxide inspect {file.parent.resolve()}"
+    settings = {**report.source.settings, "finished": made, "to look again": look}
+    return replace(report, source=replace(report.source, settings=settings))
 
 
 @dataclass

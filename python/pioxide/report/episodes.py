@@ -25,7 +25,7 @@ def tokens_by_episode(episode: Ints, per_chunk: Ints) -> Picture:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         grid(axes)
-        axes.set_xlabel("episode (dot: mean; line: 5 % to 95 % of its chunks)")
+        axes.set_xlabel("episode (dot: mean; line: 5% to 95% of its chunks)")
         axes.set_ylabel("tokens a chunk")
         far = int(np.argmax(np.abs(mean - overall)))
         alt = f"Tokens a chunk in {len(episodes)} episodes; furthest apart: {episodes[far]}, {mean[far]:.0f}."

@@ -8,7 +8,7 @@ import numpy as np
 from pioxide.report.facts import JointRanges, Report
 from pioxide.report.style import short
 
-FAR = 3.0  # normalised values beyond this are worth a word: three times as far out as 98 % of the data
+FAR = 3.0  # normalised values beyond this are worth a word: three times as far out as 98% of the data
 ROUGH = 0.5  # a reconstruction error of a quarter of the range from q01 to q99
 
 
@@ -107,7 +107,8 @@ def _prompts(report: Report) -> list[Finding]:
             Finding(
                 Level.WARNING,
                 f"{_count(prompts.truncated, 'prompt')} ({share:.2%}) cut at {prompts.max_len} tokens, "
-                f"which loses {lost}; the longest needs {longest}.",
+                f"which loses {lost}; --max-len {longest} holds them all (a new directory; train with that "
+                "length too).",
             )
         ]
     return [

@@ -18,8 +18,8 @@ def tokens_per_chunk(per_chunk: Ints) -> Picture:
         if p99 > median:
             low, high = axes.get_xlim()
             crowded = p99 > low + 0.86 * (high - low)
-            _mark(axes, p99, f"99 %: {p99:.0f}", SOFT, left=crowded, level=0.91 if crowded else 1.0)
-        alt = f"Histogram of tokens a chunk: median {median:.0f}, 99 % {p99:.0f}, most {per_chunk.max()}."
+            _mark(axes, p99, f"99%: {p99:.0f}", SOFT, left=crowded, level=0.91 if crowded else 1.0)
+        alt = f"Histogram of tokens a chunk: median {median:.0f}, 99% {p99:.0f}, most {per_chunk.max()}."
         return finish(figure, "tokens", alt)
 
 

@@ -1,5 +1,6 @@
 """The page: one self-contained HTML file with every picture inlined, no script, nothing fetched."""
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
@@ -14,7 +15,7 @@ from pioxide.report.density import action_density
 from pioxide.report.episodes import tokens_by_episode
 from pioxide.report.error_map import error_map
 from pioxide.report.facts import JointRanges, Report
-from pioxide.report.findings import findings
+from pioxide.report.findings import Level, findings
 from pioxide.report.histogram import prompt_lengths, token_use, tokens_per_chunk
 from pioxide.report.ranges import ranges
 from pioxide.report.reconstruction import error_by_joint
@@ -30,7 +31,7 @@ def write_page(report: Report, path: Path) -> None:
     Raises:
         OutputError: the file can't be written.
     """
-    html = page(report).encode()
+    html = page(report).encode(errors="backslashreplace")  # a path need not be UTF-8
     with atomic_file(path) as file:
         file.write(html)
 
@@ -41,6 +42,7 @@ def page(report: Report) -> str:
     css = files("pioxide.report").joinpath("page.css").read_text(encoding="utf-8")
     sections = [_tokens(report), _reconstruction(report), _worst(report)]
     sections += [_ranges(report), _left_out(report), _made(report)]
+    sections = [section for section in sections if section]
     lead = f"{_count(source.episodes, 'episode')}, {_count(source.frames, 'frame')} at {source.fps:g} Hz. "
     lead += f"A chunk is {source.horizon} steps of {_count(source.dim, 'joint')}."
     eyebrow = MODELS.get(source.model, source.model) + ("" if source.model == "fit" else " training tokens")
@@ -61,9 +63,10 @@ def page(report: Report) -> str:
 <p class="lead">{escape(lead)}</p>
 {_numbers(report)}
 {_findings(report)}
+{_contents(sections)}
 </header>
 <main>
-{"".join(section for section in sections if section)}
+{"".join(sections)}
 </main>
 <footer>Made by pioxide {__version__}.</footer>
 </body>
@@ -96,18 +99,30 @@ def _numbers(report: Report) -> str:
     if report.tokens is None and report.actions is not None:
         reach = float(report.actions.reach.max(initial=0))
         cells.append(("Furthest action", f"{reach:.1f}", "after normalisation by quantiles", False))
-    cells.append(("Episodes left out", f"{len(report.skipped)}", "", bool(report.skipped)))
-    inner = "".join(
-        f"<div{' class=bad' if bad else ''}><dt>{escape(label)}</dt>"
-        f"<dd>{escape(value)} <small>{escape(note)}</small></dd></div>"
-        for label, value, note, bad in cells
-    )
+    if report.skipped:
+        cells.append(("Episodes left out", f"{len(report.skipped)}", "", True))
+    inner = ""
+    for i, (label, value, note, bad) in enumerate(cells):
+        # The first is what the page is about; what is wrong is to be seen beside it.
+        kinds = " ".join(kind for kind, holds in (("main", i == 0), ("bad", bad)) if holds)
+        start = f'<div class="{kinds}">' if kinds else "<div>"
+        inner += f"{start}<dt>{escape(label)}</dt>"
+        inner += f"<dd>{escape(value)} <small>{escape(note)}</small></dd></div>"
     return f'<dl class="numbers">{inner}</dl>'
 
 
 def _findings(report: Report) -> str:
-    items = "".join(f'<li class="{f.level.value}">{escape(f.text)}</li>' for f in findings(report))
-    return f'<ul class="findings">{items}</ul>'
+    """What a person should do something about; that something is in order, the figures above say."""
+    found = [f for f in findings(report) if f.level is not Level.GOOD]
+    items = "".join(f'<li class="{f.level.value}">{escape(f.text)}</li>' for f in found)
+    return f'<ul class="findings">{items or "<li class=good>Nothing to worry about.</li>"}</ul>'
+
+
+def _contents(sections: Sequence[str]) -> str:
+    """Links to the sections."""
+    titles = [found[1] for section in sections if (found := re.search("<h2 id=[^>]*>(.*?)</h2>", section))]
+    links = "".join(f'<a href="#{_anchor(title)}">{title}</a>' for title in titles)
+    return f"<nav>{links}</nav>"
 
 
 def _tokens(report: Report) -> str:
@@ -178,7 +193,7 @@ def _reconstruction(report: Report) -> str:
             error_map(names, errors),
         ),
     ]
-    head = ["joint", "RMS", "99 %", "largest", "RMS, robot's units", "99 %", "largest"]
+    head = ["joint", "RMS", "99%", "largest", "RMS, own units", "99%, own units", "largest, own units"]
     rows = [
         [name, *(short(float(x)) for x in (rms, p99, top, rms * unit, p99 * unit, top * unit))]
         for name, rms, p99, top, unit in zip(
@@ -207,23 +222,24 @@ def _worst(report: Report) -> str:
 
 
 def _ranges(report: Report) -> str:
-    explain = "Bar: the middle 98 % of the values. Thin line: the extremes. Dot: the mean."
+    explain = "Bar: the middle 98% of the values. Thin line: the extremes. Dot: the mean."
     figures: list[str] = []
     after = ""
     if report.actions is not None:
+        after += _details("Actions in numbers", *_range_rows(report.actions))
         figures.append(_figure("Actions against their quantiles", explain, ranges("actions", report.actions)))
     if report.state is not None:
         figures.append(_figure("State against its quantiles", explain, ranges("state", report.state)))
-        after = _details("State in numbers", *_range_rows(report.state))
+        after += _details("State in numbers", *_range_rows(report.state))
     if report.density is not None:
-        note = "What the network has to produce. Between the dashed lines lie 98 % of a joint's values."
+        note = "What the network has to produce. Between the dashed lines lie 98% of a joint's values."
         figures.append(
             _figure("Normalised actions", note, action_density(report.source.joints, report.density))
         )
-    if report.actions is not None:
-        table = _table(*_range_rows(report.actions))
-        figures.append(f'<figure class="small table"><h3>Actions in numbers</h3>{table}</figure>')
-    intro = "Each joint over the whole dataset, and what normalisation makes of it."
+    intro = (
+        "Each joint over the whole dataset, in the units that it was recorded in (datasets don't say which), "
+        "and what normalisation makes of it."
+    )
     return _section("Statistics", intro, figures, after) if figures else ""
 
 
@@ -255,22 +271,29 @@ def _left_out(report: Report) -> str:
     )
     head = '<tr><th>episode</th><th class="text">why</th></tr>'
     table = f'<div class="scroll"><table>{head}{rows}</table></div>'
-    return (
-        f"<section><h2>Left out</h2><p>Episodes that could not be read as they should.</p>{table}</section>"
-    )
+    intro = "<p>Episodes that could not be read as they should.</p>"
+    return f"<section>{_heading('Left out')}{intro}{table}</section>"
 
 
 def _made(report: Report) -> str:
     source = report.source
     rows = {"dataset": source.dataset, "robot": source.robot, **source.settings}
     inner = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items() if v)
-    return f'<section><h2>How it was made</h2><dl class="made">{inner}</dl></section>'
+    return f'<section>{_heading("How it was made")}<dl class="made">{inner}</dl></section>'
 
 
 def _section(title: str, intro: str, figures: Iterable[str], after: str = "", three: bool = False) -> str:
     grid = f'<div class="pictures{" three" if three else ""}">{"".join(figures)}</div>'
     text = intro if intro.startswith("<dl") else f"<p>{escape(intro)}</p>"
-    return f"<section><h2>{escape(title)}</h2>{text}{grid}{after}</section>\n"
+    return f"<section>{_heading(title)}{text}{grid}{after}</section>\n"
+
+
+def _heading(title: str) -> str:
+    return f'<h2 id="{_anchor(title)}">{escape(title)}</h2>'
+
+
+def _anchor(title: str) -> str:
+    return title.lower().replace(" ", "-")
 
 
 def _figure(title: str, caption: str, picture: Picture, small: bool = False) -> str:

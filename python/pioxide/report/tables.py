@@ -57,7 +57,7 @@ def _lengths(report: Report) -> Table | None:
     rows = [(name, values) for name, values in rows if len(values)]
     if not rows:
         return None
-    table = _table("", "mean", "median", "99 %", "max")
+    table = _table("", "mean", "median", "99%", "max")
     for name, values in rows:
         median, p99 = np.percentile(values, [50, 99])
         table.add_row(name, f"{values.mean():.1f}", f"{median:.0f}", f"{p99:.0f}", f"{values.max()}")
@@ -78,7 +78,7 @@ def _joints(report: Report, wide: bool) -> Table | None:
     if errors is not None:
         columns["RMS error"] = _shorts(errors.rms)
         if wide:
-            columns["99 %"] = _shorts(errors.p99)
+            columns["99%"] = _shorts(errors.p99)
         columns |= {"largest": _shorts(errors.worst), "in robot's units": _shorts(errors.worst * errors.unit)}
     table = _table(*columns, title="Joints")
     for row in zip(*columns.values(), strict=True):
