@@ -1,17 +1,20 @@
 """The commands as a person types them: what they print, what they leave, and how they end."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pioxide.cli.main import main
 from pioxide.codec import FastCodec
-from pioxide.data import LeRobotDataset, windows
+from pioxide.data import EpisodeData, LeRobotDataset, windows
 from pioxide.shards import FitResult, TokenDataset
 from pioxide.transforms import NormRule, Quantile, load_norm_stats
+from support.datasets import rewrite, with_column, write_v21
 from support.jobs import LENGTHS, World, content
 
 pytest.importorskip("tyro")
@@ -212,3 +215,76 @@ def test_options_reach_the_settings(world: World, tmp_path: Path) -> None:
     assert made.contract.delta_mask == (True, True)
     assert (made.fitted_chunks, made.settings["scale"], made.settings["regex_split"]) == (50, 5.0, False)
     assert len(made.result["joints"]) == 4
+
+
+@pytest.fixture(scope="module")
+def doubtful(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset with a hole in time, an empty task and a frame that is far away."""
+    root = tmp_path_factory.mktemp("doubtful") / "d"
+    rng = np.random.default_rng(3)
+    data = []
+    for index in range(6):
+        state = np.cumsum(rng.normal(size=(80, 3)), axis=0).astype(np.float32)
+        action = state + 0.1
+        if index == 4:
+            action[33, 1] = 3e7
+        columns = {"observation.state": state, "action": action.astype(np.float32)}
+        data.append(EpisodeData(columns, "" if index == 2 else "fold the towel"))
+    write_v21(root, data)
+
+    def late(table: pa.Table) -> pa.Table:
+        times = table["timestamp"].to_numpy().copy()
+        times[20:] += 5
+        return with_column(table, "timestamp", pa.array(times))
+
+    rewrite(root / "data/chunk-000/episode_000005.parquet", late)
+    return root
+
+
+SAID = (
+    "episode 5, frame 20: 5.02 s without a frame",
+    "no task text in episode 2",
+    "episode 4, frame 33, elbow",
+)
+
+
+def test_warnings_are_the_same_for_fit_tokenize_and_inspect_and_strict_obeys_them(
+    doubtful: Path, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fitted, tokens = tmp_path / "fitted", tmp_path / "tokens"
+    fitting = ["fit", str(doubtful), "-o", str(fitted), "--horizon", "8", "--vocab-size", "400"]
+    assert main([*fitting, "--strict"]) == 4
+    assert not fitted.exists()
+    error = capsys.readouterr().err
+    assert all(said in error for said in SAID), error
+    assert "3 warnings, and --strict was said: nothing is made" in error
+    # The far frame is a chunk without tokens, unless its episode is left out.
+    assert main([*fitting, "--held-out", "0"]) == 2
+    error = capsys.readouterr().err
+    assert all(said in error for said in SAID)
+    assert re.search(r"episode 4, the chunk from frame \d+, joint elbow: coefficient .* has no token", error)
+    assert "leave the episode out with --episodes" in error
+    assert main([*fitting, "--episodes", "0:4,5"]) == 0
+    assert "episode 4" not in capsys.readouterr().err
+
+    making = ["tokenize", str(doubtful), "-o", str(tokens), "--model", "pi0_fast", "--fit", str(fitted)]
+    making += ["--text-model", str(world.text_model)]
+    assert main([*making, "--strict"]) == 4
+    assert not tokens.exists()
+    error = capsys.readouterr().err
+    assert all(said in error for said in SAID)
+    assert main(making) == 2
+    assert "--on-overflow clip" in capsys.readouterr().err
+    shutil.rmtree(tokens)
+    assert main([*making, "--on-overflow", "clip"]) == 0
+    capsys.readouterr()
+
+    assert main(["inspect", str(tokens), "--strict"]) == 4
+    out = " ".join(capsys.readouterr().out.split())
+    assert all(said in out for said in SAID), out
+
+
+def test_strict_minds_rows_that_are_cut(world: World, tmp_path: Path) -> None:
+    for out, options, status in [("a", ["--max-len", "20"], 0), ("b", ["--max-len", "20", "--strict"], 4)]:
+        assert main(tokenize_arguments(world, tmp_path / out, *options)) == status
+    assert main(tokenize_arguments(world, tmp_path / "c", "--strict")) == 0

@@ -83,23 +83,24 @@ def warn(
     episodes: Sequence[int] | None = None,
     width: int | None = None,
     strict: bool = False,
-) -> None:
+) -> bool:
     """Print on standard error what a person should know before a command uses a dataset.
 
     Episodes that can't be read are left to the command itself: it stops there, or lists them.
 
-    Raises:
-        InputError: there are warnings, and `strict` was said.
+    Returns:
+        Whether the command must end here: there are warnings, and `strict` was said.
     """
     from pioxide.cli import show
     from pioxide.data import Level, check_dataset, cores
-    from pioxide.errors import InputError
 
     found = check_dataset(dataset, columns, episodes=episodes, width=width, workers=cores())
     warnings = [finding for finding in found if finding.level is Level.WARNING]
     print_findings(warnings, sys.stderr)
     if strict and warnings:
-        raise InputError(f"{show.counted(len(warnings), 'warning')} in {dataset.path}, and --strict was said")
+        said = f"{show.counted(len(warnings), 'warning')}, and --strict was said: nothing is made"
+        print(f"pioxide: {said}", file=sys.stderr)
+    return strict and bool(warnings)
 
 
 def _keys(text: str | None) -> tuple[str, ...] | None:

@@ -11,9 +11,12 @@ import tyro
 from tyro.conf import FlagCreatePairsOff
 
 from pioxide.cli import show
+from pioxide.cli.check import warn
 from pioxide.cli.options import METAVARS, derived, taken
 from pioxide.contract import known
+from pioxide.data import Columns, LeRobotDataset
 from pioxide.shards import FitResult, FitSettings, fit, other_names, sentence
+from pioxide.shards.plan import select_episodes
 
 
 @derived(FitSettings)
@@ -30,11 +33,19 @@ class Fit:
     skip_bad: FlagCreatePairsOff[bool] = False
     """Leave out episodes that can't be read, and end with status 3."""
 
+    strict: FlagCreatePairsOff[bool] = False
+    """End with status 4, and make nothing, where the dataset has warnings."""
+
     def __call__(self) -> int:
         """Fits, and prints what it achieves."""
         from pioxide.cli import main
 
         settings = taken(self, FitSettings)
+        dataset = LeRobotDataset.open(self.dataset)
+        columns = Columns(settings.state_keys, settings.action_keys)
+        chosen = select_episodes(settings.episodes, [e.index for e in dataset.episodes])
+        if warn(dataset, columns, episodes=chosen, strict=self.strict):
+            return main.FOUND
         made = fit(
             self.dataset,
             self.output,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from tyro.conf import FlagCreatePairsOff
 
 from pioxide.cli.options import left_open
 
@@ -32,10 +33,13 @@ class Inspect:
     worst: int = 6
     """How many of the worst chunks to draw."""
 
+    strict: FlagCreatePairsOff[bool] = False
+    """End with status 4 where there are warnings."""
+
     def __call__(self) -> int:
         """Measure, print, write the page."""
         from pioxide.cli import main, show
-        from pioxide.report import inspect_directory, print_report, write_page
+        from pioxide.report import Level, findings, inspect_directory, print_report, write_page
 
         report = inspect_directory(
             self.directory, dataset=self.dataset, max_chunks=self.max_chunks, worst=self.worst
@@ -44,4 +48,5 @@ class Inspect:
         write_page(report, page)
         print_report(report, show.console())
         print(f"page: {page}")
-        return main.OK
+        warned = any(finding.level is Level.WARNING for finding in findings(report))
+        return main.FOUND if self.strict and warned else main.OK

@@ -10,10 +10,12 @@ import tyro
 from tyro.conf import FlagCreatePairsOff
 
 from pioxide.cli import show
+from pioxide.cli.check import warn
 from pioxide.cli.options import METAVARS, derived, left_open, taken
 from pioxide.cli.progress import FrameProgress
 from pioxide.contract import known
-from pioxide.family import Family
+from pioxide.data import Columns
+from pioxide.family import RELEASED_ACTION_DIM, Family
 from pioxide.shards import (
     Job,
     JobRequest,
@@ -25,6 +27,7 @@ from pioxide.shards import (
     sentence,
     tokenize_dataset,
 )
+from pioxide.shards.plan import select_episodes
 
 
 @derived(JobRequest, without=("dataset", "text_model"))
@@ -47,6 +50,9 @@ class Tokenize:
     skip_bad: FlagCreatePairsOff[bool] = False
     """Leave out episodes that can't be read, list them in the manifest, and end with status 3."""
 
+    strict: FlagCreatePairsOff[bool] = False
+    """End with status 4 where the dataset has warnings, and make nothing then, or where rows were cut."""
+
     dry_run: FlagCreatePairsOff[bool] = False
     """Say what would be made, and make nothing."""
 
@@ -58,6 +64,11 @@ class Tokenize:
         request = taken(self, JobRequest, dataset=self.dataset, text_model=self.text_model or text_model())
         inputs, settings = resolve(request)
         job = prepare(inputs, settings)
+        dataset = job.maker.dataset
+        columns = Columns(settings.columns.state_keys, settings.columns.action_keys)
+        chosen = select_episodes(settings.episodes, [e.index for e in dataset.episodes])
+        if warn(dataset, columns, episodes=chosen, width=RELEASED_ACTION_DIM, strict=self.strict):
+            return main.FOUND
         if self.dry_run:
             self._print_estimate(job)
             return main.OK
@@ -75,7 +86,7 @@ class Tokenize:
         if manifest.skipped:
             show.left_out([(s.episode, s.reason) for s in manifest.skipped])
             return main.LEFT_OUT
-        return main.OK
+        return main.FOUND if self.strict and manifest.totals["truncated"] else main.OK
 
     def _print_manifest(self, job: Job, manifest: Manifest, progress: FrameProgress) -> None:
         contract, totals = job.settings.contract, manifest.totals

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from pioxide.codec import FastCodec
 from pioxide.contract import Contract, known
-from pioxide.data import Episode, LeRobotDataset
+from pioxide.data import Columns, Episode, LeRobotDataset, Level, check_dataset, cores
 from pioxide.errors import DatasetError, FormatError, InputError
+from pioxide.family import RELEASED_ACTION_DIM
 from pioxide.report.facts import Prompts, Report, Source, Tokens
 from pioxide.report.measure import DensityMeter, ErrorMeter, RangeMeter
 from pioxide.shards import FitResult, FrameCutter, TokenDataset
 from pioxide.shards.evaluate import robot_units
 from pioxide.shards.plan import select_episodes
+from pioxide.shards.settings import FrameColumns
 from pioxide.transforms import Stats
 from pioxide.transforms.actions import mask_runs
 
@@ -49,10 +51,24 @@ def inspect_directory(
     """
     root = Path(directory)
     if (root / "manifest.json").is_file():
-        return _dated(_Tokens(root, dataset, max_chunks, worst).report(), root / "manifest.json")
+        tokens = _Tokens(root, dataset, max_chunks, worst)
+        report = _dated(tokens.report(), root / "manifest.json")
+        return _warned(report, tokens.dataset, tokens.tokens.columns, tokens.manifest.settings["episodes"])
     if (root / "fit.json").is_file():
-        return _dated(_Fit(root, dataset, max_chunks, worst).report(), root / "fit.json")
+        fitted = _Fit(root, dataset, max_chunks, worst)
+        report = _dated(fitted.report(), root / "fit.json")
+        return _warned(report, fitted.dataset, fitted.fitted.columns, fitted.fitted.settings["episodes"])
     raise FormatError(f"{root} holds neither tokens (manifest.json) nor a fitted tokenizer (fit.json)")
+
+
+def _warned(report: Report, dataset: LeRobotDataset | None, columns: FrameColumns, episodes: str) -> Report:
+    """The report with what `pioxide check` says of the episodes in use."""
+    if dataset is None:
+        return report
+    chosen = select_episodes(episodes, [e.index for e in dataset.episodes])
+    judged = Columns(columns.state_keys, columns.action_keys)
+    found = check_dataset(dataset, judged, episodes=chosen, width=RELEASED_ACTION_DIM, workers=cores())
+    return replace(report, warnings=tuple(f for f in found if f.level is Level.WARNING))
 
 
 def _dated(report: Report, file: Path) -> Report:

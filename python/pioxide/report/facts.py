@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pioxide.data import Finding as DatasetFinding
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -132,7 +134,8 @@ class ActionDensity:
 class Report:
     """Everything one page shows. What a model doesn't have, or what needs a dataset not at hand, is None.
 
-    `differing` counts rows whose tokens aren't those of their frames; `missing` says why parts are missing.
+    `differing` counts rows whose tokens aren't those of their frames; `missing` says why parts are missing;
+    `warnings` is what `pioxide check` says of the dataset.
     """
 
     source: Source
@@ -145,6 +148,7 @@ class Report:
     skipped: tuple[tuple[int, str], ...] = ()
     differing: int = 0
     missing: str = ""
+    warnings: tuple[DatasetFinding, ...] = ()
 
     @property
     def naive_tokens(self) -> int:

@@ -5,6 +5,8 @@ from enum import Enum
 
 import numpy as np
 
+from pioxide.data import Code
+from pioxide.data import Finding as DatasetFinding
 from pioxide.report.facts import JointRanges, Report
 from pioxide.report.style import short
 
@@ -35,8 +37,15 @@ def findings(report: Report) -> list[Finding]:
         found += _ranges("actions", report.actions)
     if report.state is not None:
         found += _ranges("state", report.state)
+    found += [Finding(Level.WARNING, f"In the dataset: {warning}.") for warning in _more(report)]
     order = [Level.WARNING, Level.NOTE, Level.GOOD]
     return sorted(found, key=lambda finding: order.index(finding.level))
+
+
+def _more(report: Report) -> list[DatasetFinding]:
+    """What `pioxide check` says of the dataset and the measured ranges don't."""
+    known = {Code.STILL, Code.SELDOM} if report.actions is not None else set()
+    return [warning for warning in report.warnings if warning.code not in known]
 
 
 def _left_out(report: Report) -> list[Finding]:

@@ -24,13 +24,14 @@ from pioxide.contract import (
 )
 from pioxide.data import EpisodeInfo, LeRobotDataset, compute_stats
 from pioxide.data.faults import nothing_left
-from pioxide.errors import DatasetError, FormatError, InputError, SettingsError
+from pioxide.errors import DatasetError, FormatError, InputError, OverflowingChunkError, SettingsError
 from pioxide.family import Normalization
 from pioxide.files import new_directory, read_json, write_json
 from pioxide.robots import RobotSpec
 from pioxide.shards.beside import read_contract
 from pioxide.shards.evaluate import Evaluation
 from pioxide.shards.frames import FrameCutter
+from pioxide.shards.overflow import placed
 from pioxide.shards.plan import select_episodes
 from pioxide.shards.robot import check_robot, dataset_robot
 from pioxide.shards.settings import FrameColumns, as_json, changes, refuse_changes
@@ -278,13 +279,18 @@ def _fit(
     bad = {s["episode"] for s in skipped}
     fit_on, held_out = _split([e for e in chosen if e not in bad], settings)
 
-    chunks = _sample(dataset, cutter, fit_on, settings)
+    chunks, places = _sample(dataset, cutter, fit_on, settings)
     say(f"a vocabulary of {settings.vocab_size} from {len(chunks)} chunks of {len(fit_on)} episodes")
-    codec = FastCodec.fit(
-        chunks, vocab_size=settings.vocab_size, scale=settings.scale, regex_split=settings.regex_split
-    )
+    names = dataset.names(settings.action_keys)
+    try:
+        codec = FastCodec.fit(
+            chunks, vocab_size=settings.vocab_size, scale=settings.scale, regex_split=settings.regex_split
+        )
+    except OverflowingChunkError as error:
+        way_out = "leave the episode out with --episodes, mend it, or drop the joint"
+        raise placed(error, lambda i: tuple(places[i].tolist()), names, way_out) from None
     say(f"judging it on {len(held_out)} held-out episodes" if held_out else "judging it on the same episodes")
-    evaluation = Evaluation(codec, cutter.numbers, dataset.names(settings.action_keys))
+    evaluation = Evaluation(codec, cutter.numbers, names)
     for episode in dataset.scan(settings.columns.all, held_out or fit_on):
         for block in cutter.blocks(episode):
             evaluation.add(block.chunks)
@@ -321,22 +327,28 @@ def _split(episodes: Sequence[int], settings: FitSettings) -> tuple[list[int], l
 
 def _sample(
     dataset: LeRobotDataset, cutter: FrameCutter, episodes: Sequence[int], settings: FitSettings
-) -> NDArray[np.float64]:
-    """Up to `max_chunks` chunks [n, H, D] of these episodes, every frame equally likely."""
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Up to `max_chunks` chunks [n, H, D] of these episodes, every frame equally likely.
+
+    Also [n, 2] the episode and the frame of each.
+    """
     lengths = [dataset.episode(e).length for e in episodes]
     total = sum(lengths)
     number = min(total, settings.max_chunks)
     drawn = np.sort(np.random.default_rng(settings.seed).choice(total, number, replace=False))
     first = dict(zip(episodes, np.cumsum([0, *lengths[:-1]]).tolist(), strict=True))
     out = np.empty((number, cutter.horizon, cutter.numbers.robot.action_dim))
+    places = np.empty((number, 2), np.int64)
     filled = 0
     for episode in dataset.scan(settings.columns.all, episodes):
         for block in cutter.blocks(episode):
             start = first[episode.index] + int(block.frame_index[0])
             rows = drawn[np.searchsorted(drawn, start) : np.searchsorted(drawn, start + len(block))] - start
-            out[filled : filled + len(rows)] = block.chunks[rows]
+            part = slice(filled, filled + len(rows))
+            out[part] = block.chunks[rows]
+            places[part, 0], places[part, 1] = episode.index, block.frame_index[rows]
             filled += len(rows)
-    return out
+    return out, places
 
 
 def _existing(target: Path, head: dict[str, Any]) -> FitResult | None:

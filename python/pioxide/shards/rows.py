@@ -24,6 +24,7 @@ from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts
 from pioxide.contract import Pipeline, known
 from pioxide.errors import InputError, OverflowingChunkError
 from pioxide.shards.frames import Frames
+from pioxide.shards.overflow import placed
 from pioxide.shards.settings import OnOverflow
 
 COMMON = [
@@ -104,6 +105,7 @@ class Pi0FastRows:
     prompts: Pi0FastPrompts
     codec: FastCodec
     on_overflow: OnOverflow
+    joints: tuple[str, ...] = ()
 
     @property
     def schema(self) -> pa.Schema:
@@ -121,9 +123,10 @@ class Pi0FastRows:
         try:
             actions = self.codec.encode_batch(frames.chunks, on_overflow=self.on_overflow)
         except OverflowingChunkError as error:
-            first = int(frames.frame_index[0])
-            place = f"episode {frames.episode}" + (f", counting from frame {first}" if first else "")
-            raise OverflowingChunkError(f"{place}: {error}") from None
+            way_out = "leave the episode out with --episodes, mend it, or take --on-overflow clip"
+            raise placed(
+                error, lambda i: (frames.episode, int(frames.frame_index[i])), self.joints, way_out
+            ) from None
         batch = self.prompts.encode_batch((frames.prompts, frames.prompt_index), frames.state, actions)
         tokens, counts = _tokens(batch.tokens, batch.mask, batch.lengths)
         prefix = np.count_nonzero(batch.mask & ~batch.loss_mask, axis=1)
@@ -150,7 +153,7 @@ def row_maker(pipeline: Pipeline, on_overflow: OnOverflow) -> RowMaker:
             raise InputError(
                 "pi0_fast needs a FAST tokenizer; make one with `pioxide fit`, or `pioxide fetch fast`"
             )
-        return Pi0FastRows(prompts, pipeline.codec, on_overflow)
+        return Pi0FastRows(prompts, pipeline.codec, on_overflow, tuple(robot.joint_names))
     horizon = known(pipeline.contract.action_horizon, "action_horizon")
     state_dim = robot.state_dim if pipeline.family.state_is_vector else None
     return FlowRows(prompts, state_dim, horizon * robot.action_dim)
