@@ -240,7 +240,7 @@ def test_no_other_module_reads_json_or_gives_files_their_names() -> None:
     found = [
         f"{path.relative_to(root)}:{number}: {line.strip()}"
         for path in root.rglob("*.py")
-        if path.name != "files.py"
+        if path.name != "files.py" and path.parent.name != "hub"  # which transformers runs without us
         for number, line in enumerate(path.read_text().splitlines(), start=1)
         if ways.search(line)
     ]

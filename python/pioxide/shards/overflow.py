@@ -27,7 +27,9 @@ def placed(
         return error
     episode, frame = frame_of(int(found[1]))
     joint = joints[int(found[3])] if int(found[3]) < len(joints) else found[3]
+    fault = f"{found[2]}{found[4]}"
+    then = " " if fault.endswith("?") else "; "
     return OverflowingChunkError(
-        f"episode {episode}, the chunk from frame {frame}, joint {joint}: {found[2]}{found[4]}; its values "
-        f"lie far outside the others, and `pioxide check` shows which: {way_out}"
+        f"episode {episode}, the chunk from frame {frame}, joint {joint}: {fault}{then}"
+        f"`pioxide check` shows values far outside the others: {way_out}"
     )
