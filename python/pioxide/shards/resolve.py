@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from pioxide.codec import FastCodec
 from pioxide.contract import (
@@ -42,7 +43,8 @@ class JobRequest:
         model: Which model the rows are for: pi0, pi05 or pi0_fast.
         text_model: PaliGemma's SentencePiece model.
         fit: A directory made by `fit`: its contract, statistics, FAST tokenizer and columns.
-        contract: A checkpoint, or a `contract.json`, that the rows must suit.
+        contract: A checkpoint, ours or another project's, or a `contract.json`, that the rows must suit.
+        asset_id: Whose statistics, where that checkpoint has several robots'.
         robot: The robot that was recorded; the fitted directory's, or the dataset's numbers as they are.
         stats: A `norm_stats.json` in place of the fitted one, for example openpi's.
         fast: A FAST tokenizer in place of the fitted one, for example the published one.
@@ -65,7 +67,8 @@ class JobRequest:
     model: Family
     text_model: Path
     fit: Path | None = None
-    contract: Path | None = None
+    contract: str | None = None
+    asset_id: str | None = None
     robot: RobotSpec | None = None
     stats: Path | None = None
     fast: Path | None = None
@@ -96,7 +99,7 @@ def resolve(request: JobRequest) -> tuple[JobInputs, JobSettings]:
     except ValueError:
         raise InputError(f"model {request.model!r}: expected one of {', '.join(Family)}") from None
     fitted = None if request.fit is None else FitResult.load(request.fit)
-    base = None if request.contract is None else _loaded(request.contract)
+    base = None if request.contract is None else _loaded(request.contract, request.asset_id)
     fast = _fast_directory(request, base) if family is Family.PI0_FAST else None
     columns = _columns(request, fitted)
     dataset = LeRobotDataset.open(request.dataset)
@@ -106,7 +109,8 @@ def resolve(request: JobRequest) -> tuple[JobInputs, JobSettings]:
             _refuse_other_names(fitted, dataset, columns)
         contract = _joined(_fitted_view(fitted, request, family), contract, str(request.fit), "the request")
     if base is not None:
-        contract = _joined(base, contract, str(request.contract), "the request and the fitted directory")
+        others = "the request" if fitted is None else f"the request with {request.fit}"
+        contract = _joined(base.contract, contract, str(request.contract), others)
     if contract.norm_stats is UNKNOWN:
         raise InputError(
             "normalising needs statistics: make them with `pioxide fit DATASET -o DIR` and pass --fit DIR, "
@@ -233,30 +237,40 @@ def _refuse_other_names(fitted: FitResult, dataset: LeRobotDataset, columns: Fra
             raise error
 
 
-def _fast_directory(request: JobRequest, base: Contract | None) -> Path:
+class _Base(NamedTuple):
+    """An existing contract, and where its FAST tokenizer lies."""
+
+    contract: Contract
+    fast: Path | None
+
+
+def _fast_directory(request: JobRequest, base: _Base | None) -> Path:
     """Where the FAST tokenizer lies: as said, in the fitted directory, or beside the contract."""
-    if request.fast or request.fit:
-        return request.fast or request.fit  # type: ignore[return-value]
-    if base is not None and request.contract is not None:
-        root = request.contract if request.contract.is_dir() else request.contract.parent
-        for place in (root, root / "fast"):
-            if (place / "processor_config.json").is_file():
-                return place
-    raise InputError(
-        "pi0_fast needs a FAST tokenizer: pass --fit DIR (from `pioxide fit`), or --fast DIR "
-        "(any FAST tokenizer; `pioxide fetch fast` brings the published one)"
-    )
-
-
-def _loaded(path: Path) -> Contract:
-    """The contract in a directory or file, or the one that a checkpoint of another project amounts to."""
-    found = load_contract(path) if path.exists() else None
+    found = request.fast or request.fit or (base.fast if base is not None else None)
     if found is None:
-        raise FormatError(
-            f"{path}: no contract.json there; pass one, or a directory that pioxide made (FITTED, TOKENS, a "
-            "converted checkpoint)"
+        raise InputError(
+            "pi0_fast needs a FAST tokenizer: pass --fit DIR (from `pioxide fit`), or --fast DIR "
+            "(any FAST tokenizer; `pioxide fetch fast` brings the published one)"
         )
-    return replace(found, source=str(path))
+    return found
+
+
+def _loaded(given: str, asset_id: str | None) -> _Base:
+    """The contract in a file or in a directory of ours, or the one that a checkpoint's files amount to."""
+    path = Path(given)
+    made_here = any((path / name).is_file() for name in ("manifest.json", "fit.json"))
+    if (path.is_file() and path.suffix == ".json") or made_here:
+        contract = load_contract(path)
+        if contract is None:
+            raise FormatError(f"{path}: no contract.json there; an older pioxide made it: make it again")
+        root = path if path.is_dir() else path.parent
+        places = (place for place in (root, root / "fast") if (place / "processor_config.json").is_file())
+        return _Base(replace(contract, source=given), next(places, None))
+    from pioxide.weights import contract_of, load  # a checkpoint needs what reads tensors
+
+    with load(given) as checkpoint:
+        found = replace(contract_of(checkpoint, asset_id), source=given)
+        return _Base(found, checkpoint.companions.fast_tokenizer)
 
 
 def parse_mask(text: str) -> tuple[int, ...]:
