@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from pioxide.errors import CheckpointError
+from pioxide.errors import CheckpointError, InputError
 from pioxide.weights import load
 from support.lerobot_policies import GOLDEN, read, write_checkpoint
 
@@ -138,6 +138,8 @@ def test_a_base_elsewhere_is_said(adapter: Path, tmp_path: Path) -> None:
     load(adapter, base=tmp_path / "elsewhere").close()
     with pytest.raises(CheckpointError, match="is an adapter itself"):
         load(adapter, base=adapter)
+    with pytest.raises(InputError, match="no adapter"):
+        load(tmp_path / "elsewhere", base=adapter)
 
 
 def _run(directory: Path) -> Path:

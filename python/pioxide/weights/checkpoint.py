@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pioxide.contract import Contract
-from pioxide.errors import CheckpointError
+from pioxide.errors import CheckpointError, InputError
 from pioxide.transforms import Stats
 from pioxide.weights.adapter import open_adapter
 from pioxide.weights.architecture import Architecture, recognise
@@ -126,7 +126,7 @@ def load(
             An openpi checkpoint (or its `params`), a LeRobot or openpi-PyTorch directory, a PaliGemma `.npz`,
             a `.safetensors` file or index. A LeRobot training run, whose last step is taken, and a PEFT
             adapter, which is added to the weights of its base.
-        base: an adapter's base, where it does not lie where the adapter says.
+        base: an adapter's base, likewise a path or an address, where it does not lie where the adapter says.
         heads: of the image tower and kv heads of the transformer, where PyTorch names hide them and they are
             not SigLIP So400m's 16 and Gemma's 1.
         embedding: which tensor to take where a PyTorch file has both `embed_tokens` and `lm_head`, and they
@@ -136,15 +136,16 @@ def load(
 
     Raises:
         CheckpointError: it is none of these, or damaged. Pickled files (.pt, .bin) are refused by name.
+        InputError: there is a base, and no adapter.
     """
-    if "://" in str(path) and not str(path).startswith("file://"):
-        from pioxide.weights.remote import bring
-
-        path = bring(str(path), on_file=on_file)
+    here = _brought(path, on_file)
+    base_here = None if base is None else _brought(base, on_file)
     try:
-        found = locate(_local(path), None if base is None else _local(base))
+        found = locate(here.expanduser(), None if base_here is None else base_here.expanduser())
     except (OSError, RuntimeError) as error:  # RuntimeError: "~" of nobody
         raise CheckpointError(f"{path} can't be looked at: {error}") from error
+    if base is not None and found.adapter is None:
+        raise InputError(f"{path} is no adapter, so it has no base: leave base out")
     root = found.root
     tree, kind = _open(found, heads, embedding)
     try:
@@ -211,8 +212,13 @@ def stream(
         raise problems.error(tree.where)
 
 
-def _local(path: str | Path) -> Path:
-    return Path(str(path).removeprefix("file://")).expanduser()
+def _brought(path: str | Path, on_file: Callable[[str, int, int], None]) -> Path:
+    """Where a path or an address is on this machine."""
+    if "://" in str(path) and not str(path).startswith("file://"):
+        from pioxide.weights.remote import bring
+
+        path = bring(str(path), on_file=on_file)
+    return Path(str(path).removeprefix("file://"))
 
 
 def _open(found: Located, heads: tuple[int, int] | None, embedding: Any) -> tuple[Tree, Format]:
