@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 
 from pioxide.codec import FastCodec, TextTokenizer
-from pioxide.contract import UNKNOWN, Contract, known
+from pioxide.contract import UNKNOWN, Contract, PromptStyle, known
 from pioxide.errors import InputError
 from pioxide.family import Family
 from pioxide.models import Pi0, Pi0Fast
+from pioxide.models.pi0_fast import DecodingConvention
 from pioxide.policy.agree import agree
 from pioxide.robots import RobotSpec
 from pioxide.transforms import NormMode, Stats
@@ -59,6 +60,9 @@ def load_policy_parts(
         fast = None
         if contract.family is Family.PI0_FAST:
             fast = _codec(codec or beside.fast_tokenizer, opened.path)
+        fields: dict[str, Any] = {}
+        if contract.family is Family.PI0_FAST and contract.prompt_style is PromptStyle.LEROBOT:
+            fields["decoding"] = DecodingConvention.TRAINING
         model = build(
             opened.merged(),
             param_dtype=dtype,
@@ -67,6 +71,7 @@ def load_policy_parts(
             text_len=known(contract.text_len, "text_len"),
             cameras=tuple(camera.slot for camera in known(contract.cameras, "cameras")),
             action_dim=known(contract.model_dim, "model_dim"),
+            **fields,
         )
     return PolicyParts(model, contract, text, fast)
 

@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pioxide.codec import FastCodec, Pi0FastPrompts, TextTokenizer
-from pioxide.contract import Contract, Pipeline, known
-from pioxide.contract.contract import Resize
+from pioxide.contract import Contract, Pipeline, PromptStyle, Resize, known
 from pioxide.control import Request
 from pioxide.engine import Answer, Engine, FlowSampler, Inputs, Sampler, Shape, TokenFormat, TokenSampler
 from pioxide.errors import ContractError, IncompleteChunkError, InputError, PolicyError
@@ -54,7 +53,7 @@ class Policy:
     >>> options = PolicyOptions(FlowSampler(num_steps=2))
     >>> policy = Policy(Pi0(config, nnx.Rngs(0)), contract, tokenizer, options=options)
     >>> image = np.zeros((48, 64, 3), np.uint8)
-    >>> seen = {"observation.images.front": image, "observation.state": np.zeros(6), "task": "pick up the cube"}
+    >>> seen = {"observation.images.front": image, "observation.state": np.zeros(6), "task": "pick it up"}
     >>> policy(seen).actions.shape  # H actions of the robot's 6 numbers
     (6, 6)
 
@@ -474,7 +473,9 @@ class Policy:
         grammar = None
         if isinstance(sampler, TokenSampler) and sampler.constrained:
             grammar = Grammar.of(codec, first_fast_id=prompts.first_fast_id, end=bar)
-        return TokenFormat((bar, eos), len(prompts.answer_start), grammar)
+        # LeRobot generates with its second BOS as the end of the prompt, which all of the prompt attends to.
+        first = 1 if self.contract.prompt_style is PromptStyle.LEROBOT else 0
+        return TokenFormat((bar, eos), len(prompts.answer_start) - first, grammar)
 
 
 class _Clock:
