@@ -131,7 +131,7 @@ def test_guided_chunk_keeps_what_is_fixed_and_continues_it(model):
     c = model.config
     observation, x = observe(c), noise(c, 2)
     # A motion even as a robot's: a ramp in every joint, six rows left, two of them played meanwhile.
-    ramp = noise(c, 1)[:, :1] + 0.05 * jnp.arange(c.action_horizon)[None, :, None]
+    ramp = noise(c, 1)[:, :1] + 0.05 * jnp.arange(c.action_horizon, dtype=jnp.float32)[None, :, None]
     leftover = left(ramp, c.action_horizon, 2)
     free = np.asarray(plain(model, observation, x, num_steps=5))
     held = np.asarray(guided(model, observation, x, leftover, num_steps=5))

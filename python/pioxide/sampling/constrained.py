@@ -192,7 +192,8 @@ class Rules(NamedTuple):
         """Returns which tokens may be written if at most `remaining` tokens, one number or [B, 1], follow."""
         completes = self.completes[state.place].astype(jnp.int32)
         left = state.left[:, None] - completes
-        fewest = self.shortest[self.places[state.place].astype(jnp.int32), jnp.maximum(left, 0)]
+        places = self.places[state.place].astype(jnp.int32)
+        fewest = self.shortest[places, jnp.maximum(left, 0)].astype(jnp.int32)
         return (left >= 0) & (fewest <= remaining)
 
     def consume_token(self, state: ChunkState, choice: Int[Array, " b"]) -> ChunkState:

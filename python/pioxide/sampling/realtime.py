@@ -296,7 +296,7 @@ def training_time_rtc_loss(
     time = model.draw_time(time_key, batch) if time is None else time
     fixed = _first(delay, horizon)
     each = model.loss(observation, actions, noise=noise, time=jnp.where(fixed, 0.0, time[:, None]))
-    return jnp.sum(jnp.where(fixed, 0.0, each)) / jnp.sum(~fixed)
+    return jnp.sum(jnp.where(fixed, 0.0, each)) / jnp.sum(~fixed, dtype=jnp.float32)
 
 
 def _first(delay: Int[Array, " b"], horizon: int) -> Bool[Array, "b h"]:
