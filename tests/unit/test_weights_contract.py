@@ -329,3 +329,10 @@ def test_statistics_are_chosen_by_the_last_part_of_their_name(tmp_path):
     assert contract(tmp_path, "lab/hand").norm_stats["state"].mean[0] == 1
     with pytest.raises(InputError, match="'lab/hand' and 'other/hand'"):
         contract(tmp_path, "hand")
+
+
+def test_statistics_of_quantiles_alone_or_of_moments_alone_are_read(tmp_path):
+    write_orbax(random_arrays(SMALL["pi05"].shapes()), tmp_path / "params")
+    written = {"state": Stats(q01=[0.0], q99=[1.0]), "actions": Stats([0.5], [0.25])}
+    save_norm_stats(tmp_path / "assets" / "arm", written)
+    assert contract(tmp_path).norm_stats == written

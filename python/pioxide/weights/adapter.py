@@ -233,7 +233,7 @@ def _scale(config: Mapping[str, Any], module: str, rank: int, where: Path) -> fl
 
 
 def _of_module(config: Mapping[str, Any], patterns: str, name: str, module: str, where: Path) -> float:
-    """A setting of one module: the first pattern that its name ends in, else the setting of all."""
+    """Returns a setting of one module: the first pattern that its name ends in, else the setting of all."""
     by_pattern = config.get(patterns) or {}
     found = next((key for key in by_pattern if re.match(rf"(.*\.)?({key})$", module)), None)
     value = config.get(name) if found is None else by_pattern[found]

@@ -46,7 +46,7 @@ class Vision:
 
     @property
     def image_size(self) -> int:
-        """Pixels along an edge."""
+        """Returns the pixels along an edge."""
         return round(self.tokens**0.5) * self.patch
 
 
@@ -76,22 +76,22 @@ class Architecture:
 
     @property
     def title(self) -> str:
-        """The model's name as people write it."""
+        """Returns the model's name as people write it."""
         return self.kind.symbol
 
     @property
     def lora(self) -> bool:
-        """Whether low-rank updates are stored beside the weights."""
+        """Returns whether low-rank updates are stored beside the weights."""
         return any(expert.lora_attention or expert.lora_mlp for expert in self.experts)
 
     @property
     def merged(self) -> Architecture:
-        """The same model with its low-rank updates added to the weights."""
+        """Returns the same model with its low-rank updates added to the weights."""
         experts = tuple(replace(e, lora_attention=0, lora_mlp=0) for e in self.experts)
         return replace(self, experts=experts)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every parameter's shape by openpi path."""
+        """Returns every parameter's shape by openpi path."""
         lengths = self._lengths()
         return {
             path: tuple(_length(axis, lengths[scope]) for axis in axes.split())
@@ -99,7 +99,7 @@ class Architecture:
         }
 
     def compare(self, tree: Tree) -> Problems:
-        """What a tree lacks, has too much or in another shape, the tree's own problems included."""
+        """Returns what a tree lacks, has too much or in another shape, the tree's own problems included."""
         problems = Problems()
         problems += tree.problems
         problems += compare(self.shapes(), tree.specs, tree.spelling)
@@ -178,13 +178,13 @@ def _named(path: str, shape: tuple[int, ...], spelling: Callable[[str], str]) ->
 
 
 def recognise(tree: Tree) -> Architecture:
-    """The model that a tree of tensors belongs to.
+    """Returns the model that a tree of tensors belongs to.
 
     An axis's length is what most tensors that have it say, so a single wrong tensor is later reported as such
     and does not shift everything else.
 
     Raises:
-        CheckpointError: too little is there to tell; lists what is wrong.
+        CheckpointError: Too little is there to tell; lists what is wrong.
     """
     paths = tree.specs.keys()
     kind = _kind(paths)

@@ -31,11 +31,11 @@ class Checkpoint:
     """What `load` found at a path. Close it, or use it in a `with`, to let go of its files.
 
     Attributes:
-        path: the checkpoint's own directory (or file) on this machine.
-        format: whose layout it has.
-        tree: its tensors, by openpi path.
-        architecture: the model they belong to.
-        companions: what came with them.
+        path: The checkpoint's own directory (or file) on this machine.
+        format: Whose layout it has.
+        tree: Its tensors, by openpi path.
+        architecture: The model they belong to.
+        companions: What came with them.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class Checkpoint:
 
     @property
     def contract(self) -> Contract:
-        """What the model's numbers mean, as far as the files say; the rest is UNKNOWN.
+        """Returns what the model's numbers mean, as far as the files say; the rest is UNKNOWN.
 
         Raises:
             CheckpointError: Files disagree, or say something that can't be obeyed.
@@ -55,42 +55,42 @@ class Checkpoint:
 
     @cached_property
     def said(self) -> Said:
-        """The contract, and notes on how it was read."""
+        """Returns the contract, and notes on how it was read."""
         return read_contract(self.path, self.format, self.architecture, self.companions)
 
     @property
     def title(self) -> str:
-        """The model's name: π0, π0.5, π0-FAST or PaliGemma."""
+        """Returns the model's name: π0, π0.5, π0-FAST or PaliGemma."""
         return "PaliGemma" if self.format.startswith("paligemma") else self.architecture.title
 
     @property
     def described_format(self) -> str:
-        """The format in words."""
+        """Returns the format in words."""
         return FORMATS[self.format]
 
     def problems(self) -> Problems:
-        """What is wrong with the tensors, without reading one."""
+        """Returns what is wrong with the tensors, without reading one."""
         return self.architecture.compare(self.tree)
 
     def norm_stats(self, asset_id: str | None = None) -> Mapping[str, Stats]:
-        """Norm statistics by key ("state", "actions").
+        """Returns norm statistics by key ("state", "actions").
 
         Args:
-            asset_id: of which robot, where the checkpoint has several.
+            asset_id: Of which robot, where the checkpoint has several.
 
         Raises:
-            InputError: there are none, or none of that name, or a name is needed.
+            InputError: There are none, or none of that name, or a name is needed.
         """
         return choose_stats(self.companions.norm_stats, asset_id, str(self.path))
 
     def merged(self, scale: float = 1.0) -> Checkpoint:
-        """The same checkpoint with openpi's low-rank updates added to the weights; itself without any.
+        """Returns the checkpoint with openpi's low-rank updates added to the weights; itself without any.
 
         Args:
-            scale: alpha / rank; 1 in all of openpi's configs.
+            scale: Alpha / rank; 1 in all of openpi's configs.
 
         Raises:
-            CheckpointError: a tensor is missing, extra or of another shape; a factor without the other would
+            CheckpointError: A tensor is missing, extra or of another shape; a factor without the other would
                 be an update left out.
         """
         if not self.architecture.lora:
@@ -101,7 +101,7 @@ class Checkpoint:
         return Checkpoint(self.path, self.format, tree, self.architecture.merged, self.companions)
 
     def close(self) -> None:
-        """Let go of open files."""
+        """Lets go of open files."""
         self.tree.close()
 
     def __enter__(self) -> Checkpoint:
@@ -119,24 +119,24 @@ def load(
     embedding: Literal["embed_tokens", "lm_head"] | None = None,
     on_file: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> Checkpoint:
-    """Open a checkpoint of any format that π models come in. Reads headers only.
+    """Opens a checkpoint of any format that π models come in. Reads headers only.
 
     Args:
-        path: a directory or file, or a gs://, s3:// or hf:// address, which is brought to the cache first.
+        path: A directory or file, or a gs://, s3:// or hf:// address, which is brought to the cache first.
             An openpi checkpoint (or its `params`), a LeRobot or openpi-PyTorch directory, a PaliGemma `.npz`,
             a `.safetensors` file or index. A LeRobot training run, whose last step is taken, and a PEFT
             adapter, which is added to the weights of its base.
-        base: an adapter's base, likewise a path or an address, where it does not lie where the adapter says.
-        heads: of the image tower and kv heads of the transformer, where PyTorch names hide them and they are
+        base: An adapter's base, likewise a path or an address, where it does not lie where the adapter says.
+        heads: Of the image tower and kv heads of the transformer, where PyTorch names hide them and they are
             not SigLIP So400m's 16 and Gemma's 1.
-        embedding: which tensor to take where a PyTorch file has both `embed_tokens` and `lm_head`, and they
+        embedding: Which tensor to take where a PyTorch file has both `embed_tokens` and `lm_head`, and they
             differ; see `PytorchTree`.
-        on_file: told of each file that is brought from an address: its name, how many are done, how many
+        on_file: Told of each file that is brought from an address: its name, how many are done, how many
             there are.
 
     Raises:
-        CheckpointError: it is none of these, or damaged. Pickled files (.pt, .bin) are refused by name.
-        InputError: there is a base, and no adapter.
+        CheckpointError: It is none of these, or damaged. Pickled files (.pt, .bin) are refused by name.
+        InputError: There is a base, and no adapter.
     """
     here = _brought(path, on_file)
     base_here = None if base is None else _brought(base, on_file)
@@ -183,17 +183,17 @@ def stream(
     dtype: Callable[[str, Spec], np.dtype[Any]] = lambda path, spec: spec.dtype,
     on_bytes: Callable[[str, int], None] = lambda path, count: None,
 ) -> Iterator[tuple[str, Array]]:
-    """Every tensor in turn, whole and in the dtype asked for.
+    """Yields every tensor in turn, whole and in the dtype asked for.
 
     The largest come first: what reading one needs besides is then needed while little else is there.
 
     Args:
-        tree: opened.
-        dtype: what to convert each tensor to.
-        on_bytes: told what was read.
+        tree: Opened.
+        dtype: What to convert each tensor to.
+        on_bytes: Told what was read.
 
     Raises:
-        CheckpointError: after the last one, if any held a NaN or an infinity in that dtype; lists them all.
+        CheckpointError: After the last one, if any held a NaN or an infinity in that dtype; lists them all.
     """
     problems = Problems()
     for path, spec in sorted(tree.specs.items(), key=lambda item: (-item[1].nbytes, item[0])):
@@ -213,7 +213,7 @@ def stream(
 
 
 def _brought(path: str | Path, on_file: Callable[[str, int, int], None]) -> Path:
-    """Where a path or an address is on this machine."""
+    """Returns where a path or an address is on this machine."""
     if "://" in str(path) and not str(path).startswith("file://"):
         from pioxide.weights.remote import bring
 

@@ -27,10 +27,10 @@ class Companions:
     """What was found beside the tensors.
 
     Attributes:
-        norm_stats: statistics by asset id ("droid", "trossen", ...), each by key ("state", "actions").
-        fast_tokenizer: the directory of a FAST tokenizer, or None.
-        text_model: a SentencePiece model, or None.
-        config: the content of `config.json`, or empty.
+        norm_stats: Statistics by asset id ("droid", "trossen", ...), each by key ("state", "actions").
+        fast_tokenizer: The directory of a FAST tokenizer, or None.
+        text_model: A SentencePiece model, or None.
+        config: The content of `config.json`, or empty.
     """
 
     norm_stats: Mapping[str, Mapping[str, Stats]] = field(default_factory=dict)
@@ -40,13 +40,8 @@ class Companions:
 
     @property
     def action_horizon(self) -> int | None:
-        """Actions in a chunk, where `config.json` says so."""
+        """Returns the actions in a chunk, where `config.json` says so."""
         return self._natural("chunk_size") or self._natural("action_horizon")
-
-    @property
-    def max_token_len(self) -> int | None:
-        """Text tokens, where `config.json` says so."""
-        return self._natural("tokenizer_max_length")
 
     def _natural(self, key: str) -> int | None:
         value = self.config.get(key)
@@ -54,14 +49,14 @@ class Companions:
 
 
 def find_companions(root: Path, statistics: Mapping[str, Array]) -> Companions:
-    """Look beside the tensors.
+    """Looks beside the tensors.
 
     Args:
-        root: the checkpoint's directory.
-        statistics: vectors found among the tensors (old LeRobot files).
+        root: The checkpoint's directory.
+        statistics: Vectors found among the tensors (old LeRobot files).
 
     Raises:
-        CheckpointError, FormatError: a file is there and damaged.
+        CheckpointError, FormatError: A file is there and damaged.
     """
     stats: dict[str, Mapping[str, Stats]] = {}
     assets = root / "assets"
@@ -80,10 +75,10 @@ def find_companions(root: Path, statistics: Mapping[str, Array]) -> Companions:
 def choose_stats(
     norm_stats: Mapping[str, Mapping[str, Stats]], asset_id: str | None, where: str
 ) -> Mapping[str, Stats]:
-    """The statistics of one asset.
+    """Returns the statistics of one asset.
 
     Raises:
-        InputError: there are none, no such asset, or several and none was named.
+        InputError: There are none, no such asset, or several and none was named.
     """
     names = ", ".join(repr(name) for name in norm_stats)
     if not norm_stats:
@@ -103,7 +98,7 @@ def choose_stats(
 
 
 def _lerobot_stats(root: Path) -> dict[str, Stats]:
-    """From LeRobot's processors: `<feature>.<statistic>` vectors in the normaliser's state file."""
+    """Returns statistics from the state file of LeRobot's normaliser: `<feature>.<statistic>` vectors."""
     for name in ("policy_preprocessor.json", "policy_postprocessor.json"):
         steps = _json(root / name).get("steps")
         for step in steps if isinstance(steps, list) else []:
@@ -126,7 +121,7 @@ def _lerobot_stats(root: Path) -> dict[str, Stats]:
 
 
 def _old_lerobot_stats(statistics: Mapping[str, Array]) -> dict[str, Stats]:
-    """From `normalize_inputs.buffer_observation_state.mean` and its like."""
+    """Returns statistics from `normalize_inputs.buffer_observation_state.mean` and its like."""
     found = []
     for name, vector in statistics.items():
         match = re.fullmatch(r"(?:un)?normalize_\w+\.buffer_(\w+)\.(\w+)", name)
@@ -137,7 +132,7 @@ def _old_lerobot_stats(statistics: Mapping[str, Array]) -> dict[str, Stats]:
 
 
 def _grouped(items: Iterable[tuple[str, Array]]) -> dict[str, Stats]:
-    """`action.mean` and its like -> statistics."""
+    """Returns statistics by feature from `action.mean` and its like."""
     table: dict[str, dict[str, Array]] = {}
     for name, vector in items:
         feature, _, statistic = name.rpartition(".")
@@ -157,7 +152,7 @@ def _fast_tokenizer(root: Path) -> Path | None:
 
 
 def _named(root: Path, names: tuple[str, ...]) -> list[Path]:
-    """Files of these names in a directory and two levels below."""
+    """Returns files of these names in a directory and two levels below."""
     found: list[Path] = []
     for name in names:
         for pattern in (name, f"*/{name}", f"*/*/{name}"):

@@ -44,10 +44,10 @@ class Written:
     """What was written.
 
     Attributes:
-        path: the checkpoint.
-        files: names of everything in it.
-        nbytes: their size together.
-        left_out: what the source had and this format has no place for, in words.
+        path: The checkpoint.
+        files: Names of everything in it.
+        nbytes: Their size together.
+        left_out: What the source had and this format has no place for, in words.
     """
 
     path: Path
@@ -202,7 +202,7 @@ class CheckedTree(Tree):
         self.bad: dict[str, int] = {}
 
     def fill(self, path: str, out: Array, start: int = 0) -> None:
-        """Read, and look."""
+        """Reads, and counts what is not finite."""
         self.tree.fill(path, out, start)
         if count := count_not_finite(out):
             self.bad[path] = self.bad.get(path, 0) + count
@@ -212,10 +212,10 @@ class CheckedTree(Tree):
         return self.tree.blocks(path)
 
     def finish(self) -> None:
-        """Say what was found.
+        """Refuses what was found.
 
         Raises:
-            CheckpointError: some tensors hold NaN or infinite numbers.
+            CheckpointError: Some tensors hold NaN or infinite numbers.
         """
         problems = Problems()
         problems.values += [f"{path}: {n:,} of {self.specs[path].size:,}" for path, n in self.bad.items()]
@@ -247,5 +247,5 @@ def _write_companions(companions: Companions, directory: Path, asset_id: str, le
 
 
 def total_bytes(tree: Tree) -> int:
-    """Bytes that `on_bytes` will be told altogether."""
+    """Returns the bytes that `on_bytes` will be told altogether."""
     return sum(spec.nbytes for spec in tree.specs.values())

@@ -25,17 +25,12 @@ from pioxide.errors import CheckpointError, PioxideError
 from pioxide.family import Family
 from pioxide.files import read_json
 from pioxide.robots import Camera, RobotSpec, StatePart
-from pioxide.transforms import NormMode, NormRule, Stats
+from pioxide.transforms import NormMode, NormRule
 from pioxide.weights.architecture import Architecture
 from pioxide.weights.companions import OWN, Companions
 from pioxide.weights.lerobot_config import ACTION, STATE, Feature, LerobotConfig, read_config
-from pioxide.weights.lerobot_processors import (
-    PREPROCESSOR,
-    Normalization,
-    Processors,
-    Relative,
-    read_processors,
-)
+from pioxide.weights.lerobot_processors import PREPROCESSOR, Processors, Relative, read_processors
+from pioxide.weights.lerobot_steps import Normalization
 
 # LeRobot's names of what a contract calls "state" and "actions".
 KEYS = {"state": STATE, "actions": ACTION}
@@ -271,8 +266,3 @@ def _fast(
         )
         return UNKNOWN
     return fast_vocabulary(FastCodec.load(found))
-
-
-def named_stats(stats: Mapping[str, Stats]) -> dict[str, Stats]:
-    """Returns statistics under LeRobot's names."""
-    return {KEYS.get(key, key): one for key, one in stats.items()}

@@ -5,21 +5,14 @@ A step that changes numbers can't be skipped, so a step that is not known here i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
-from pioxide.errors import CheckpointError, FormatError, InputError
+from pioxide.errors import CheckpointError
 from pioxide.family import Family
-from pioxide.files import read_json
-from pioxide.transforms import NormMode, NormRule, Stats
-from pioxide.transforms.normalize import LEROBOT_EPSILON
-from pioxide.transforms.stats import FIELDS as STATISTICS
-from pioxide.weights.lerobot_config import ACTION, STATE, Feature, read_modes, texts
-from pioxide.weights.safetensors import SafetensorsFile
+from pioxide.weights.lerobot_config import ACTION, texts
+from pioxide.weights.lerobot_steps import Normalization, Step, read_normalization, read_steps, refuse_unknown
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 NORMALIZER, UNNORMALIZER = "normalizer_processor", "unnormalizer_processor"
@@ -35,51 +28,6 @@ PROMPT = {
     Family.PI0_FAST: "pi0_fast_prepare_state_tokenizer_processor_step",
 }
 HARMLESS = ("to_batch_processor", "device_processor")
-# What the published base models have in their normaliser, which looks at no feature.
-_NORMALIZER_FIELDS = ("eps", "features", "norm_map", "normalize_observation_keys", "device", "dtype", "stats")
-LARGEST = 4096
-
-
-class Step(NamedTuple):
-    """One entry of a processor file."""
-
-    name: str
-    config: Mapping[str, Any]
-    state_file: str | None
-    where: str
-
-
-@dataclass(frozen=True)
-class Normalization:
-    """A normaliser step.
-
-    Attributes:
-        modes: By type of feature.
-        epsilon: What keeps a denominator from 0.
-        features: What it looks at in observations.
-        only: The observation keys it is restricted to, or None.
-        stats: Of the state and the actions, by feature.
-    """
-
-    modes: dict[str, NormMode]
-    epsilon: float
-    features: dict[str, Feature]
-    only: frozenset[str] | None
-    stats: dict[str, Stats]
-
-    @property
-    def says_nothing(self) -> bool:
-        """Returns whether there are neither features nor statistics, as in the published base models."""
-        return not self.features and not self.stats
-
-    def rule(self, feature: str) -> NormRule:
-        """Returns how a feature is normalised: one without statistics passes as it is."""
-        kind = "ACTION" if feature == ACTION else self.features.get(feature, Feature("", ())).type
-        seen = feature == ACTION or (feature in self.features and (self.only is None or feature in self.only))
-        mode = self.modes.get(kind, NormMode.IDENTITY)
-        if not seen or feature not in self.stats:
-            mode = NormMode.IDENTITY
-        return NormRule.lerobot(mode, self.epsilon)
 
 
 class Relative(NamedTuple):
@@ -168,92 +116,6 @@ def read_processors(root: Path, family: Family) -> Processors | None:
     )
 
 
-def read_steps(file: Path) -> list[Step]:
-    """Returns the steps of a processor file, unchecked but for their form.
-
-    Raises:
-        CheckpointError: It is no processor file.
-    """
-    try:
-        value = read_json(file)
-    except FormatError as error:
-        raise CheckpointError(str(error)) from error
-    listed = value.get("steps") if isinstance(value, dict) else None
-    if not isinstance(listed, list):
-        raise CheckpointError(f'{file} has no list of "steps"')
-    steps = []
-    for i, step in enumerate(listed):
-        where = f"{file}: step {i}"
-        if not isinstance(step, dict):
-            raise CheckpointError(f"{where}: expected an object, got {step!r}")
-        name, config = step.get("registry_name") or step.get("class"), step.get("config") or {}
-        if not isinstance(name, str) or not isinstance(config, dict):
-            raise CheckpointError(f"{where}: expected a registry_name and a config, got {step!r}")
-        state = step.get("state_file")
-        if state is not None and (not isinstance(state, str) or Path(state).name != state):
-            raise CheckpointError(f"{where}: state_file {state!r} is no file name")
-        steps.append(Step(name, config, state, f"{where} ({name})"))
-    return steps
-
-
-def read_normalization(step: Step, root: Path) -> Normalization:
-    """Reads a normaliser with its statistics.
-
-    Raises:
-        CheckpointError: A field is not known, or statistics make no sense.
-    """
-    config = step.config
-    _only(step, *_NORMALIZER_FIELDS)
-    epsilon = config.get("eps", LEROBOT_EPSILON)
-    features = {}
-    for key, one in (config.get("features") or {}).items():
-        try:
-            features[key] = Feature(str(one["type"]), tuple(one["shape"]))
-        except (TypeError, KeyError) as error:
-            raise CheckpointError(f"{step.where}: features: {key}: {error!r}") from error
-    modes = read_modes(config.get("norm_map") or {}, f"{step.where}: norm_map")
-    only = config.get("normalize_observation_keys")
-    restricted = None if only is None else frozenset(texts(only, f"{step.where}: normalize_observation_keys"))
-    if config.get("stats"):
-        raise CheckpointError(f"{step.where}: statistics inside the JSON file are not read")
-    stats, named = ({}, set[str]()) if step.state_file is None else read_stats(root / step.state_file)
-    seen = sorted(key for key in named if features.get(key, Feature("", ())).type == "VISUAL")
-    if seen and modes.get("VISUAL", NormMode.IDENTITY) is not NormMode.IDENTITY:
-        raise CheckpointError(
-            f"{step.where}: images are normalised ({modes['VISUAL']}, {seen[0]}), which no pipeline here does"
-        )
-    try:
-        return Normalization(
-            modes, float(NormRule.lerobot("identity", epsilon).epsilon), features, restricted, stats
-        )
-    except (InputError, TypeError) as error:
-        raise CheckpointError(f"{step.where}: {error}") from error
-
-
-def read_stats(file: Path) -> tuple[dict[str, Stats], set[str]]:
-    """Returns the state's and the actions' statistics in a normaliser's state file, and all features in it.
-
-    Raises:
-        CheckpointError: The file is damaged, or statistics of the state or the actions make no sense.
-    """
-    opened = SafetensorsFile(file)
-    try:
-        table: dict[str, dict[str, Any]] = {}
-        named: set[str] = set()
-        for name, entry in opened.tensors.items():
-            feature, _, statistic = name.rpartition(".")
-            named.add(feature)
-            if feature in (STATE, ACTION) and statistic in STATISTICS and entry.spec.size <= LARGEST:
-                vector = np.atleast_1d(opened.read(name)).astype(np.float64)
-                table.setdefault(feature, {})[statistic] = vector
-    finally:
-        opened.close()
-    try:
-        return {feature: Stats(**vectors) for feature, vectors in table.items()}, named
-    except InputError as error:
-        raise CheckpointError(f"{file}: the statistics make no sense: {error}") from error
-
-
 def _by_name(steps: list[Step], wanted: set[str], file: Path) -> dict[str, Step]:
     found: dict[str, Step] = {}
     for step in steps:
@@ -284,7 +146,7 @@ def _check_order(steps: dict[str, Step], family: Family, file: Path) -> None:
 
 
 def _check_prompt(step: Step) -> None:
-    _only(step, "max_state_dim", "task_key", "include_state_in_prompt")
+    refuse_unknown(step, "max_state_dim", "task_key", "include_state_in_prompt")
     if step.config.get("include_state_in_prompt", True) is not True:
         raise CheckpointError(
             f"{step.where}: prompts without the state are another model's (memory of states)"
@@ -307,7 +169,7 @@ def _relative(before: Step | None, after: Step | None, order: list[str]) -> Rela
         raise CheckpointError(f"{after.where} comes before {UNNORMALIZER}; LeRobot has it after")
     if before is None:
         return None
-    _only(before, "enabled", "exclude_joints", "action_names")
+    refuse_unknown(before, "enabled", "exclude_joints", "action_names")
     names = before.config.get("action_names")
     return Relative(
         enabled,
@@ -332,7 +194,7 @@ def _check_actions(before: Normalization, after: Normalization, root: Path) -> N
 
 
 def _tokenizer(step: Step) -> None:
-    _only(step, "max_length", "task_key", "padding_side", "padding", "truncation", "tokenizer_name")
+    refuse_unknown(step, "max_length", "task_key", "padding_side", "padding", "truncation", "tokenizer_name")
     length = step.config.get("max_length", 512)
     if not isinstance(length, int) or isinstance(length, bool) or length < 1:
         raise CheckpointError(f"{step.where}: max_length: expected a whole number, got {length!r}")
@@ -361,11 +223,3 @@ def _rename_map(step: Step | None) -> dict[str, str]:
         both = [key for key, value in renamed.items() if value == twice[0]]
         raise CheckpointError(f"{step.where}: {' and '.join(both)} both become {twice[0]}")
     return dict(renamed)
-
-
-def _only(step: Step, *known: str) -> None:
-    if foreign := sorted(set(step.config) - set(known)):
-        raise CheckpointError(
-            f"{step.where}: this pioxide does not know its field {foreign[0]!r} "
-            f"({step.config[foreign[0]]!r}), which may change what it does"
-        )

@@ -22,14 +22,14 @@ from pioxide.robots import RobotSpec
 from pioxide.transforms import NormRule, Stats
 from pioxide.transforms.normalize import LEROBOT_EPSILON, Arithmetic, NormMode
 from pioxide.transforms.stats import FIELDS as STATISTICS
+from pioxide.weights.lerobot_config import ACTION, IMAGES, STATE, TEXT_LEN
 from pioxide.weights.lerobot_limits import ACTION_TOKENIZER, left_out, refuse, refused
+from pioxide.weights.lerobot_processors import PROMPT
 from pioxide.weights.safetensors import SafetensorsWriter
 from pioxide.weights.tree import Spec
 
-STATE, ACTION, IMAGES = "observation.state", "action", "observation.images."
 # LeRobot looks these up by name; who runs the files elsewhere replaces them there.
 TEXT_TOKENIZER = "google/paligemma-3b-pt-224"
-TEXT_LEN = {Family.PI0: 48, Family.PI05: 200, Family.PI0_FAST: 200}
 # Too small to change any standard deviation in float32, and above 0, as LeRobot's division wants it.
 NEGLIGIBLE = 1e-30
 
@@ -63,12 +63,6 @@ FAST_TOKENIZER = {
 }
 # LeRobot asks for its own device when it loads the file.
 DEVICE = {"device": "cpu", "float_dtype": None}
-PROMPT_STEP = {
-    Family.PI0: "pi0_new_line_processor",
-    Family.PI05: "pi05_prepare_state_tokenizer_processor_step",
-    Family.PI0_FAST: "pi0_fast_prepare_state_tokenizer_processor_step",
-}
-
 Vectors = dict[str, NDArray[np.float32]]
 
 
@@ -177,7 +171,7 @@ class Steps:
 
     def add_prompt(self, family: Family, length: int) -> None:
         """Adds the steps that make a prompt's ids."""
-        self.add(PROMPT_STEP[family])
+        self.add(PROMPT[family])
         self.add("tokenizer_processor", {"max_length": length, **TOKENIZER})
         if family is Family.PI0_FAST:
             self.add("action_tokenizer_processor", FAST_TOKENIZER)
@@ -197,11 +191,11 @@ def _features(contract: Contract, robot: RobotSpec) -> dict[str, Any]:
 
 
 def _image_key(slot: str) -> str:
-    return slot if slot.startswith(IMAGES) else f"{IMAGES}{slot}"
+    return slot if slot.startswith(IMAGES) else f"{IMAGES}.{slot}"
 
 
 def _renames(contract: Contract) -> dict[str, str]:
-    """The robot's camera keys that LeRobot itself may meet, by the feature that each fills."""
+    """Returns the robot's camera keys that LeRobot itself may meet, by the feature that each fills."""
     return {
         camera.key: _image_key(camera.slot)
         for camera in known(contract.cameras, "cameras")
@@ -212,7 +206,7 @@ def _renames(contract: Contract) -> dict[str, str]:
 
 
 def _relative_names(robot: RobotSpec, mask: tuple[bool, ...]) -> tuple[list[str] | None, list[str]]:
-    """Names of an action's numbers, and the words by which LeRobot finds those that stay absolute."""
+    """Returns names of an action's numbers, and the words by which LeRobot finds those that stay absolute."""
     names = list(robot.joint_names)
     absolute = [dim for dim in range(robot.action_dim) if dim >= len(mask) or not mask[dim]]
     if not any(mask):
@@ -262,14 +256,14 @@ def _epsilon(rules: Mapping[str, NormRule]) -> float:
 
 
 def _wanted_epsilon(rule: NormRule) -> float:
-    """The epsilon with which LeRobot's formula is this rule's, given the statistics of `_as_lerobot`."""
+    """Returns the epsilon with which LeRobot's formula is this rule's, given what `_as_lerobot` makes."""
     if rule.arithmetic is Arithmetic.OPENPI and rule.mode is NormMode.MEAN_STD:
         return NEGLIGIBLE
     return rule.epsilon
 
 
 def _as_lerobot(stats: Stats, rule: NormRule) -> Stats:
-    """Statistics with which LeRobot's formulas give openpi's numbers: its epsilon becomes part of them.
+    """Returns statistics with which LeRobot's formulas give openpi's numbers, by adding its epsilon.
 
     openpi adds its epsilon to every width and standard deviation, in both directions.
     """
@@ -283,7 +277,7 @@ def _as_lerobot(stats: Stats, rule: NormRule) -> Stats:
 
 
 def _stats(contract: Contract, rules: Mapping[str, NormRule]) -> Vectors:
-    """Float32 vectors by LeRobot's names, of the features that are normalised."""
+    """Returns float32 vectors by LeRobot's names, of the features that are normalised."""
     robot = known(contract.robot, "robot")
     vectors: Vectors = {}
     for feature, key, dim in ((STATE, "state", robot.state_dim), (ACTION, "actions", robot.action_dim)):

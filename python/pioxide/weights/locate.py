@@ -82,7 +82,7 @@ def _with_base(directory: Path, base: Path | None) -> Located:
 
 
 def _trained(path: Path) -> Path | None:
-    """The policy of a training run's last step, whichever of its directories is given; None for no run."""
+    """Returns the policy of a training run's last step, from any of its directories; None for no run."""
     for directory in (path / STEPS, path):
         if (directory / LAST / POLICY).is_dir():
             return (directory / LAST).resolve() / POLICY

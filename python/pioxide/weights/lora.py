@@ -19,8 +19,8 @@ class MergedTree(Tree):
     """A tree without LoRA, made from one with it a few layers at a time.
 
     Args:
-        tree: may hold `lora_a` and `lora_b` beside its weights.
-        scale: alpha / rank, or alpha / sqrt(rank) for rank-stabilised LoRA; 1 in all of openpi's configs.
+        tree: May hold `lora_a` and `lora_b` beside its weights.
+        scale: Alpha / rank, or alpha / sqrt(rank) for rank-stabilised LoRA; 1 in all of openpi's configs.
     """
 
     def __init__(self, tree: Tree, scale: float = 1.0) -> None:
@@ -33,7 +33,7 @@ class MergedTree(Tree):
                 self.specs[path] = Spec(spec.shape, np.result_type(np.float32, spec.dtype))
 
     def fill(self, path: str, out: Array, start: int = 0) -> None:
-        """Weights of some layers with their update."""
+        """Reads weights of some layers with their update."""
         pair = lora_of(path)
         if pair is None or pair[0] not in self.tree.specs or pair[1] not in self.tree.specs:
             self.tree.fill(path, out, start)
@@ -46,7 +46,7 @@ class MergedTree(Tree):
         return self.tree.blocks(path)
 
     def close(self) -> None:
-        """Close the tree below."""
+        """Closes the tree below."""
         self.tree.close()
 
     def _rows(self, path: str, start: int, count: int) -> Array:
@@ -57,13 +57,13 @@ class MergedTree(Tree):
 
 
 def update(path: str, a: Array, b: Array, scale: float) -> Array:
-    """What is added to the weights: A B with openpi's rules, in the arrays' dtype.
+    """Returns what is added to the weights: A B with openpi's rules, in the arrays' dtype.
 
     Args:
-        path: of the weights, which decides the rule.
+        path: Of the weights, which decides the rule.
         a: [l, ..., in, r].
         b: [l, ..., r, out].
-        scale: applied in attention only.
+        scale: Applied in attention only.
     """
     if "/attn_vec_einsum" in path:
         b = b.sum(axis=1, keepdims=True)
@@ -72,12 +72,12 @@ def update(path: str, a: Array, b: Array, scale: float) -> Array:
 
 
 def is_lora(path: str) -> bool:
-    """Whether a path is a low-rank factor."""
+    """Returns whether a path is a low-rank factor."""
     return re.search(r"lora_[ab]$", path) is not None
 
 
 def lora_of(path: str) -> tuple[str, str] | None:
-    """The factors that a weight may have beside it."""
+    """Returns the factors that a weight may have beside it."""
     if re.search(r"/attn/\w+_einsum(_1)?/w$", path):
         stem = path.removesuffix("w")
     elif re.search(r"/mlp(_1)?/(gating_einsum|linear)$", path):

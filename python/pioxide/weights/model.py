@@ -133,25 +133,25 @@ def build(
     on_bytes: Callable[[str, int], None] = lambda path, count: None,
     **fields: Unpack[ConfigFields],
 ) -> Pi0 | Pi0Fast:
-    """The model that a checkpoint holds, with its weights.
+    """Returns the model that a checkpoint holds, with its weights.
 
     Each tensor goes from the file to its place before the next is read: in host memory there is never more
     than one, and nothing is drawn at random first. Low-rank updates stay apart from the weights (openpi's
     rule); `checkpoint.merged()` adds them.
 
     Args:
-        checkpoint: opened.
-        config: of the model; by default what `configure` finds.
-        param_dtype: to keep parameters in: float32, bfloat16 or float16; each tensor's own by default.
-        sharding: where each parameter goes, by shape and dtype (`parameter_sharding(mesh)`); the default
+        checkpoint: Opened.
+        config: Of the model; by default what `configure` finds.
+        param_dtype: To keep parameters in: float32, bfloat16 or float16; each tensor's own by default.
+        sharding: Where each parameter goes, by shape and dtype (`parameter_sharding(mesh)`); the default
             device without it.
-        lora_scale: alpha / rank of low-rank updates; 1 in all of openpi's configs.
-        on_bytes: told what was read.
-        fields: for `configure`.
+        lora_scale: Alpha / rank of low-rank updates; 1 in all of openpi's configs.
+        on_bytes: Told what was read.
+        fields: For `configure`.
 
     Raises:
-        CheckpointError: a tensor is missing, extra, of another shape or not finite; lists all such.
-        InputError: see `configure`; or a config and fields are both given.
+        CheckpointError: A tensor is missing, extra, of another shape or not finite; lists all such.
+        InputError: See `configure`; or a config and fields are both given.
     """
     from flax import nnx
 
@@ -207,21 +207,21 @@ def load_into(
     keep: str | None = None,
     on_bytes: Callable[[str, int], None] = lambda path, count: None,
 ) -> tuple[str, ...]:
-    """Fill a model that is there already, in its own dtypes and shardings, in place.
+    """Fills a model that is there already, in its own dtypes and shardings, in place.
 
     Args:
         model: π0, π0.5 or π0-FAST.
-        checkpoint: opened.
-        keep: a regular expression over openpi's paths: parameters it matches in full may be missing from the
+        checkpoint: Opened.
+        keep: A regular expression over openpi's paths: parameters it matches in full may be missing from the
             checkpoint, and stay as they are. For PaliGemma it is the action expert by default. A model with
             new LoRA is filled from one without by `keep=".*lora.*"`.
-        on_bytes: told what was read.
+        on_bytes: Told what was read.
 
     Returns:
         Openpi's paths of the parameters that stayed as they were.
 
     Raises:
-        CheckpointError: a tensor is missing, extra, of another shape or not finite; lists all such. Of a
+        CheckpointError: A tensor is missing, extra, of another shape or not finite; lists all such. Of a
             non-finite checkpoint the finite tensors may have been filled in.
     """
     from flax import nnx
@@ -240,7 +240,7 @@ def load_into(
 
 
 def tree_of(model: nnx.Module, where: str = "the model") -> Tree:
-    """A model's parameters under openpi's paths, read from the devices when asked for."""
+    """Returns a model's parameters under openpi's paths, read from the devices when asked for."""
     from flax import nnx
 
     leaves = {_path(own): leaf[...] for own, leaf in nnx.to_flat_state(nnx.state(model, nnx.Param))}
@@ -324,10 +324,10 @@ def _sizes(model: nnx.Module, architecture: Architecture) -> Contract:
 def _matched(
     flat: Mapping[Any, Any], checkpoint: Checkpoint, keep: str | None
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Own path by openpi path, of everything to be filled; and the openpi paths of what is not.
+    """Returns own path by openpi path, of everything to be filled; and the openpi paths of what is not.
 
     Raises:
-        CheckpointError: the tensors are not the model's; lists all that don't fit.
+        CheckpointError: The tensors are not the model's; lists all that don't fit.
     """
     specs = checkpoint.tree.specs
     own_of = {_path(own): own for own in flat}

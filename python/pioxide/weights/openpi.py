@@ -37,10 +37,10 @@ class OrbaxTree(Tree):
     left out of the paths.
 
     Args:
-        directory: holds `_METADATA` and either `manifest.ocdbt` or one folder an array.
+        directory: Holds `_METADATA` and either `manifest.ocdbt` or one folder an array.
 
     Raises:
-        CheckpointError: it is no Orbax tree, or its metadata is damaged.
+        CheckpointError: It is no Orbax tree, or its metadata is damaged.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -71,7 +71,7 @@ class OrbaxTree(Tree):
         self._check_listed(set(headers))
 
     def fill(self, path: str, out: Array, start: int = 0) -> None:
-        """Read rows; TensorStore decodes a chunk and converts it straight into `out`."""
+        """Reads rows; TensorStore decodes a chunk and converts it straight into `out`."""
         import tensorstore as ts
 
         try:
@@ -84,7 +84,7 @@ class OrbaxTree(Tree):
             raise CheckpointError(f"{self.where}: {path} can't be read: {_first_line(error)}") from error
 
     def blocks(self, path: str) -> Iterator[tuple[int, int]]:
-        """Whole chunks: a chunk is decoded at once, and would be decoded again for the rest of its rows."""
+        """Yields whole chunks, as a chunk is decoded at once, and again for each further part of its rows."""
         spec = self.specs[path]
         if not spec.shape:
             yield 0, 1
@@ -152,7 +152,7 @@ class OrbaxTree(Tree):
 
 
 def is_orbax(directory: Path) -> bool:
-    """Whether a directory is an Orbax tree."""
+    """Returns whether a directory is an Orbax tree."""
     return (directory / "_METADATA").is_file() or (directory / "manifest.ocdbt").is_file()
 
 
@@ -163,19 +163,19 @@ def write_openpi(
     chunk_bytes: int = BLOCK_BYTES,
     on_bytes: Callable[[str, int], None] = lambda path, count: None,
 ) -> None:
-    """Write a tree as openpi has it: `directory` becomes what openpi calls `<step>/params`.
+    """Writes a tree as openpi has it: `directory` becomes what openpi calls `<step>/params`.
 
     Stacked tensors are stored a few layers a chunk, so that neither writing nor reading one needs it whole.
 
     Args:
-        tree: where the values come from.
-        directory: made; must not exist.
-        dtype: to store; each tensor's own by default.
-        chunk_bytes: largest chunk.
-        on_bytes: told what was written.
+        tree: Where the values come from.
+        directory: Made; must not exist.
+        dtype: To store; each tensor's own by default.
+        chunk_bytes: Largest chunk.
+        on_bytes: Told what was written.
 
     Raises:
-        OSError: it can't be written.
+        OSError: It can't be written.
     """
     import tensorstore as ts
 
@@ -232,7 +232,7 @@ def write_openpi(
 
 
 def _place(directory: Path) -> dict[str, str]:
-    """A directory as TensorStore takes it; no address, in which "%", "#" and "?" would mean something."""
+    """Returns a directory as TensorStore takes it, and no address: "%", "#" and "?" mean nothing here."""
     path = str(directory.resolve())
     plain = os.sep == "\\" or "\\" not in path
     if not plain or path != path.encode(errors="replace").decode():
@@ -241,7 +241,7 @@ def _place(directory: Path) -> dict[str, str]:
 
 
 def _written(future: Any) -> Any:
-    """What a future of TensorStore gives, or the operating system's error behind TensorStore's."""
+    """Returns what a future of TensorStore gives, or the operating system's error behind TensorStore's."""
     try:
         return future.result()
     except ValueError as error:
@@ -255,7 +255,7 @@ def _written(future: Any) -> Any:
 
 
 def _described(keys: dict[str, str]) -> dict[str, Any]:
-    """The content of `_METADATA`."""
+    """Returns the content of `_METADATA`."""
     tree = {}
     for path in keys:
         parts = (OUTER, *path.split("/"))
@@ -273,7 +273,7 @@ def _described(keys: dict[str, str]) -> dict[str, Any]:
 
 
 def _chunk(spec: Spec, stored: np.dtype[Any], blocks: list[tuple[int, int]], chunk_bytes: int) -> list[int]:
-    """Chunk shape: whole rows, as many as fit, dividing what is written at a time."""
+    """Returns the chunk shape: whole rows, as many as fit, dividing what is written at a time."""
     if not spec.shape:
         return []
     written = blocks[0][1] - blocks[0][0] if blocks else 1
@@ -296,7 +296,7 @@ def _metadata(directory: Path) -> dict[str, Any]:
 
 
 def _paths(keys: Any) -> dict[str, str]:
-    """Array keys -> openpi paths."""
+    """Returns openpi paths by array key."""
     parts = {key: key.split(".") for key in keys}
     if parts and all(p[0] == OUTER and len(p) > 1 for p in parts.values()):
         parts = {key: p[1:] for key, p in parts.items()}

@@ -37,7 +37,7 @@ class NpzTree(Tree):
     NumPy stores as two nameless bytes, is recognised.
 
     Raises:
-        CheckpointError: not a zip, a member is no array, is pickled, or says another size than it has.
+        CheckpointError: Not a zip, a member is no array, is pickled, or says another size than it has.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,7 +59,7 @@ class NpzTree(Tree):
             raise
 
     def fill(self, path: str, out: Array, start: int = 0) -> None:
-        """Read rows; going on where the last call stopped costs nothing."""
+        """Reads rows; going on where the last call stopped costs nothing."""
         spec = self.specs[path]
         member = self.members[path]
         if member.fortran:
@@ -79,7 +79,7 @@ class NpzTree(Tree):
             part[...] = block
 
     def blocks(self, path: str) -> Iterator[tuple[int, int]]:
-        """All rows of a column-major array, which is read as a whole."""
+        """Yields all rows of a column-major array at once, which is read as a whole."""
         shape = self.specs[path].shape
         if self.members[path].fortran:
             yield 0, shape[0]
@@ -87,7 +87,7 @@ class NpzTree(Tree):
             yield from super().blocks(path)
 
     def close(self) -> None:
-        """Close the file."""
+        """Closes the file."""
         if self.stream is not None:
             self.stream[2].close()
         self.zip.close()

@@ -17,7 +17,7 @@ Shardings = Callable[[Spec], "jax.sharding.Sharding"]
 
 
 def put(array: Array, sharding: jax.sharding.Sharding | None) -> jax.Array:
-    """An array on the default device, or in pieces where `sharding` says; returns when it is there.
+    """Puts an array on the default device, or in pieces where `sharding` says; returns when it is there.
 
     On the CPU the memory is taken over and not copied, so the caller must let go of `array`.
     """
@@ -33,7 +33,7 @@ class DeviceTree(Tree):
     """JAX arrays by openpi path, brought to the host one at a time.
 
     Raises:
-        InputError: a part of an array is on another host.
+        InputError: A part of an array is on another host.
     """
 
     def __init__(self, arrays: Mapping[str, jax.Array], where: str) -> None:
@@ -45,7 +45,7 @@ class DeviceTree(Tree):
                 raise InputError(f"{path} is not wholly on this host: gather it first")
 
     def fill(self, path: str, out: Array, start: int = 0) -> None:
-        """Copy rows out of every device that has some."""
+        """Copies rows out of every device that has some."""
         for shard in self.arrays[path].addressable_shards:
             if shard.replica_id:
                 continue
@@ -60,7 +60,7 @@ class DeviceTree(Tree):
                 out[place] = values[first - rows.start : last - rows.start]
 
     def blocks(self, path: str) -> Iterator[tuple[int, int]]:
-        """All rows at once, unless they are in the host's memory already: a device gives a whole array."""
+        """Yields all rows at once, unless they are in the host's memory: a device gives a whole array."""
         spec, array = self.specs[path], self.arrays[path]
         if spec.shape and any(device.platform != "cpu" for device in array.devices()):
             yield 0, spec.shape[0]

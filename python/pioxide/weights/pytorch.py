@@ -51,16 +51,16 @@ class PytorchTree(Tree):
     """safetensors files with PyTorch names.
 
     Args:
-        files: all the checkpoint's files.
-        where: for messages.
-        heads: heads of the image tower, and kv heads of the transformer; from the file's metadata, else
+        files: All the checkpoint's files.
+        where: For messages.
+        heads: Heads of the image tower, and kv heads of the transformer; from the file's metadata, else
             SigLIP So400m's 16 and Gemma's 1.
-        embedding: which tensor is the embedding where `embed_tokens` and `lm_head` are both stored and
+        embedding: Which tensor is the embedding where `embed_tokens` and `lm_head` are both stored and
             differ. Fine-tuning with LeRobot can untie them. By default π0 and π0.5, which put out no text,
             read `embed_tokens`, and π0-FAST, which would need both, is refused.
 
     Attributes:
-        layout: whose names they are.
+        layout: Whose names they are.
         statistics: [D] vectors of an old LeRobot file, by name.
     """
 
@@ -93,7 +93,7 @@ class PytorchTree(Tree):
         self._assemble()
 
     def fill(self, path: str, out: Array, start: int = 0) -> None:
-        """Read layers `start` onwards, each from its own tensors."""
+        """Reads layers `start` onwards, each from its own tensors."""
         layers = self.parts[path]
         if layers[0][0][0].how.identity and not layers[0][0][0].stacked:
             self._fill_rows(path, layers[0][0][1], out, start)
@@ -113,7 +113,7 @@ class PytorchTree(Tree):
         return " and ".join(names) or path
 
     def close(self) -> None:
-        """Close the files."""
+        """Closes the files."""
         for file in self.files:
             file.close()
 
@@ -139,7 +139,7 @@ class PytorchTree(Tree):
             row.how.place(out, values)
 
     def _fill_rows(self, path: str, core: str, out: Array, start: int) -> None:
-        """Rows of a tensor that is the parameter as it is, without reading the others."""
+        """Reads rows of a tensor that is the parameter as it is, without reading the others."""
         self._copy_rows(core, out, start)
         if path == EMBEDDING and self._stored_twice and self.embedding is None:
             other = np.empty_like(out)
@@ -192,7 +192,7 @@ class PytorchTree(Tree):
         return SIGLIP_HEADS, GEMMA_KV_HEADS
 
     def _rename_old_projections(self) -> None:
-        """Older LeRobot files call π0.5's time MLP by π0's name, and keep a state projection."""
+        """Renames what older LeRobot files have under π0's names in π0.5, and drops a state projection."""
         if not any(".dense." in core for core in self.sources):
             return
         for name in ("action_time_mlp_in", "action_time_mlp_out"):
@@ -215,7 +215,7 @@ class PytorchTree(Tree):
             self.unused[self.sources.pop(core)[1]] = reason
 
     def _assemble(self) -> None:
-        """Which tensors make up which parameter, of what shape; what does not fit goes to `problems`."""
+        """Finds which tensors make up which parameter, of what shape; what does not fit is a problem."""
         left = set(self.sources)
         depths = _depths(left)
         known = self._known()
@@ -251,7 +251,7 @@ class PytorchTree(Tree):
         return [[(row, choice)]]
 
     def _measure(self, path: str, layers: list[list[tuple[Row, str]]], known: Mapping[str, int]) -> None:
-        """The parameter's shape, by what most of its tensors say."""
+        """Takes the parameter's shape from what most of its tensors say."""
         votes: Counter[tuple[int, ...]] = Counter()
         found: list[tuple[str, tuple[int, ...] | str, Spec]] = []
         dtypes = []
@@ -286,7 +286,7 @@ class PytorchTree(Tree):
         self.specs[path] = Spec(depth + best, _common(dtypes))
 
     def _known(self) -> dict[str, int]:
-        """Lengths that a flattened shape does not tell: heads."""
+        """Returns the lengths that a flattened shape does not tell: heads."""
         known = {"x": self.vision_heads, "k": self.kv_heads}
         for module in ("language_model.", "gemma_expert.model."):
             core = f"{module}layers.0.self_attn.k_proj.weight"
@@ -339,7 +339,7 @@ def open_pytorch(
         embedding: See `PytorchTree`.
 
     Raises:
-        CheckpointError: neither is there, a file is damaged, or the adapter does not fit.
+        CheckpointError: Neither is there, a file is damaged, or the adapter does not fit.
     """
     files: list[SafetensorsFile] = []
     try:
@@ -361,10 +361,10 @@ def open_pytorch(
 
 
 def safetensors_files(path: Path) -> list[Path]:
-    """The file or files that make up a checkpoint; several are named by an index.
+    """Returns the file or files that make up a checkpoint; several are named by an index.
 
     Raises:
-        CheckpointError: there are none, or the index points elsewhere than beside itself.
+        CheckpointError: There are none, or the index points elsewhere than beside itself.
     """
     index = _index(path)
     if index is None:
@@ -402,7 +402,7 @@ def _depths(names: Iterable[str]) -> dict[str, int]:
 
 
 def _parameter_shape(row: Row, shape: tuple[int, ...], known: Mapping[str, int]) -> tuple[int, ...]:
-    """A layer of the parameter that a tensor of this shape is part of."""
+    """Returns a layer of the parameter that a tensor of this shape is part of."""
     sizes = row.how.solve(shape, known)
     axes = iter(row.how.axes)
     # A picked index is one of two (keys and values, gate and up), or the only one (position embedding).
@@ -411,7 +411,7 @@ def _parameter_shape(row: Row, shape: tuple[int, ...], known: Mapping[str, int])
 
 
 def _common(dtypes: list[np.dtype[Any]]) -> np.dtype[Any]:
-    """The dtype that holds all of them exactly."""
+    """Returns the dtype that holds all of them exactly."""
     kinds = set(dtypes)
     if len(kinds) == 1:
         return kinds.pop()

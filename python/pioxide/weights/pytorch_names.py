@@ -19,7 +19,7 @@ class Row(NamedTuple):
 
     @property
     def stacked(self) -> bool:
-        """Whether there is one such tensor a layer."""
+        """Returns whether there is one such tensor a layer."""
         return "{i}" in self.name
 
 

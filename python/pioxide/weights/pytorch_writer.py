@@ -37,15 +37,15 @@ def write_pytorch(
     takes no room on file systems that know holes.
 
     Args:
-        tree: where the values come from, without LoRA.
-        architecture: of the tree.
-        directory: where to; must exist.
-        layout: whose names to use.
-        dtype: to store; each tensor's own by default.
-        on_bytes: told what was written.
+        tree: Where the values come from, without LoRA.
+        architecture: Of the tree.
+        directory: Where to; must exist.
+        layout: Whose names to use.
+        dtype: To store; each tensor's own by default.
+        on_bytes: Told what was written.
 
     Raises:
-        CheckpointError: the layout has no such model.
+        CheckpointError: The layout has no such model.
     """
     if architecture.lora:
         raise CheckpointError(f"{layout} files hold no openpi LoRA: merge it first (--merge-lora)")
@@ -79,7 +79,7 @@ def write_pytorch(
 
 
 def full_name(core: str, layout: str) -> str:
-    """A name of `pytorch_names` as a layout spells it."""
+    """Returns a name of `pytorch_names` as a layout spells it."""
     core = LM_HEAD if core == EMBED_TOKENS else core
     if core.startswith(PALIGEMMA):
         core = f"paligemma_with_expert.paligemma.model.{core}"
@@ -124,7 +124,7 @@ def _rows_by_path(tree: Tree) -> dict[str, list[Row]]:
 
 
 def _tensors(path: str, rows: list[Row], spec: Spec, layout: str) -> list[tuple[Row, str, int]]:
-    """Every foreign tensor of a parameter: its row, its name, its layer."""
+    """Returns every foreign tensor of a parameter: its row, its name, its layer."""
     depth = spec.shape[0] if rows[0].stacked else 1
     return [
         (row, full_name(row.name.replace("{i}", str(i)), layout), i) for i in range(depth) for row in rows

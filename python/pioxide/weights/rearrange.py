@@ -30,29 +30,29 @@ class Rearrange:
 
     @property
     def identity(self) -> bool:
-        """Whether the foreign tensor is the parameter as it is."""
+        """Returns whether the foreign tensor is the parameter as it is."""
         return not self.picks and self.groups == [[axis] for axis in self.axes]
 
     @property
     def picks(self) -> bool:
-        """Whether the foreign tensor is only a part of the parameter."""
+        """Returns whether the foreign tensor is only a part of the parameter."""
         return any(isinstance(i, int) for i in self.index)
 
     def sizes(self, shape: tuple[int, ...]) -> dict[str, int]:
-        """Length of every axis, from the parameter's shape."""
+        """Returns the length of every axis, from the parameter's shape."""
         kept = [n for n, i in zip(shape, self.index, strict=True) if not isinstance(i, int)]
         return dict(zip(self.axes, kept, strict=True))
 
     def foreign_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The foreign tensor's shape, from the parameter's."""
+        """Returns the foreign tensor's shape, from the parameter's."""
         sizes = self.sizes(shape)
         return tuple(prod(sizes[axis] for axis in group) for group in self.groups)
 
     def solve(self, foreign: tuple[int, ...], known: Mapping[str, int]) -> dict[str, int]:
-        """Length of every axis, from the foreign tensor's shape and the axes that `known` gives.
+        """Returns the length of every axis, from the foreign tensor's shape and the axes that `known` gives.
 
         Raises:
-            CheckpointError: the shape has another number of axes, or one does not divide.
+            CheckpointError: The shape has another number of axes, or one does not divide.
         """
         if len(foreign) != len(self.groups):
             raise CheckpointError(f"has {len(foreign)} axes, expected {len(self.groups)}")
@@ -67,7 +67,7 @@ class Rearrange:
         return sizes
 
     def to_foreign(self, parameter: Array) -> Array:
-        """The foreign tensor, C-contiguous; a view where nothing moves."""
+        """Returns the foreign tensor, C-contiguous; a view where nothing moves."""
         view = parameter[self.index].transpose(self.order)
         shape = self.foreign_shape(parameter.shape)
         if view.flags.c_contiguous:
@@ -76,7 +76,7 @@ class Rearrange:
         return moved.reshape(shape)
 
     def place(self, parameter: Array, foreign: Array) -> None:
-        """Write the foreign tensor into (its part of) the parameter. The inverse of `to_foreign`."""
+        """Writes the foreign tensor into (its part of) the parameter. The inverse of `to_foreign`."""
         sizes = self.sizes(parameter.shape)
         split = [sizes[axis] for group in self.groups for axis in group]
         copy_blocked(parameter[self.index], foreign.reshape(split).transpose(self.back))

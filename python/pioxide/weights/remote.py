@@ -22,19 +22,19 @@ def bring(
     cache: Path | None = None,
     on_file: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> Path:
-    """Download a checkpoint, or what is missing of it.
+    """Downloads a checkpoint, or what is missing of it.
 
     Args:
-        url: of a checkpoint's directory, of openpi's `params` in it, or of one file.
-        cache: where to; `$PIOXIDE_CACHE`, else `~/.cache/pioxide`.
-        on_file: told the name of each file before it is brought, how many are done and how many there are.
+        url: Of a checkpoint's directory, of openpi's `params` in it, or of one file.
+        cache: Where to; `$PIOXIDE_CACHE`, else `~/.cache/pioxide`.
+        on_file: Told the name of each file before it is brought, how many are done and how many there are.
 
     Returns:
         The directory or file on this machine.
 
     Raises:
-        FetchError: no network, no such address, or `pioxide[fetch]` is not installed.
-        CheckpointError: there is no checkpoint.
+        FetchError: No network, no such address, or `pioxide[fetch]` is not installed.
+        CheckpointError: There is no checkpoint.
     """
     url = url.rstrip("/")
     # openpi's users name the `params`; their statistics lie beside it.
@@ -66,10 +66,10 @@ def bring(
 
 
 def choose(names: object) -> list[str]:
-    """Of a directory's files, those that belong to a checkpoint: no optimizer, nothing pickled.
+    """Returns those of a directory's files that belong to a checkpoint: no optimizer, nothing pickled.
 
     Args:
-        names: relative to the directory, with "/".
+        names: Relative to the directory, with "/".
     """
     every = sorted(names)  # type: ignore[call-overload]
     if any(name in ORBAX for name in every):

@@ -55,12 +55,12 @@ class SafetensorsFile:
     """One file, open for reading.
 
     Attributes:
-        path: the file.
-        tensors: by name.
-        metadata: the header's free text.
+        path: The file.
+        tensors: By name.
+        metadata: The header's free text.
 
     Raises:
-        CheckpointError: not a safetensors file, cut off, or its header contradicts itself; names the tensor.
+        CheckpointError: Not a safetensors file, cut off, or its header contradicts itself; names the tensor.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -82,15 +82,15 @@ class SafetensorsFile:
             raise
 
     def read_into(self, name: str, out: Array, first: int = 0) -> None:
-        """Read consecutive numbers of a tensor, from number `first` on, in its own dtype.
+        """Reads consecutive numbers of a tensor, from number `first` on, in its own dtype.
 
         Args:
-            name: one of `tensors`.
+            name: One of `tensors`.
             out: C-contiguous, of the tensor's dtype.
-            first: index into the flattened tensor.
+            first: Index into the flattened tensor.
 
         Raises:
-            CheckpointError: the file ends too early.
+            CheckpointError: The file ends too early.
         """
         spec, offset = self.tensors[name]
         if out.dtype != spec.dtype or first + out.size > spec.size:
@@ -107,13 +107,13 @@ class SafetensorsFile:
             done += count
 
     def read(self, name: str) -> Array:
-        """A whole tensor, in its own dtype."""
+        """Returns a whole tensor, in its own dtype."""
         out = np.empty(self.tensors[name].spec.shape, self.tensors[name].spec.dtype)
         self.read_into(name, out)
         return out
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Lets go of the file."""
         self.file.close()
 
     def _header(self, size: int) -> tuple[dict[str, Any], int]:
@@ -159,7 +159,7 @@ class SafetensorsFile:
         return Entry(spec, start + offsets[0])
 
     def _check_layout(self, start: int, size: int) -> None:
-        """The tensors follow each other without gap or overlap up to the file's last byte."""
+        """Refuses tensors that do not follow each other without gap or overlap up to the file's last byte."""
         at, before = start, "the header"
         # An empty tensor shares its offset with the next one, and comes before it.
         order = sorted(self.tensors.items(), key=lambda item: (item[1].offset, item[1].spec.nbytes))
@@ -180,9 +180,9 @@ class SafetensorsWriter:
     """One file, written in any order of tensors; `close` refuses to leave one out.
 
     Args:
-        path: the file to make.
-        specs: every tensor it will hold.
-        metadata: free text for the header.
+        path: The file to make.
+        specs: Every tensor it will hold.
+        metadata: Free text for the header.
     """
 
     def __init__(
@@ -214,7 +214,7 @@ class SafetensorsWriter:
             raise
 
     def put(self, name: str, values: Array, first: int = 0) -> None:
-        """Write consecutive numbers of a tensor, from number `first` on; each number once."""
+        """Writes consecutive numbers of a tensor, from number `first` on; each number once."""
         spec, offset = self.entries[name]
         if values.dtype != spec.dtype:
             raise ValueError(f"{name} is {spec}, got {values.dtype}")
@@ -223,7 +223,7 @@ class SafetensorsWriter:
         self.file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
 
     def close(self) -> None:
-        """Bring everything to the disk."""
+        """Brings everything to the disk."""
         self.file.flush()
         os.fsync(self.file.fileno())
         self.file.close()
@@ -231,7 +231,7 @@ class SafetensorsWriter:
             raise AssertionError(f"not written, or written twice: {wrong}")
 
     def abandon(self) -> None:
-        """Close without a check, after a failure, which another one must not hide."""
+        """Closes without a check, after a failure, which another one must not hide."""
         with suppress(OSError):
             self.file.close()
 
@@ -241,5 +241,5 @@ def _naturals(value: Any) -> TypeGuard[list[int]]:
 
 
 def _possible(shape: Any) -> TypeGuard[list[int]]:
-    """Whether an array can have this shape; one of no numbers must not be too long either."""
+    """Returns whether an array can have this shape; one of no numbers must not be too long either."""
     return _naturals(shape) and len(shape) <= MOST_AXES and prod(n or 1 for n in shape) < 1 << 48

@@ -34,16 +34,16 @@ class Spec(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Numbers in it."""
+        """Returns the numbers in it."""
         return prod(self.shape)
 
     @property
     def nbytes(self) -> int:
-        """Bytes it takes in its own dtype."""
+        """Returns the bytes it takes in its own dtype."""
         return self.size * self.dtype.itemsize
 
     def __str__(self) -> str:
-        """`float32[18, 2048]`."""
+        """Says it as `float32[18, 2048]`."""
         return f"{self.dtype.name}{list(self.shape)}"
 
 
@@ -67,7 +67,7 @@ class Problems:
         return self
 
     def error(self, where: str) -> CheckpointError:
-        """One error that lists them all."""
+        """Returns one error that lists them all."""
         parts = [
             ("missing", self.missing),
             ("not part of the model", self.extra),
@@ -89,10 +89,10 @@ class Tree(ABC):
     """Tensors by openpi path. `specs` costs a header; `fill` reads values.
 
     Attributes:
-        where: the path it was opened from, for messages.
-        specs: shape and dtype on disk by openpi path.
-        problems: what is already known to be wrong, in the file's own names.
-        unused: names in the file that are known and hold nothing a model needs, each with the reason.
+        where: The path it was opened from, for messages.
+        specs: Shape and dtype on disk by openpi path.
+        problems: What is already known to be wrong, in the file's own names.
+        unused: Names in the file that are known and hold nothing a model needs, each with the reason.
     """
 
     def __init__(self, where: str, specs: Mapping[str, Spec]) -> None:
@@ -103,15 +103,15 @@ class Tree(ABC):
 
     @abstractmethod
     def fill(self, path: str, out: Array, start: int = 0) -> None:
-        """Read rows `start` to `start + len(out)` of a tensor, converted to `out`'s dtype.
+        """Reads rows `start` to `start + len(out)` of a tensor, converted to `out`'s dtype.
 
         Args:
-            path: one of `specs`.
+            path: One of `specs`.
             out: [rows, ...] C-contiguous; the tensor's own shape but for its first axis. Scalars: [].
-            start: the first row.
+            start: The first row.
 
         Raises:
-            CheckpointError: the bytes can't be read.
+            CheckpointError: The bytes can't be read.
         """
 
     def spelling(self, path: str) -> str:
@@ -119,7 +119,7 @@ class Tree(ABC):
         return path
 
     def blocks(self, path: str) -> Iterator[tuple[int, int]]:
-        """Row ranges that together cover a tensor, each cheap to read at once."""
+        """Yields row ranges that together cover a tensor, each cheap to read at once."""
         spec = self.specs[path]
         if not spec.shape:
             yield 0, 1
@@ -129,7 +129,7 @@ class Tree(ABC):
             yield start, min(start + rows, spec.shape[0])
 
     def read(self, path: str, dtype: np.dtype[Any] | None = None) -> Array:
-        """A whole tensor, in its own dtype or another."""
+        """Returns a whole tensor, in its own dtype or another."""
         spec = self.specs[path]
         out = np.empty(spec.shape, dtype or spec.dtype)
         for start, stop in self.blocks(path):
@@ -138,11 +138,11 @@ class Tree(ABC):
 
     @property
     def size(self) -> int:
-        """Numbers in all tensors together."""
+        """Returns the numbers in all tensors together."""
         return sum(spec.size for spec in self.specs.values())
 
     def close(self) -> None:  # noqa: B027
-        """Let go of open files."""
+        """Lets go of open files."""
 
     def __enter__(self) -> Tree:
         return self
@@ -159,13 +159,13 @@ class MemoryTree(Tree):
         self.arrays = dict(arrays)
 
     def fill(self, path: str, out: Array, start: int = 0) -> None:
-        """Copy rows."""
+        """Copies rows."""
         array = self.arrays[path]
         out[...] = np.asarray(array[start : start + len(out)] if out.ndim else array)
 
 
 def copy_blocked(target: Array, source: Array) -> None:
-    """`target[...] = source` for views in different axis orders, a panel at a time.
+    """Sets `target[...] = source` for views in different axis orders, a panel at a time.
 
     A transposed copy of a large matrix in one go misses the cache at every element; panels of 16 columns
     took a seventh of the time on a 16384 x 2048 bfloat16 matrix.
@@ -178,7 +178,7 @@ def copy_blocked(target: Array, source: Array) -> None:
 
 
 def count_not_finite(values: Array) -> int:
-    """How many are NaN or infinite. Looks at exponent bits: NumPy tests bfloat16 one by one."""
+    """Returns how many are NaN or infinite. Looks at exponent bits: NumPy tests bfloat16 one by one."""
     bits, mask = (np.uint32, 0x7F800000) if values.dtype.itemsize == 4 else (np.uint16, 0x7F80)
     if values.dtype == np.float16:
         mask = 0x7C00
@@ -190,10 +190,10 @@ def count_not_finite(values: Array) -> int:
 
 
 def parse_dtype(dtype: Any) -> np.dtype[Any]:
-    """float32, bfloat16 or float16, by name or as NumPy's or JAX's type.
+    """Returns float32, bfloat16 or float16, by name or as NumPy's or JAX's type.
 
     Raises:
-        InputError: another one.
+        InputError: Another one.
     """
     try:
         name = str(dtype) if isinstance(dtype, str) else np.dtype(dtype).name
