@@ -38,6 +38,7 @@ def load_policy_parts(
     cameras: Mapping[str, str | None] | None,
     tokenizer: TextTokenizer | str | PathLike[str] | None,
     codec: FastCodec | str | PathLike[str] | None,
+    base: str | Path | None,
     asset_id: str | None,
     norm_stats: Mapping[str, Stats] | None,
     action_horizon: int | None,
@@ -47,7 +48,7 @@ def load_policy_parts(
     from pioxide.weights import build, load
 
     dtype = dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
-    with load(checkpoint) as opened:
+    with load(checkpoint, base=base) as opened:
         beside, says = opened.companions, opened.contract
         if norm_stats is not None:
             says = replace(says, norm_stats=norm_stats)

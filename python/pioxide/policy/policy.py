@@ -129,6 +129,7 @@ class Policy:
         cameras: Mapping[str, str | None] | None = None,
         tokenizer: TextTokenizer | str | PathLike[str] | None = None,
         codec: FastCodec | str | PathLike[str] | None = None,
+        base: str | Path | None = None,
         asset_id: str | None = None,
         norm_stats: Mapping[str, Stats] | None = None,
         action_horizon: int | None = None,
@@ -146,6 +147,7 @@ class Policy:
             tokenizer: A SentencePiece model; by default the checkpoint's own, else the one that
                 `pioxide fetch` keeps.
             codec: π0-FAST: the directory of a FAST tokenizer; by default the checkpoint's own.
+            base: The checkpoint that an adapter (PEFT) belongs to, where it is not the one that its files name.
             asset_id: Whose norm statistics, where the checkpoint has several.
             norm_stats: Where the checkpoint has none, or in place of its own.
             action_horizon: Actions in a chunk, where the checkpoint does not say.
@@ -166,6 +168,7 @@ class Policy:
             cameras=cameras,
             tokenizer=tokenizer,
             codec=codec,
+            base=base,
             asset_id=asset_id,
             norm_stats=norm_stats,
             action_horizon=action_horizon,
