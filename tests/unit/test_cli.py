@@ -110,3 +110,12 @@ def test_figures_as_people_say_them() -> None:
     assert [show.size(n) for n in (0, 999, 1500, 2.5e9)] == ["0 bytes", "999 bytes", "1.5 kB", "2.5 GB"]
     assert (show.counted(1, "shard"), show.counted(1234, "shard")) == ("1 shard", "1,234 shards")
     assert [show.share(*p) for p in ((0, 10), (1, 100_000), (6, 100))] == ["0", "1 (under 0.1%)", "6 (6.0%)"]
+
+
+@pytest.mark.parametrize("width", [30, 44, 60])
+def test_numbers_in_a_table_are_never_cut(width: int, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    show.table("", ["joint", "RMS", "largest"], [["a_joint_with_a_long_name" * 3, "0.001234", "12.3456"]])
+    out = capsys.readouterr().out
+    assert "0.001234" in out
+    assert "12.3456" in out

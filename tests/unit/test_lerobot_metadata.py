@@ -1,6 +1,8 @@
 """Metadata that contradicts itself: a finding where nothing depends on it, else the fault of its episode."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -324,3 +326,12 @@ def test_text_that_is_no_utf8_is_an_error_and_no_traceback(tmp_path):
     pq.write_table(pa.table({"task_index": [0, 1], "task": wrong}), root / "meta/tasks.parquet")
     with pytest.raises(DatasetError, match=r"meta/tasks\.parquet: can't be read as Parquet"):
         LeRobotDataset.open(root)
+
+
+def test_directory_whose_name_is_no_utf8_is_read(tmp_path):
+    for write in (write_v21, write_v3):
+        plain = write(tmp_path / write.__name__)
+        odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe4\xff-" + write.__name__.encode()))
+        plain.rename(odd)
+        assert read(odd) == ({0: 7, 1: 4, 2: 9}, {}, set())
+        assert len(LeRobotDataset.open(odd).fingerprint()) == 32

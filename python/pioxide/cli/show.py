@@ -61,9 +61,11 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
 
     made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for i, column in enumerate(columns):
-        made.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
+        made.add_column(column, justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold")
     for row in rows:
         made.add_row(*row)
+    for column in made.columns[1:]:  # where there is little room, names take more lines, and no number is cut
+        column.min_width = max(len(str(cell)) for cell in (column.header, *column.cells))
     console().print(made)
 
 

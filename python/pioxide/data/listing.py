@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pioxide.data.episode import EpisodeInfo
 from pioxide.data.faults import fault, unreadable
 from pioxide.data.findings import Code, Finding, numbers
+from pioxide.data.parquet import open_parquet
 from pioxide.errors import DatasetError, FormatError
 from pioxide.files import parse_json, read_text
 
@@ -212,7 +212,7 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """A small Parquet table's rows; all columns where `optional` is None, else these and the optional."""
     try:
-        with pq.ParquetFile(root / file) as parquet:
+        with open_parquet(root / file) as parquet:
             present = parquet.schema_arrow.names
             missing = [name for name in columns if name not in present]
             if missing:

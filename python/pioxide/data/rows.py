@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pioxide.data.episode import Episode, EpisodeInfo, Feature
 from pioxide.data.faults import fault, unreadable
+from pioxide.data.parquet import open_parquet
 from pioxide.errors import DatasetError
 
 # Rows decoded at a time and bytes read at a time: with 26 joints twice a batch is 0.8 MB.
@@ -189,7 +190,7 @@ def episodes_in(path: Path) -> frozenset[int]:
 
 
 def _opened(path: Path) -> pq.ParquetFile:
-    return pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False)
+    return open_parquet(path, buffer_size=BUFFER_BYTES)
 
 
 def _row_groups(path: Path, parquet: pq.ParquetFile, wanted: set[int]) -> list[int]:

@@ -35,6 +35,10 @@ def print_report(report: Report, console: Console) -> None:
     console.print()
     for table in (_lengths(report), _joints(report, wide=console.width >= 100), _worst(report)):
         if table is not None:
+            for column in table.columns[
+                1:
+            ]:  # where there is little room, names take more lines, and no number is cut
+                column.min_width = max(len(str(cell)) for cell in (column.header, *column.cells))
             console.print(table)
             console.print()
 
@@ -44,7 +48,9 @@ def _table(*columns: str, title: str = "") -> Table:
         title=title or None, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0)
     )
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", header_style="dim", no_wrap=True)
+        table.add_column(
+            column, justify="left" if i == 0 else "right", header_style="dim", no_wrap=i > 0, overflow="fold"
+        )
     return table
 
 

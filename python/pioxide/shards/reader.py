@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pioxide.contract import FILE_NAME as CONTRACT_FILE
 from pioxide.contract import Contract, known
+from pioxide.data.parquet import open_parquet
 from pioxide.errors import FormatError, InputError
 from pioxide.family import Family
 from pioxide.files import sha256_of
@@ -203,7 +204,7 @@ class TokenDataset:
 
     def _open(self, path: Path) -> pq.ParquetFile:
         try:
-            return pq.ParquetFile(path, page_checksum_verification=True)
+            return open_parquet(path, checksums=True)
         except (OSError, pa.ArrowException) as error:
             raise FormatError(f"{path} can't be read: {error}") from error
 
