@@ -119,3 +119,15 @@ def test_numbers_in_a_table_are_never_cut(width: int, monkeypatch, capsys) -> No
     out = capsys.readouterr().out
     assert "0.001234" in out
     assert "12.3456" in out
+
+
+def test_version_help_and_a_near_miss(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["-V"]) == 0
+    assert capsys.readouterr().out == f"pioxide {pioxide.__version__}\n"
+    with pytest.raises(SystemExit) as end:
+        cli.main(["help", "fit"])
+    assert end.value.code == 0
+    assert "usage: pioxide fit" in capsys.readouterr().out
+    for said, hint in [("tokenise", "did you mean tokenize?"), ("xyzzy", "there is demo, check, fit")]:
+        assert cli.main([said]) == 2
+        assert f"no command '{said}'; {hint}" in capsys.readouterr().err

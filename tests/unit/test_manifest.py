@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pioxide.errors import FormatError
@@ -103,3 +104,28 @@ def test_directory_among_the_records_of_a_job(tmp_path: Path) -> None:
     (tmp_path / "out/.progress/left/behind").mkdir(parents=True)
     tokenize_dataset(world.inputs("pi0"), tmp_path / "out", world.settings("pi0"))
     assert not (tmp_path / "out/.progress").exists()
+
+
+def test_rows_by_number_are_those_of_take(made: Path) -> None:
+    """The protocol of grain, and of PyTorch's loaders."""
+    dataset = TokenDataset.open(made)
+    taken = dataset.take([0, 147, 60])
+    for i, index in enumerate([0, -1, np.int64(60)]):
+        row = dataset[index]
+        assert set(row) == set(taken)
+        for name in row:
+            np.testing.assert_array_equal(row[name], taken[name][i])
+    assert [int(r["frame"]) for r in dataset.__getitems__([60, 0])] == [
+        int(taken["frame"][i]) for i in (2, 0)
+    ]
+    for index in (148, -149):
+        with pytest.raises(IndexError, match="of 148"):
+            dataset[index]
+    with pytest.raises(TypeError):
+        dataset["0"]
+
+
+def test_token_dataset_says_what_it_is(made: Path) -> None:
+    dataset = TokenDataset.open(made)
+    assert repr(dataset) == f"TokenDataset('{made}': 148 rows of v3 for pi0)"
+    assert "<td>148 from 6 episodes</td>" in dataset._repr_html_()

@@ -8,6 +8,7 @@ terminated, and so on: 128 and the signal's number.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import errno
 import importlib
 import io
@@ -19,7 +20,7 @@ from typing import Annotated, Any, Union
 import pioxide
 from pioxide.cli import show
 from pioxide.cli.signals import Stopped, drop_output, watched
-from pioxide.errors import PioxideError
+from pioxide.errors import InputError, PioxideError
 
 # Command -> its module under pioxide.cli, its class, and what the list of commands says of it: nothing heavy
 # is imported for that. Their order is the order of the help.
@@ -109,11 +110,17 @@ def _run(arguments: list[str], stopped: Stopped) -> int:
 
 def _parse(arguments: list[str]) -> Any:
     """The command object that the arguments describe. The one that is named is imported, and no other."""
-    if arguments == ["--version"]:
+    if arguments in (["--version"], ["-V"]):
         return lambda: print(f"pioxide {pioxide.__version__}")
+    if arguments[0] == "help":
+        arguments = [*arguments[1:2], "--help"]
+    name = arguments[0]
+    if name not in COMMANDS and not name.startswith("-"):
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(COMMANDS)}"
+        raise InputError(f"no command {name!r}; {hint}")
     import tyro
 
-    name = arguments[0]
     if name in COMMANDS:
         return tyro.cli(_command(name), args=arguments[1:], prog=f"pioxide {name}")
     choices: Any = Union[  # noqa: UP007 - made at run time

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,40 @@ class TokenDataset:
     def __len__(self) -> int:
         """Rows of all shards."""
         return sum(shard.rows for shard in self.manifest.shards)
+
+    def __repr__(self) -> str:
+        """Returns what it is in a line."""
+        name = self.manifest.dataset["name"]
+        return f"TokenDataset({str(self.path)!r}: {len(self):,} rows of {name} for {self.model})"
+
+    def _repr_html_(self) -> str:
+        """Returns what a notebook shows."""
+        totals, about = self.manifest.totals, self.manifest.dataset
+        rows = {
+            "tokens": str(self.path),
+            "model": self.model,
+            "dataset": about["name"],
+            "rows": f"{len(self):,} from {totals['episodes']:,} episodes",
+            "tokens a row": f"{totals['tokens'] / max(len(self), 1):.1f}, at most {self.max_len}",
+        }
+        cells = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in rows.items())
+        return f"<table>{cells}</table>"
+
+    def __getitem__(self, index: int) -> Batch:
+        """Returns one row: a batch without its first axis, as grain and PyTorch's loaders ask for it.
+
+        Raises:
+            IndexError: No such row.
+        """
+        number = operator.index(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"row {number} of {len(self)}")
+        return self.__getitems__([number % len(self)])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Batch]:
+        """Returns several rows, which reads less than one by one; PyTorch's loaders ask for batches so."""
+        batch = self.take(indices)
+        return [{name: values[i] for name, values in batch.items()} for i in range(len(indices))]
 
     def __iter__(self) -> Iterator[Batch]:
         """Row after row, each a batch without its first axis."""
