@@ -67,6 +67,7 @@ def test_what_would_move_the_robot_elsewhere_is_refused(change: dict[str, object
         ({"resize": Resize.ANTIALIAS}, "filtered"),
         ({"absent_camera": AbsentCamera.BLACK}, "black image"),
         ({"default_prompt": "fold"}, "'fold'"),
+        ({"robot": replace(ARM, state=(StatePart("arm", 2), StatePart("hand", 1)))}, "arm, hand"),
         ({"max_delay": 4}, "delay of 4"),
         ({"family": "pi0", "prompt_style": PromptStyle.OPENPI}, "newlines"),
         ({"family": "pi0_fast", "prompt_style": PromptStyle.OPENPI}, "second BOS"),
@@ -80,10 +81,22 @@ def test_what_lerobot_has_no_place_for_is_listed(change: dict[str, object], said
 
 
 def test_cameras_stay_in_the_models_order() -> None:
-    slots = tuple(CameraSlot(name, None, required=False) for name in ("wrist", "base", "a"))
+    slots = tuple(CameraSlot(name, name) for name in ("wrist", "base", "a"))
     config = lerobot_files(replace(CONTRACT, cameras=slots)).config
     images = [key for key in config["input_features"] if "images" in key]
     assert images == [f"observation.images.{name}" for name in ("wrist", "base", "a")]
+
+
+def test_a_slot_that_was_never_filled_is_lerobots_empty_camera() -> None:
+    slots = (
+        CameraSlot("base", "front"),
+        CameraSlot("right", None, required=False),
+        CameraSlot("left", "hand"),
+    )
+    config = lerobot_files(replace(CONTRACT, cameras=slots)).config
+    images = [key for key in config["input_features"] if "images" in key]
+    assert images == [f"observation.images.{name}" for name in ("base", "left", "empty_camera_0")]
+    assert config["empty_cameras"] == 1
 
 
 def test_a_width_of_zero_stays_openpis() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from pioxide.cli.options import left_open
+from pioxide.cli.options import left_open, read_robot
 
 if TYPE_CHECKING:
     from pioxide.contract import Contract
@@ -89,13 +89,10 @@ class Convert:
     def stated(self) -> Contract:
         """Returns what the options say of the contract."""
         from pioxide.contract import UNKNOWN, Contract
-        from pioxide.robots import ROBOTS, RobotSpec
         from pioxide.shards import parse_mask
         from pioxide.transforms import make_mask
 
-        robot = UNKNOWN
-        if self.robot is not None:
-            robot = ROBOTS[self.robot]() if self.robot in ROBOTS else RobotSpec.from_yaml(self.robot)
+        robot = UNKNOWN if self.robot is None else read_robot(self.robot)
         mask = UNKNOWN if self.delta_mask is None else make_mask(*parse_mask(self.delta_mask))
         horizon = UNKNOWN if self.action_horizon is None else self.action_horizon
         length = UNKNOWN if self.text_len is None else self.text_len

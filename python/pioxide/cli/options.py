@@ -128,7 +128,7 @@ def _written(kind: Any) -> _Written:
             return _Written("N,-N", _runs, lambda runs: ",".join(map(str, runs)))
         return _Written("A,B", _listed, ",".join)
     if kind is RobotSpec:
-        return _Written("NAME|FILE.yaml", _robot, lambda robot: robot.name)
+        return _Written("NAME|FILE.yaml", read_robot, lambda robot: robot.name)
     if kind is Family:
         return _Written("{" + ",".join(Family) + "}", Family)
     if kind is bool:
@@ -171,7 +171,13 @@ def _runs(text: str) -> tuple[int, ...]:
     return parse_mask(text)
 
 
-def _robot(text: str) -> Any:
+def read_robot(text: str) -> Any:
+    """Returns the robot of a preset's name or of a YAML file.
+
+    Raises:
+        InputError: There is no such preset, and it is no YAML file's name.
+        FormatError: The file is no robot.
+    """
     from pioxide.errors import InputError
     from pioxide.robots import ROBOTS, RobotSpec
 

@@ -54,6 +54,11 @@ def left_out(contract: Contract) -> tuple[str, ...]:
         said.append("that images are filtered before they shrink: send LeRobot images of the model's size")
     if contract.absent_camera is AbsentCamera.BLACK:
         said.append("that a camera which is not there is a black image: LeRobot masks it")
+    if contract.robot and len(contract.robot.state) > 1:
+        parts = ", ".join(part.key for part in contract.robot.state)
+        said.append(
+            f"that the state comes in parts ({parts}): send LeRobot one observation.state, in this order"
+        )
     if contract.default_prompt:
         said.append(f"the instruction where an observation has none, {contract.default_prompt!r}")
     if contract.max_delay:

@@ -179,15 +179,21 @@ class Steps:
 
 def _features(contract: Contract, robot: RobotSpec) -> dict[str, Any]:
     size = known(contract.image_size, "image_size")
-    images = {
-        _image_key(camera.slot): {"type": "VISUAL", "shape": [3, size, size]}
-        for camera in known(contract.cameras, "cameras")
-    }
+    cameras = known(contract.cameras, "cameras")
+    keys = [_image_key(camera.slot) for camera in cameras if camera.key is not None]
+    # LeRobot masks what does not come and has it last, so these may be anywhere.
+    keys += [f"{IMAGES}.empty_camera_{i}" for i in range(_empty(contract))]
+    images = {key: {"type": "VISUAL", "shape": [3, size, size]} for key in keys}
     return {
         STATE: {"type": "STATE", "shape": [robot.state_dim]},
         **images,
         ACTION: {"type": "ACTION", "shape": [robot.action_dim]},
     }
+
+
+def _empty(contract: Contract) -> int:
+    """Returns how many slots were never filled."""
+    return sum(camera.key is None for camera in known(contract.cameras, "cameras"))
 
 
 def _image_key(slot: str) -> str:
@@ -232,7 +238,7 @@ def _sizes(contract: Contract, family: Family) -> dict[str, Any]:
         "max_state_dim": width,
         "max_action_dim": width,
         "image_resolution": [size, size],
-        "empty_cameras": 0,
+        "empty_cameras": _empty(contract),
         "tokenizer_max_length": TEXT_LEN[family] if own else length,
     }
     if family.is_flow and not isinstance(contract.num_steps, Unknown | None):
