@@ -147,7 +147,7 @@ class Policy:
             tokenizer: A SentencePiece model; by default the checkpoint's own, else the one that
                 `pioxide fetch` keeps.
             codec: π0-FAST: the directory of a FAST tokenizer; by default the checkpoint's own.
-            base: The checkpoint that an adapter (PEFT) belongs to, where it is not the one that its files name.
+            base: The checkpoint that an adapter (PEFT) belongs to, where it is not the one it names.
             asset_id: Whose norm statistics, where the checkpoint has several.
             norm_stats: Where the checkpoint has none, or in place of its own.
             action_horizon: Actions in a chunk, where the checkpoint does not say.
