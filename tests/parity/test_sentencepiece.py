@@ -130,6 +130,21 @@ def test_pieces_that_share_a_score_merge_from_the_left():
     check(model.SerializeToString(), 40, 2)
 
 
+def test_zero_is_a_better_score_than_minus_zero():
+    if sentencepiece.__version__ != "0.2.3":
+        pytest.skip(f"recorded with sentencepiece 0.2.3, this is {sentencepiece.__version__}")
+    for first, second in itertools.product((0.0, -0.0), repeat=2):
+        model = pb.ModelProto()
+        model.trainer_spec.model_type = pb.TrainerSpec.BPE
+        model.normalizer_spec.add_dummy_prefix = model.normalizer_spec.remove_extra_whitespaces = False
+        pieces = {"ab": first, "bc": second, "a": -1.0, "b": -2.0, "c": -3.0}
+        for piece, score, kind in (("<unk>", 0.0, 2), *((p, s, 1) for p, s in pieces.items())):
+            model.pieces.add(piece=piece, score=score, type=kind)
+        ours = TextTokenizer.from_bytes(model.SerializeToString())
+        theirs = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
+        assert ours.encode("abc").tolist() == theirs.encode("abc"), (first, second)
+
+
 def test_characters_that_are_no_pieces_still_merge():
     model = pb.ModelProto.FromString(trained(byte_fallback=True))
     kept = [piece for piece in model.pieces if len(piece.piece) > 1]

@@ -132,15 +132,11 @@ fn check_prompts(Formats { text, pi0, pi05, fast }: &Formats, prompt: &str, stat
     let got = row(|tokens, mask| pi0.write_into(&pi0.tokenize(prompt).unwrap(), tokens, mask));
     assert_eq!(got, [whole(&cleaned), ids("\n")].concat(), "{prompt:?}");
     let got = row(|tokens, mask| pi05.write_into(&pi05.tokenize(prompt).unwrap(), state, tokens, mask));
-    assert_eq!(
-        got,
-        whole(&format!("TokenizedInstruction: {cleaned}, State: {bins};\nAction: ")),
-        "{prompt:?}"
-    );
+    assert_eq!(got, whole(&format!("Task: {cleaned}, State: {bins};\nAction: ")), "{prompt:?}");
     if let Some(fast) = fast {
         let got = row(|tokens, mask| fast.write_into(&fast.tokenize(prompt).unwrap(), state, tokens, mask));
         let cleaned = strip(&prompt.to_lowercase());
-        assert_eq!(got, whole(&format!("TokenizedInstruction: {cleaned}, State: {bins};\n")), "{prompt:?}");
+        assert_eq!(got, whole(&format!("Task: {cleaned}, State: {bins};\n")), "{prompt:?}");
     }
 }
 

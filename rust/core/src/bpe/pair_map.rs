@@ -84,4 +84,22 @@ mod tests {
         assert!((0..5000).all(|i| map.get((i % 70, i / 70)) == Some(i)));
         assert_eq!((map.get((70, 0)), map.get((u32::MAX, 0))), (None, None));
     }
+
+    #[test]
+    fn pairs_chosen_to_collide_do_not() {
+        // The multiplier that was used before there was a seed, and its inverse: all these keys had one slot.
+        let multiplier = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut inverse = 1_u64;
+        for _ in 0..6 {
+            inverse = inverse.wrapping_mul(2_u64.wrapping_sub(multiplier.wrapping_mul(inverse)));
+        }
+        let keys = (1..20_000_u64).map(|key| key.wrapping_mul(inverse));
+        let mut map = PairMap::new(20_000);
+        for key in keys.clone() {
+            map.get_or_insert(((key >> 32) as u32, key as u32), 0_u32);
+        }
+        let taken = |at: usize| map.slots[at & (map.slots.len() - 1)].0 != FREE;
+        let longest = (0..map.slots.len()).map(|start| (start..).take_while(|&at| taken(at)).count()).max();
+        assert!(longest < Some(200), "a run of {longest:?} full slots");
+    }
 }

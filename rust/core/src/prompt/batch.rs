@@ -6,9 +6,6 @@ use std::collections::HashMap;
 use super::{TokenizedInstruction, Written};
 use crate::{Error, Result};
 
-/// Rows written between two questions whether to go on.
-const STRIDE: usize = 8;
-
 /// The instructions of a batch: each distinct text once, and which of them each row has.
 #[derive(Debug, Clone)]
 pub struct Instructions<'a> {
@@ -126,7 +123,7 @@ impl PromptRows<'_> {
     ) -> Result<()> {
         let len = self.row_len(count)?;
         for row in 0..count {
-            if row % STRIDE == 0 && !go_on() {
+            if !go_on() {
                 return Err(Error::Interrupted);
             }
             let place = row * len..(row + 1) * len;
