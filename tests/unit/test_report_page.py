@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 
 from pioxide.report import Level, findings, page, print_report, write_page
+from pioxide.report.digits import short
 from pioxide.report.error_map import error_map
 from pioxide.report.facts import ActionDensity, JointRanges, Prompts, Report, Source, Tokens
 from pioxide.report.measure import ErrorMeter
-from pioxide.report.style import short
 
 
 def made_up(joints=4, horizon=10, model="pi0_fast", seed=0) -> Report:

@@ -1,8 +1,8 @@
 """The `pioxide` command line: reads the arguments, runs one command, turns what happened into an exit status.
 
 0 done; 1 a fault of ours (with traceback); 2 something the user can put right (one sentence); 3 done, but
-some episodes were left out as asked; 4 there are warnings, and --strict was said; 130 interrupted; 143
-terminated, and so on: 128 and the signal's number.
+some episodes were left out as asked, or `check` or `doctor` found faults; 4 there are warnings, and --strict
+was said; 130 interrupted; 143 terminated, and so on: 128 and the signal's number.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ COMMANDS = {
     "inspect": ("inspect", "Inspect", "What tokens or a fitted tokenizer are worth, as tables and pictures."),
     "fetch": ("fetch", "Fetch", "The text model, and the published FAST tokenizer."),
     "info": ("info", "Info", "What a checkpoint is."),
+    "doctor": ("doctor", "Doctor", "Whether checkpoint, robot, dataset and tokens mean the same numbers."),
     "convert": ("convert", "Convert", "A checkpoint in another format."),
 }
 

@@ -23,6 +23,7 @@ METAVARS = {
     "dataset": "DATASET",
     "fit": "FITTED",
     "contract": "CKPT",
+    "tokens": "TOKENS",
     "text_model": "FILE",
     "stats": "FILE",
     "fast": "DIR",

@@ -1,13 +1,20 @@
-"""Pictures of tokens: what a person looks at instead of numbers. One file a picture; `html` has the page.
+"""What a person looks at: pictures of tokens, and `doctor`, which says whether parts mean the same numbers.
 
-Needs matplotlib (`pip install "pioxide[data,report]"`).
+inspect_directory, Report, Finding, Level, findings: what tokens or a fitted tokenizer are worth
+print_report: the same in the terminal
+page, write_page: the same as one page; these need matplotlib (`pip install "pioxide[data,report]"`)
+pioxide.report.doctor: checkpoint, robot, dataset and tokens compared
 """
+
+from typing import TYPE_CHECKING, Any
 
 from pioxide.report.collect import inspect_directory
 from pioxide.report.facts import Report
 from pioxide.report.findings import Finding, Level, findings
-from pioxide.report.html import page, write_page
 from pioxide.report.tables import print_report
+
+if TYPE_CHECKING:
+    from pioxide.report.html import page, write_page
 
 __all__ = [
     "Finding",
@@ -19,3 +26,12 @@ __all__ = [
     "print_report",
     "write_page",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Brings matplotlib in only where a page is drawn: a robot's computer runs `doctor` without it."""
+    if name in ("page", "write_page"):
+        from pioxide.report import html
+
+        return getattr(html, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

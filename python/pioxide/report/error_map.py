@@ -6,8 +6,9 @@ import re
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from pioxide.report.digits import short
 from pioxide.report.facts import Reconstruction
-from pioxide.report.style import INK, Picture, canvas, finish, short
+from pioxide.report.style import INK, Picture, canvas, finish
 
 _IMAGE = re.compile(r"<image ([^>]*?)/>", re.DOTALL)
 

@@ -6,6 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pioxide.data import Finding as DatasetFinding
+from pioxide.family import Family
+
+# What a report calls each model, and a directory of `fit`.
+MODELS = {**{family.value: family.symbol for family in Family}, "fit": "FAST tokenizer"}
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -7,8 +7,8 @@ import numpy as np
 
 from pioxide.data import Code
 from pioxide.data import Finding as DatasetFinding
+from pioxide.report.digits import short
 from pioxide.report.facts import JointRanges, Report
-from pioxide.report.style import short
 
 FAR = 3.0  # normalised values beyond this are worth a word: three times as far out as 98% of the data
 ROUGH = 0.5  # a reconstruction error of a quarter of the range from q01 to q99

@@ -9,20 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from pioxide import __version__
-from pioxide.family import Family
 from pioxide.files import atomic_file
 from pioxide.report.density import action_density
+from pioxide.report.digits import short
 from pioxide.report.episodes import tokens_by_episode
 from pioxide.report.error_map import error_map
-from pioxide.report.facts import JointRanges, Report
+from pioxide.report.facts import MODELS, JointRanges, Report
 from pioxide.report.findings import Level, findings
 from pioxide.report.histogram import prompt_lengths, token_use, tokens_per_chunk
 from pioxide.report.ranges import ranges
 from pioxide.report.reconstruction import error_by_joint
-from pioxide.report.style import Picture, short
+from pioxide.report.style import Picture
 from pioxide.report.worst import worst_chunk
-
-MODELS = {**{family.value: family.symbol for family in Family}, "fit": "FAST tokenizer"}
 
 
 def write_page(report: Report, path: Path) -> None:

@@ -3,8 +3,9 @@
 import numpy as np
 from matplotlib.ticker import FuncFormatter
 
+from pioxide.report.digits import short
 from pioxide.report.facts import Reconstruction
-from pioxide.report.style import FIRST, INK, PAPER, SECOND, SOFT, Picture, canvas, finish, grid, short
+from pioxide.report.style import FIRST, INK, PAPER, SECOND, SOFT, Picture, canvas, finish, grid
 
 
 def error_by_joint(names: tuple[str, ...], errors: Reconstruction) -> Picture:

@@ -5,10 +5,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pioxide.report.facts import Floats, Report
+from pioxide.report.digits import short
+from pioxide.report.facts import MODELS, Floats, Report
 from pioxide.report.findings import Level, findings
-from pioxide.report.html import MODELS
-from pioxide.report.style import short
 
 _MARKS = {Level.WARNING: ("!", "bold yellow"), Level.NOTE: ("·", "dim"), Level.GOOD: ("✓", "green")}
 

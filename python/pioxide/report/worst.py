@@ -3,8 +3,9 @@
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from pioxide.report.digits import short
 from pioxide.report.facts import WorstChunk
-from pioxide.report.style import FIRST, INK, SECOND, SOFT, Picture, canvas, finish, grid, short
+from pioxide.report.style import FIRST, INK, SECOND, SOFT, Picture, canvas, finish, grid
 
 JOINTS_DRAWN = 3
 _SMALLEST_SPAN = 0.25  # of the vertical axis, so that an error of a hundredth doesn't look like a cliff
