@@ -94,7 +94,7 @@ def test_statistics_of_other_episodes_of_the_same_robot_name_no_mistake(tmp_path
     """A few episodes against many may reach beyond each other; no joint is swapped, flipped or rescaled."""
     data = demo.dataset_path()
     for mask in ((), BOTH_ARMS):
-        for episodes in ([0, 1, 2], [3, 4, 5], [6, 7], [8, 9], [10, 11]):
+        for episodes in ([3, 4, 5], [6, 7]):
             contract = contract_for(data, aloha(), mask=mask, horizon=50, episodes=episodes)
             seen = see(tmp_path, contract, data)
             assert set(faults(seen)) <= {Code.OUTSIDE}

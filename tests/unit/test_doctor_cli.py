@@ -12,8 +12,11 @@ from pioxide.cli import main
 from pioxide.contract import Contract, from_json
 from pioxide.report.doctor import Code, Severity
 from pioxide.robots import so101
+from pioxide.shards import FitSettings, fit, tokenize_dataset
 from support.checkpoints import SMALL, random_arrays, write_orbax
 from support.clinic import contract_for, record, write
+from support.datasets import episodes, write_v3
+from support.jobs import make_world
 from support.lerobot_files import write_lerobot
 
 TEXT = ["--text-model", str(demo.text_model_path())]
@@ -87,6 +90,21 @@ def test_json_is_one_object_of_the_documented_fields(good, capsys):
         assert finding.keys() == {"code", "severity", "where", "message", "way_out"}
         assert Code(finding["code"])
         assert Severity(finding["severity"])
+
+
+def test_what_fit_and_tokenize_made_fits_its_dataset_and_nothing_elses(tmp_path, capsys):
+    world = make_world(tmp_path)
+    tokens = tmp_path / "tokens"
+    tokenize_dataset(world.inputs("pi05"), tokens, world.settings("pi05"))
+    for made in (world.fitted, tokens):
+        assert doctor(made, "--dataset", world.v3, "--strict", "--text-model", world.text_model) == 0
+    assert doctor(tokens, "--dataset", world.v3, "--tokens", world.fitted, "--strict") == 0
+    other = write_v3(tmp_path / "other", episodes((30, 40, 30), seed=9))
+    fit(other, tmp_path / "again", FitSettings(horizon=8, vocab_size=400))
+    capsys.readouterr()
+    assert doctor(tokens, "--dataset", other, "--tokens", tmp_path / "again", "--json") == main.LEFT_OUT
+    codes = {one["code"] for one in json.loads(capsys.readouterr().out)["findings"]}
+    assert {"statistics", "other-dataset"} <= codes
 
 
 def test_a_lerobot_checkpoint_is_read_and_compared(good, tmp_path, capsys):
