@@ -190,11 +190,11 @@ def compare_dataset(contract: Contract, recording: Recording) -> Iterator[Diagno
                     f"{robot.name} and {name} name their {where} in another order: {shown}",
                     "bring the columns into the robot's order, or declare the robot in the dataset's",
                 )
-        if robot.hz is not None and abs(robot.hz / recording.dataset.fps - 1) > 0.01:
+        if robot.hz is not None and recorded.hz is not None and abs(robot.hz / recorded.hz - 1) > 0.01:
             yield problem(
                 Code.RATE,
                 "hz",
-                f"{robot.name} runs at {robot.hz:g} Hz, {name} was recorded at {recording.dataset.fps:g} Hz: "
+                f"{robot.name} runs at {robot.hz:g} Hz, {name} was recorded at {recorded.hz:g} Hz: "
                 "chunks would be played at another speed",
                 "run and record at one rate; correct the robot's `hz` where it is wrong",
             )

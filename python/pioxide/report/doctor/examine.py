@@ -167,7 +167,7 @@ def examine(request: Request) -> Examination:
         for one in (subject, tokens):
             if one is not None:
                 found += compare_tokens_to_dataset(one, recording)
-    tokenizer, counted, missing = _tokenizer(request, contract)
+    tokenizer, counted, missing = _tokenizer(request)
     found += missing
     replayed = None
     if recording is not None:
@@ -216,7 +216,7 @@ def _replayed(
     return replayed, [*told, *replayed.found]
 
 
-def _tokenizer(request: Request, contract: Contract) -> tuple[TextTokenizer, bool, Sequence[Diagnosis]]:
+def _tokenizer(request: Request) -> tuple[TextTokenizer, bool, Sequence[Diagnosis]]:
     """A text model, and whether it is the real one. Without it texts can be shown, not counted."""
     try:
         return TextTokenizer.load(request.text_model or text_model()), True, ()

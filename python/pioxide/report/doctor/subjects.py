@@ -19,6 +19,8 @@ from pioxide.shards import Manifest
 from pioxide.shards.robot import dataset_robot
 from pioxide.shards.settings import FrameColumns
 
+# A sample of long chunks of wide robots has fewer frames, so that it fits in memory (400 MB).
+NUMBERS = 50_000_000
 STATE_KEYS, ACTION_KEYS = ("observation.state",), ("action",)
 
 
@@ -183,9 +185,12 @@ def sample(recording: Recording, horizon: int, frames: int, episodes: int = 256)
         DatasetError: Not one episode can be read.
     """
     dataset = recording.dataset
+    frames = max(1, min(frames, NUMBERS // (horizon * recording.robot.action_dim)))
     chosen = np.unique(np.linspace(0, len(dataset.episodes) - 1, episodes).round().astype(int)).tolist()
     step = max(1, sum(dataset.episodes[i].length for i in chosen) // frames)
-    has_time = "timestamp" in dataset.features and dataset.features["timestamp"].is_numeric
+    has_time = (
+        dataset.fps > 0 and "timestamp" in dataset.features and dataset.features["timestamp"].is_numeric
+    )
     columns = [*recording.state_keys, *recording.action_keys, *(["timestamp"] if has_time else [])]
     states, actions, index, ticks, left_out = [], [], [], [], []
     prompts: dict[str, int] = {}
