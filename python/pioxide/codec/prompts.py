@@ -347,7 +347,7 @@ class Pi0FastPrompts:
             InputError: As `ids_to_fast`.
             IncompleteChunkError: As `FastCodec.decode`.
         """
-        codec = self._codec()._core
+        codec = self._codec()._core  # pyright: ignore[reportPrivateUsage]
         return Decoded._make(self._core.ids_to_actions(codec, ids, horizon, dim, partial, continued))
 
     def ids_to_actions_batch(
@@ -375,7 +375,7 @@ class Pi0FastPrompts:
         Raises:
             InputError, IncompleteChunkError: As `ids_to_actions`; the message names the sequence too.
         """
-        codec = self._codec()._core
+        codec = self._codec()._core  # pyright: ignore[reportPrivateUsage]
         return self._core.ids_to_actions_batch(codec, ids, horizon, dim, partial, continued)
 
     def _codec(self) -> FastCodec:

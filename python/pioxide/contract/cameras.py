@@ -37,7 +37,7 @@ def assign_cameras(
         raise _error(f"there is no image slot {unknown[0]!r}", slots, robot, where)
     if unknown := sorted({key for key in chosen.values() if key is not None} - by_key.keys()):
         raise _error(f"{robot.name} has no camera {unknown[0]!r}", slots, robot, where)
-    assigned = []
+    assigned: list[CameraSlot] = []
     for slot in slots:
         if slot.slot in chosen:
             camera = by_key.get(chosen[slot.slot] or "")

@@ -153,7 +153,7 @@ def moved_names(left: tuple[str, ...], right: tuple[str, ...]) -> list[tuple[str
     Names are compared by their words: "kLeftElbow", "left_elbow.pos" and "left_arm_elbow" are one joint.
     """
     words = [[_words(name) for name in names] for names in (left, right)]
-    moved = []
+    moved: list[tuple[str, int, int]] = []
     for i, one in enumerate(words[0]):
         here = [j for j, two in enumerate(words[1]) if one and one == two]
         if here and i not in here:
@@ -189,7 +189,7 @@ def _camera_differences(left: tuple[CameraSlot, ...], right: tuple[CameraSlot, .
 
 
 def _stats_differences(left: Mapping[str, Stats], right: Mapping[str, Stats]) -> list[Difference]:
-    found = []
+    found: list[Difference] = []
     for key in sorted(left.keys() & right.keys()):
         one, two = left[key], right[key]
         if one.dim != two.dim:

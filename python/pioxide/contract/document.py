@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pioxide.contract.contract import (
     FIELDS,
@@ -45,24 +45,26 @@ def from_json(value: Any, where: str = "contract") -> Contract:
     """
     if not isinstance(value, Mapping):
         raise FormatError(f"{where}: expected an object, got {type(value).__name__}")
-    if value.get("version") != VERSION:
-        raise FormatError(f"{where}: version {value.get('version')!r}, this pioxide reads {VERSION}")
-    unknown = value.get("unknown")
-    if not isinstance(unknown, list) or not all(isinstance(name, str) for name in unknown):
+    document = cast("Mapping[str, Any]", value)
+    if document.get("version") != VERSION:
+        raise FormatError(f"{where}: version {document.get('version')!r}, this pioxide reads {VERSION}")
+    listed: Any = document.get("unknown")
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in cast("list[Any]", listed)):
         raise FormatError(f'{where}: "unknown" must list the fields that nobody stated')
-    if foreign := sorted({*value, *unknown} - {*FIELDS, "version", "source", "unknown"}, key=str):
+    unknown = cast("list[str]", listed)
+    if foreign := sorted({*document, *unknown} - {*FIELDS, "version", "source", "unknown"}, key=str):
         raise FormatError(f"{where}: this pioxide knows no field {foreign[0]!r}; a newer one wrote it")
     said: dict[str, Any] = {}
     for name in FIELDS:
-        if (name in value) == (name in unknown):
+        if (name in document) == (name in unknown):
             raise FormatError(f'{where}: field {name!r} must be stated, or listed under "unknown"; not both')
-        if name in value:
+        if name in document:
             try:
-                said[name] = _READ.get(name, _any)(value[name])
+                said[name] = _READ.get(name, _any)(document[name])
             except (PioxideError, TypeError, ValueError, KeyError, AttributeError) as error:
                 raise FormatError(f"{where}: {name}: {error}") from error
     try:
-        return Contract(**said, source=str(value.get("source", "")))
+        return Contract(**said, source=str(document.get("source", "")))
     except InputError as error:
         raise FormatError(f"{where}: {error}") from error
 
@@ -101,11 +103,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, StrEnum):
         return str(value)
     if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: _plain(one) for key, one in cast("Mapping[str, Any]", value).items()}
     if isinstance(value, tuple):
-        if all(isinstance(one, bool) for one in value):
-            return list(mask_runs(value))
-        return [_plain(one) for one in value]
+        several = cast("tuple[Any, ...]", value)
+        if all(isinstance(one, bool) for one in several):
+            return list(mask_runs(several))
+        return [_plain(one) for one in several]
     return value
 
 

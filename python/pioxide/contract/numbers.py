@@ -81,8 +81,8 @@ class Numbers:
             states: [..., S] in the robot's units, where each chunk begins.
         """
         steps = self.robot.apply_actions(actions)
-        if self._delta is not None:
-            steps = self._delta.apply(steps, self.robot.apply_state(states))
+        if self.delta is not None:
+            steps = self.delta.apply(steps, self.robot.apply_state(states))
         return self.actions.apply(steps)
 
     def invert_actions(self, model_actions: ArrayLike, states: ArrayLike) -> Floats:
@@ -98,8 +98,8 @@ class Numbers:
                 f"model actions: expected [..., H, {self.robot.action_dim} or more], got {answer.shape}"
             )
         actions = self.actions.invert(answer[..., : self.robot.action_dim])
-        if self._delta is not None:
-            actions = self._delta.invert(actions, self.robot.apply_state(states))
+        if self.delta is not None:
+            actions = self.delta.invert(actions, self.robot.apply_state(states))
         return self.robot.invert_actions(actions)
 
     def episode(self, states: ArrayLike, actions: ArrayLike) -> EpisodeNumbers:
@@ -119,7 +119,7 @@ class Numbers:
             )
         else:
             model_states, steps = self.robot.apply_state(states), self.robot.apply_actions(actions)
-        if self._delta is None:  # absolute actions are normalised once a frame, not once a chunk
+        if self.delta is None:  # absolute actions are normalised once a frame, not once a chunk
             steps = self.actions.apply(steps)
         return EpisodeNumbers(self, model_states, steps)
 
@@ -134,7 +134,8 @@ class Numbers:
         ]
 
     @property
-    def _delta(self) -> DeltaActions | None:
+    def delta(self) -> DeltaActions | None:
+        """Returns the step that makes actions relative, None where they are absolute."""
         return DeltaActions(self.delta_mask) if any(self.delta_mask) else None
 
 
@@ -163,7 +164,7 @@ class EpisodeNumbers:
             windows: [n, H, D] windows over `steps`, a view.
             part: Which frames.
         """
-        delta = self.numbers._delta
+        delta = self.numbers.delta
         if delta is None:
             return windows[part]
         return self.numbers.actions.apply(delta.apply(windows[part], self.states[part]))
@@ -224,7 +225,7 @@ def covering(contract: Contract, key: str, dim: int) -> Stats:
 def _wide(values: ArrayLike, dim: int, what: str) -> NDArray[np.floating]:
     """Values [n, dim], float32 as it is and everything else as float64."""
     array = np.asarray(values)
-    if array.dtype not in (np.float32, np.float64):
+    if array.dtype.type not in (np.float32, np.float64):
         array = floats(array, f"{what}: expected numbers [n, {dim}]")
     if array.ndim != 2 or array.shape[1] != dim:
         raise InputError(f"{what}: expected [n, {dim}], got shape {array.shape}")

@@ -86,7 +86,7 @@ class ActionQueue:
         Raises:
             InputError: `on_empty` is no `OnEmpty`, or SLOW comes without `slow_below`.
         """
-        if not isinstance(self.on_empty, OnEmpty):
+        if not isinstance(self.on_empty, OnEmpty):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InputError(f"on_empty: expected one of {[str(o) for o in OnEmpty]}, got {self.on_empty!r}")
         if self.on_empty is OnEmpty.SLOW and not self.slow_below >= 1:
             raise InputError(f"slow_below: OnEmpty.SLOW needs at least 1 action, got {self.slow_below}")

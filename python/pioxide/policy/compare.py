@@ -54,7 +54,9 @@ def compare_policies(
     """
     if any(p.draws_tokens for p in (policy, reference)):
         raise InputError("π0-FAST is compared at temperature 0, where its answer is no draw")
-    random, ours, theirs = np.random.default_rng(seed), [], []
+    random = np.random.default_rng(seed)
+    ours: list[NDArray[np.float64]] = []
+    theirs: list[NDArray[np.float64]] = []
     for observation in observations:
         noise = None if policy.noise_shape is None else random.standard_normal(policy.noise_shape, np.float32)
         ours.append(policy(observation, noise=noise).actions)

@@ -349,7 +349,7 @@ class Policy:
         robot, resized, text, back = clock.laps
         device = answer.timing
         timing = Timing(robot, resized, text + device.pad, device.upload, device.model, device.download, back)
-        answers = []
+        answers: list[Prediction] = []
         for row, session in enumerate(sessions):
             session.calls += 1
             session.truncated += bool(truncated[row])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pioxide.errors import FormatError, InputError
 from pioxide.robots.parts import AlohaGripper, Camera, Gripper, LinearGripper, StatePart
@@ -13,7 +13,7 @@ from pioxide.transforms.actions import make_mask, mask_runs
 REQUIRED = ("name", "cameras", "state", "action_dim")
 
 
-def spec_arguments(mapping: Mapping[str, Any]) -> dict[str, Any]:
+def spec_arguments(mapping: Any) -> dict[str, Any]:
     """The fields of `RobotSpec.from_mapping`, each checked and made what `RobotSpec` takes.
 
     Raises:
@@ -21,8 +21,9 @@ def spec_arguments(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not isinstance(mapping, Mapping):
         raise FormatError(f"robot: expected a mapping of fields, got {type(mapping).__name__}")
-    _known("robot", mapping, *_READ, required=REQUIRED)
-    return {name: _READ[name](name, value) for name, value in mapping.items()}
+    fields = cast("Mapping[str, Any]", mapping)
+    _known("robot", fields, *_READ, required=REQUIRED)
+    return {name: _READ[name](name, value) for name, value in fields.items()}
 
 
 def spec_mapping(spec: Any) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def read_yaml(path: str | Path) -> Mapping[str, Any]:
         raise FormatError(f"{path}: {error}") from error
     if not isinstance(read, Mapping):
         raise FormatError(f"{path}: expected a mapping of fields")
-    return read
+    return cast("Mapping[str, Any]", read)
 
 
 def _cameras(field: str, value: Any) -> tuple[Camera, ...]:
@@ -109,7 +110,7 @@ def _state(field: str, value: Any) -> tuple[StatePart, ...]:
 
 
 def _grippers(field: str, value: Any) -> dict[int, Gripper]:
-    read = {}
+    read: dict[int, Gripper] = {}
     for key, given in _mapping(field, value).items():
         dim = int(key) if isinstance(key, str) and key.isdecimal() else key  # JSON has texts for keys only
         read[_whole(f"{field}: a dimension", dim)] = _gripper(f"{field}.{dim}", given)
@@ -143,13 +144,13 @@ def _each(read: Callable[[str, Any], Any]) -> Callable[[str, Any], tuple[Any, ..
 def _mapping(field: str, value: Any, expected: str = "a mapping") -> Mapping[Any, Any]:
     if not isinstance(value, Mapping):
         raise _wrong(field, expected, value)
-    return value
+    return cast("Mapping[Any, Any]", value)
 
 
 def _list(field: str, value: Any) -> list[Any]:
     if not isinstance(value, list | tuple):
         raise _wrong(field, "a list", value)
-    return list(value)
+    return list(cast("list[Any]", value))
 
 
 def _text(field: str, value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from pioxide.errors import InputError
 DEEPEST = 16
 
 
-def flatten(observation: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(observation: Any, prefix: str = "") -> dict[str, Any]:
     """Returns a nested observation with its levels joined by "/"; a flat one is as it was.
 
     Raises:
@@ -27,7 +27,7 @@ def flatten(observation: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     if not isinstance(observation, Mapping):
         raise InputError(f"observation: expected values by key, got {type(observation).__name__}")
     flat: dict[str, Any] = {}
-    for key, value in observation.items():
+    for key, value in cast("Mapping[Any, Any]", observation).items():
         key = text(key, "observation key")
         inner = flatten(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {prefix + key: value}
         if both := flat.keys() & inner.keys():
@@ -51,7 +51,7 @@ def image(value: Any, key: str) -> NDArray[np.uint8]:
         raise InputError(f"{expected}, got shape {array.shape}")
     if array.shape[0] == array.shape[-1]:
         raise InputError(f"{expected}, got shape {array.shape}, which may be either")
-    if array.dtype.newbyteorder("=") in (np.float32, np.float64):
+    if array.dtype.type in (np.float32, np.float64):
         low, high = array.min(), array.max()
         if not (low >= 0.0 and high <= 1.0):
             raise InputError(
@@ -87,8 +87,8 @@ def text(value: Any, key: str) -> str:
     Raises:
         InputError: No text, or none that UTF-8 can hold.
     """
-    if isinstance(value, np.ndarray | np.generic) and value.size == 1:
-        value = value.item()
+    if isinstance(value, np.ndarray | np.generic):
+        value = _alone(value)
     try:
         if isinstance(value, bytes):
             return value.decode()
@@ -98,3 +98,7 @@ def text(value: Any, key: str) -> str:
     except UnicodeError:
         raise InputError(f"{key}: expected a text in UTF-8, got {value!r}") from None
     raise InputError(f"{key}: expected a text, got {type(value).__name__}")
+
+
+def _alone(array: Any) -> Any:
+    return array.item() if array.size == 1 else array

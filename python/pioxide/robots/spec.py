@@ -66,7 +66,7 @@ class RobotSpec:
     prompt_key: str = "prompt"
     actions_key: str = "actions"
     signs: tuple[int, ...] = ()
-    grippers: Mapping[int, Gripper] = field(default_factory=dict)
+    grippers: Mapping[int, Gripper] = field(default_factory=dict[int, Gripper])
     delta_mask: tuple[bool, ...] | None = None
     joint_names: tuple[str, ...] = ()
     state_names: tuple[str, ...] = ()

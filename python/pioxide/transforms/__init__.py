@@ -5,13 +5,11 @@ inverted.
 """
 
 from pioxide.transforms.actions import DeltaActions, make_mask
-from pioxide.transforms.chain import ActionChain
 from pioxide.transforms.normalize import Arithmetic, Normalizer, NormMode, NormRule, Quantile, ZScore
 from pioxide.transforms.pad import Pad
 from pioxide.transforms.stats import Stats, load_norm_stats, save_norm_stats
 
 __all__ = [
-    "ActionChain",
     "Arithmetic",
     "DeltaActions",
     "NormMode",

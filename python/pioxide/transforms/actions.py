@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from pioxide.errors import InputError
 
 
-def make_mask(*runs: int) -> tuple[bool, ...]:
+def make_mask(*runs: Any) -> tuple[bool, ...]:
     """A mask from run lengths: a positive number adds as many True, a negative one as many False, 0 nothing.
 
     `make_mask(6, -1, 6, -1)` is two arms of six joints each with a gripper that stays absolute.
@@ -23,7 +24,7 @@ def make_mask(*runs: int) -> tuple[bool, ...]:
     for run in runs:
         if isinstance(run, bool) or not isinstance(run, int | np.integer):
             raise InputError(f"delta mask: expected run lengths such as 6, -1, got {run!r}")
-        mask.extend([run > 0] * abs(run))
+        mask.extend([bool(run > 0)] * int(abs(run)))
     return tuple(mask)
 
 

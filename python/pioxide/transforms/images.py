@@ -162,7 +162,7 @@ def weights(inputs: int, outputs: int) -> NDArray[np.float32]:
 
 def bands(matrix: NDArray[np.float32], block: int) -> tuple[Band, ...]:
     """A matrix [outputs, inputs] cut into blocks of so many rows, each without the zeros around it."""
-    cut = []
+    cut: list[Band] = []
     for first in range(0, len(matrix), block):
         rows = matrix[first : first + block]
         used = np.flatnonzero(rows.any(axis=0))

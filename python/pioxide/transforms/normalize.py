@@ -287,7 +287,7 @@ def _require(stats: Stats, what: str, *names: str) -> None:
 def _array(x: ArrayLike) -> NDArray[np.floating]:
     """`x` as float32 or float64; anything else as float64."""
     x = np.asarray(x)
-    return x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
+    return x if x.dtype.type in (np.float32, np.float64) else x.astype(np.float64)
 
 
 def _copy(x: ArrayLike, stats: Stats) -> tuple[NDArray[np.float64], int]:

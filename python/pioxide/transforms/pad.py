@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,18 +32,18 @@ class Pad:
         if not 0 <= self.dim <= self.width:
             raise InputError(f"{self.dim} dimensions don't fit a model of {self.width}")
 
-    def apply(self, x: ArrayLike) -> NDArray:
+    def apply(self, x: ArrayLike) -> NDArray[Any]:
         """Pad `x` [..., dim] with zeros to [..., width]; the dtype stays."""
         x = self._checked(x, self.dim)
         out = np.zeros((*x.shape[:-1], self.width), x.dtype)
         out[..., : self.dim] = x
         return out
 
-    def invert(self, x: ArrayLike) -> NDArray:
+    def invert(self, x: ArrayLike) -> NDArray[Any]:
         """Slice `x` [..., width] to a new array [..., dim]."""
         return self._checked(x, self.width)[..., : self.dim].copy()
 
-    def _checked(self, x: ArrayLike, expected: int) -> NDArray:
+    def _checked(self, x: ArrayLike, expected: int) -> NDArray[Any]:
         x = np.asarray(x)
         if x.ndim == 0 or x.shape[-1] != expected:
             raise InputError(f"expected [..., {expected}], got shape {x.shape}")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -121,10 +121,10 @@ def load_norm_stats(path: str | os.PathLike[str]) -> dict[str, Stats]:
     if file.is_dir():
         file = file / FILE_NAME
     document = read_json(file)
-    table = document.get("norm_stats") if isinstance(document, dict) else None
+    table = cast("dict[str, Any]", document).get("norm_stats") if isinstance(document, dict) else None
     if not isinstance(table, dict):
         raise FormatError(f'{file} has no "norm_stats" object at its top')
-    return {key: _parse(file, key, fields) for key, fields in table.items()}
+    return {key: _parse(file, key, fields) for key, fields in cast("dict[str, Any]", table).items()}
 
 
 def save_norm_stats(path: str | os.PathLike[str], stats: Mapping[str, Stats]) -> Path:
@@ -151,9 +151,10 @@ def save_norm_stats(path: str | os.PathLike[str], stats: Mapping[str, Stats]) ->
     return file
 
 
-def _parse(file: Path, key: str, fields: Any) -> Stats:
-    if not isinstance(fields, dict):
+def _parse(file: Path, key: str, value: Any) -> Stats:
+    if not isinstance(value, dict):
         raise FormatError(f'{file}: "{key}" is not an object')
+    fields = cast("dict[str, Any]", value)
     for one, other in (("mean", "std"), ("q01", "q99")):
         if (fields.get(one) is None) != (fields.get(other) is None):
             absent = one if fields.get(one) is None else other
