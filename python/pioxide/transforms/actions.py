@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +24,8 @@ def make_mask(*runs: Any) -> tuple[bool, ...]:
     for run in runs:
         if isinstance(run, bool) or not isinstance(run, int | np.integer):
             raise InputError(f"delta mask: expected run lengths such as 6, -1, got {run!r}")
-        mask.extend([bool(run > 0)] * int(abs(run)))
+        length = int(cast("int", run))
+        mask.extend([length > 0] * abs(length))
     return tuple(mask)
 
 
