@@ -34,6 +34,8 @@ ROOM, TOKENS = 256, 2048
 
 # Measured on an H100 SXM: reading memory, the L2 cache, bfloat16 products; a launch inside a CUDA graph.
 H100 = Gpu(bandwidth=3.0e12, cache_bandwidth=5.5e12, peak=790e12, launch=1e-6)
+# cuDNN 9.12, which the description has.
+CUDNN = 91200
 DESCRIPTION = Path(__file__).with_suffix(".txtpb")
 
 COLUMNS = ("kernels", "GB touched", "TFLOP", "floor ms", "predicted ms", "with L2 ms")
@@ -60,12 +62,14 @@ def compiled(kind: str, batch: int, cameras: int, text: int, save: Path | None =
     import jax
     import jax.numpy as jnp
     from flax import nnx
+    from jax._src.cudnn import fused_attention_stablehlo as cudnn
     from jax.experimental import topologies
     from jax.sharding import SingleDeviceSharding
 
     from pioxide.engine import FlowSampler, Shape, TokenFormat, TokenSampler
     from pioxide.engine.program import Programs
     from pioxide.models import Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
+    from pioxide.models.tuning import HOPPER
     from pioxide.sampling import Grammar
 
     presets = {"pi05": Pi0Config.pi05_base, "pi0": Pi0Config.pi0, "pi0_fast": Pi0FastConfig.pi0_fast}
@@ -84,7 +88,7 @@ def compiled(kind: str, batch: int, cameras: int, text: int, save: Path | None =
         model = (
             Pi0Fast(config, nnx.Rngs(0)) if isinstance(config, Pi0FastConfig) else Pi0(config, nnx.Rngs(0))
         )
-        made.append(Programs(model, *how))
+        made.append(Programs(model, *how, tuning=HOPPER))
         return made[0].weights
 
     description = DESCRIPTION.read_text()
@@ -96,6 +100,9 @@ def compiled(kind: str, batch: int, cameras: int, text: int, save: Path | None =
     def abstract(x: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here)
 
+    # JAX would ask the driver, which is not there, for cuDNN's version and the device's.
+    cudnn.check_cudnn_version = lambda: CUDNN
+    cudnn.check_compute_capability = lambda capability: float(capability) <= 9.0
     begin = time.perf_counter()
     laid_out = jax.tree.map(abstract, jax.eval_shape(weights))
     inputs = jax.tree.map(abstract, made[0].placeholder(Shape(batch, config.cameras[:cameras], text)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +28,7 @@ from pioxide.models.pi0_fast import Pi0Fast
 from pioxide.models.siglip import Attention, Merge
 from pioxide.models.siglip import Block as VisionBlock
 from pioxide.models.stack import Layers, layer
-
-Affine = TypeVar("Affine", Linear, Merge)
+from pioxide.models.tuning import Tuning
 
 
 class Prepared(NamedTuple):
@@ -41,21 +40,21 @@ class Prepared(NamedTuple):
 
 @dataclass(frozen=True)
 class Matrices:
-    """How matrices are kept: in the compute dtype, or as 8 bits with scales."""
+    """How matrices are kept: in the compute dtype, or as 8 bits with scales; and for which device."""
 
     dtype: DTypeLike
     quantize: Quantization | None
+    tuning: Tuning
 
-    def keep(self, kernel: Array, inputs: int = 1) -> Weight:
-        """A matrix [inputs..., outputs...]; `inputs` axes of it are summed over."""
-        return nnx.Param(kernel.astype(self.dtype)) if self.quantize is None else Quantized(kernel, inputs)
+    def keep(self, kernel: Float[Array, "i o"]) -> Weight:
+        """A matrix [inputs, outputs]."""
+        return nnx.Param(kernel.astype(self.dtype)) if self.quantize is None else Quantized(kernel, inputs=1)
 
-    def kept(self, module: Affine) -> Affine:
-        """A `Linear`, or SigLIP's `Merge`, with its matrix kept so and its bias in the compute dtype."""
+    def kept(self, module: Linear) -> Linear:
+        """A `Linear` with its matrix kept so and its bias in the compute dtype."""
         own: Any = nnx.clone(module)
-        bias = weight(module.bias, self.dtype)
-        own.kernel = self.keep(weight(module.kernel), inputs=module.kernel.ndim - bias.ndim)
-        own.bias = nnx.Param(bias)
+        own.kernel = self.keep(weight(module.kernel))
+        own.bias = nnx.Param(weight(module.bias, self.dtype))
         return own
 
 
@@ -69,7 +68,7 @@ class PreparedNorm(Norm):
 
 
 class PreparedExpert(Expert):
-    """One expert's share of one layer: qkv [W, (N + 2 K) H], out [N, H, W], gate_up [W, 2 F], down [F, W]."""
+    """One expert's share of one layer: qkv [W, (N + 2 K) H], out [N H, W], gate_up [W, 2 F], down [F, W]."""
 
     def __init__(self, expert: Expert, matrices: Matrices) -> None:
         """From an `Expert` that was taken from its stack."""
@@ -82,20 +81,31 @@ class PreparedExpert(Expert):
         self.kv_heads = key_value.shape[1]
         parts = [jnp.moveaxis(w, -2, 0).reshape(width, -1) for w in (query, key_value[0], key_value[1])]
         self.query_key_value = matrices.keep(jnp.concatenate(parts, axis=1))
-        self.out = matrices.keep(weight(expert.out), inputs=2)
+        self.out = matrices.keep(weight(expert.out).reshape(-1, width))
+        self.rows = matrices.tuning.rows
         self.gate_up = matrices.keep(jnp.concatenate(list(weight(expert.gate_up)), axis=1))
         self.down = matrices.keep(weight(expert.down))
 
     def project(self, x: Float[Array, "b t w"]) -> tuple[Array, Array, Array]:
         """See `Expert.project`."""
-        both = contract("btw,wf->btf", x, self.query_key_value).reshape(*x.shape[:2], -1, self.head_dim)
+        both = self._product(x, self.query_key_value).reshape(*x.shape[:2], -1, self.head_dim)
         query, key, value = jnp.split(both, [self.heads, self.heads + self.kv_heads], axis=2)
         return query, key, value
 
+    def merge(self, heads: Float[Array, "b t n h"]) -> Float[Array, "b t w"]:
+        """See `Expert.merge`."""
+        return self._product(heads.reshape(*heads.shape[:2], -1), self.out)
+
     def mlp(self, x: Float[Array, "b t w"]) -> Float[Array, "b t w"]:
         """See `Expert.mlp`."""
-        gate, up = jnp.split(contract("btw,wf->btf", x, self.gate_up), 2, axis=-1)
-        return contract("btf,fw->btw", jax.nn.gelu(gate, approximate=True) * up, self.down)
+        gate, up = jnp.split(self._product(x, self.gate_up), 2, axis=-1)
+        return self._product(jax.nn.gelu(gate, approximate=True) * up, self.down)
+
+    def _product(self, x: Float[Array, "b t i"], matrix: Weight) -> Float[Array, "b t o"]:
+        """A product with a matrix; of a single token, with rows of zeros beside it, see `Tuning`."""
+        single = x.shape[0] * x.shape[1] == 1
+        rows = jnp.pad(x, ((0, 0), (0, self.rows - 1), (0, 0))) if single else x
+        return contract("bti,io->bto", rows, matrix)[:, : x.shape[1]]
 
 
 class PreparedBlock(Block):
@@ -106,19 +116,37 @@ class PreparedBlock(Block):
         self.experts = nnx.List([PreparedExpert(expert, matrices) for expert in block.experts])
 
 
+class PreparedMerge(Merge):
+    """Heads back to SigLIP's width: kernel [N H, W]."""
+
+    def __init__(self, merge: Merge, matrices: Matrices) -> None:
+        """From one layer's."""
+        self.kernel = matrices.keep(weight(merge.kernel).reshape(-1, merge.bias.shape[-1]))
+        self.bias = nnx.Param(weight(merge.bias, matrices.dtype))
+
+    def __call__(self, x: Float[Array, "b p n h"]) -> Float[Array, "b p w"]:
+        """See `Merge`."""
+        heads = x.reshape(*x.shape[:2], -1)
+        return contract("bpi,iw->bpw", heads, self.kernel) + weight(self.bias, x.dtype)
+
+
 class PreparedAttention(Attention):
-    """SigLIP's attention with one projection: kernel [W, 3, N, H], bias [3, N, H]."""
+    """SigLIP's attention with one projection: kernel [W, 3 N H], bias [3 N H]."""
 
     def __init__(self, attention: Attention, matrices: Matrices) -> None:
         """From one layer's."""
         parts = (attention.query, attention.key, attention.value)
-        self.kernel = matrices.keep(jnp.stack([weight(part.kernel) for part in parts], axis=1))
-        self.bias = nnx.Param(jnp.stack([weight(part.bias, matrices.dtype) for part in parts]))
-        self.out = matrices.kept(attention.out)
+        width, *self.heads = attention.query.kernel.shape
+        kernels = [weight(part.kernel).reshape(width, -1) for part in parts]
+        self.kernel = matrices.keep(jnp.concatenate(kernels, axis=1))
+        self.bias = nnx.Param(jnp.concatenate([weight(part.bias, matrices.dtype).ravel() for part in parts]))
+        self.out = PreparedMerge(attention.out, matrices)
+        self.tuning = matrices.tuning
 
     def project(self, x: Float[Array, "b p w"]) -> tuple[Array, Array, Array]:
         """See `Attention.project`."""
-        every = contract("bpw,wcnh->bpcnh", x, self.kernel) + weight(self.bias, x.dtype)
+        every = contract("bpw,wo->bpo", x, self.kernel) + weight(self.bias, x.dtype)
+        every = every.reshape(*x.shape[:2], 3, *self.heads)
         return every[:, :, 0], every[:, :, 1], every[:, :, 2]
 
 
@@ -138,6 +166,7 @@ def prepare(
     *,
     quantize: Quantization | None = None,
     consume: bool = False,
+    tuning: Tuning | None = None,
 ) -> Prepared:
     """Lays a model's weights out for inference. The model given stays as it is, unless it is consumed.
 
@@ -149,6 +178,7 @@ def prepare(
         consume: Whether the layers' weights are freed on the way: the most memory is then the model and the
             largest of its stacks, not two models. The model given can't be used afterwards, nor any other
             that shares its arrays (`nnx.merge` of the same state).
+        tuning: For which device; by default JAX's first.
 
     Returns:
         A model of the same class for calls with `scan_layers=False`.
@@ -165,11 +195,13 @@ def prepare(
     prepared = nnx.merge(graph, state)
     conditions = _conditions(model, times) if isinstance(model, Pi0) and times is not None else None
     vision, language = prepared.vision, prepared.language
-    images, text = Matrices(vision.dtype, quantize), Matrices(language.dtype, quantize)
+    tuning = Tuning.here() if tuning is None else tuning
+    images, text = Matrices(vision.dtype, quantize, tuning), Matrices(language.dtype, quantize, tuning)
+    language.tuning = tuning
     vision.blocks = _apart(
         vision.blocks, vision.config.depth, lambda block: PreparedVisionBlock(block, images), consume=consume
     )
-    vision.head = Matrices(vision.dtype, None).kept(vision.head)
+    vision.head = Matrices(vision.dtype, None, tuning).kept(vision.head)
     language.blocks = _apart(
         language.blocks, language.config.depth, lambda block: PreparedBlock(block, text), consume=consume
     )

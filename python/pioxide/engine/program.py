@@ -23,6 +23,7 @@ from pioxide.engine.quantize import Quantization
 from pioxide.engine.sampler import FlowSampler, Sampler, TokenSampler
 from pioxide.engine.shape import Shape
 from pioxide.models import Observation, Pi0, Pi0Fast
+from pioxide.models.tuning import Tuning
 from pioxide.sampling import (
     Draft,
     Grammar,
@@ -89,11 +90,12 @@ class Programs:
         quantize: Quantization | None = None,
         consume: bool = False,
         float_images: bool = False,
+        tuning: Tuning | None = None,
     ) -> None:
         """Lays out the weights, see `prepare`. Compiles only the weight layout, not the model."""
         self.reads = Reads(model.config, sampler, float_images)
         times = _times(sampler) if isinstance(sampler, FlowSampler) else None
-        prepared = prepare(model, times, quantize=quantize, consume=consume)
+        prepared = prepare(model, times, quantize=quantize, consume=consume, tuning=tuning)
         graph, state = nnx.split(prepared.model)
         # Plain leaves: a module's own tree would be walked in Python in every call.
         leaves, structure = jax.tree.flatten((state, prepared.conditions))

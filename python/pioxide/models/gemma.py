@@ -19,11 +19,12 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from pioxide.models.attention import attend, fused_attend
 from pioxide.models.param import Linear, contract, normal, weight, zeros
 from pioxide.models.stack import layer, scan
+from pioxide.models.tuning import PLAIN
 
 EPSILON = 1e-6
-MASKED = -2.3819763e38
 ROPE_WAVELENGTH = 10_000
 VOCAB = 257_152
 
@@ -105,15 +106,14 @@ class GemmaConfig:
         return replace(self, experts=(*self.experts, expert))
 
 
-class KVCache(NamedTuple):
-    """Keys and values of the slots so far: of one layer [B, S, K, H], or stacked [depth, B, S, K, H]."""
-
-    keys: Float[Array, "*depth b s k h"]
-    values: Float[Array, "*depth b s k h"]
+# Keys and values of the slots so far, [2, B, S, K, H] of a layer, so that a pass writes both at once. A scan
+# keeps its layers' caches stacked, unrolled layers have one each, so that each is written in place.
+Cache = Float[Array, "depth 2 b slots k h"] | list[Float[Array, "2 b slots k h"]]
 
 
-# A scan keeps its layers' caches stacked, unrolled layers have one each, so that each is written in place.
-Cache = KVCache | list[KVCache]
+def slots_of(cache: Cache) -> int:
+    """How many slots a cache has."""
+    return (cache[0] if isinstance(cache, list) else cache).shape[-3]
 
 
 class Modulation(NamedTuple):
@@ -208,31 +208,25 @@ class Block(nnx.Module):
         self.experts = nnx.List([Expert(rngs, config, expert, dtype) for expert in config.experts])
 
 
-def rope(x: Float[Array, "b t n h"], positions: Int[Array, "b t"]) -> Float[Array, "b t n h"]:
-    """Rotates heads by their positions (RoPE) in float32; a head's halves are real and imaginary parts."""
-    half = x.shape[-1] // 2
-    timescale = ROPE_WAVELENGTH ** (jnp.arange(half, dtype=jnp.float32) * (2.0 / x.shape[-1]))
+class Rotation(NamedTuple):
+    """Sines and cosines by which RoPE rotates the heads of each token; float32."""
+
+    sin: Float[Array, "b t 1 half"]
+    cos: Float[Array, "b t 1 half"]
+
+
+def rotation(positions: Int[Array, "b t"], head_dim: int) -> Rotation:
+    """Returns the rotations of tokens at these positions."""
+    half = head_dim // 2
+    timescale = ROPE_WAVELENGTH ** (jnp.arange(half, dtype=jnp.float32) * (2.0 / head_dim))
     angle = positions[..., None, None].astype(jnp.float32) / timescale
-    sin, cos = jnp.sin(angle), jnp.cos(angle)
+    return Rotation(jnp.sin(angle), jnp.cos(angle))
+
+
+def rope(x: Float[Array, "b t n h"], by: Rotation) -> Float[Array, "b t n h"]:
+    """Rotates heads by their positions (RoPE) in float32; a head's halves are real and imaginary parts."""
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-
-
-def attend(
-    query: Float[Array, "b t n h"],
-    key: Float[Array, "b s k h"],
-    value: Float[Array, "b s k h"],
-    mask: Bool[Array, "b t s"],
-) -> Float[Array, "b t n h"]:
-    """Attention with shared key heads; logits and softmax in float32, the rest in the values' dtype."""
-    batch, tokens, heads, width = query.shape
-    grouped = query.reshape(batch, tokens, key.shape[2], heads // key.shape[2], width)
-    logits = jnp.einsum(
-        "btkgh,bskh->bkgts", grouped, key.astype(grouped.dtype), preferred_element_type=jnp.float32
-    )
-    logits = jnp.where(mask[:, None, None], logits, MASKED)
-    probabilities = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
-    return jnp.einsum("bkgts,bskh->btkgh", probabilities, value).reshape(query.shape)
+    return jnp.concatenate([first * by.cos - second * by.sin, second * by.cos + first * by.sin], axis=-1)
 
 
 class Gemma(nnx.Module):
@@ -257,6 +251,7 @@ class Gemma(nnx.Module):
             remat: Whether training computes layers again on the way back instead of keeping them.
         """
         self.config, self.dtype, self.remat = config, jnp.dtype(dtype), remat
+        self.tuning = PLAIN
         width = config.experts[0].width
         self.embedding = normal(rngs, (config.vocab, width), std=0.01, dtype=param_dtype)
         self.blocks = Block(rngs, config, param_dtype)
@@ -287,19 +282,23 @@ class Gemma(nnx.Module):
             self.final_norms[expert].modulate(condition, self.dtype),
         )
 
+    def rotation(self, positions: Int[Array, "b t"]) -> Rotation:
+        """Returns what a call makes of positions, for several calls that have the same ones."""
+        return rotation(positions, self.config.head_dim)
+
     def empty_cache(self, batch: int, cache_length: int, *, scan_layers: bool) -> Cache:
-        """A cache of zeros in the compute dtype."""
-        shape = (batch, cache_length, self.config.kv_heads, self.config.head_dim)
+        """A cache of zeros in the compute dtype, with at least so many slots."""
+        cache_length += -cache_length % self.tuning.slots
+        shape = (2, batch, cache_length, self.config.kv_heads, self.config.head_dim)
         if scan_layers:
-            stacked = jnp.zeros((self.config.depth, *shape), self.dtype)
-            return KVCache(stacked, stacked)
+            return jnp.zeros((self.config.depth, *shape), self.dtype)
         zero = jnp.zeros(shape, self.dtype)
-        return [KVCache(zero, zero) for _ in range(self.config.depth)]
+        return [zero] * self.config.depth
 
     def __call__(
         self,
         streams: tuple[Float[Array, "b _ _"] | None, ...],
-        positions: Int[Array, "b t"],
+        positions: Int[Array, "b t"] | Rotation,
         mask: Bool[Array, "b t s"],
         modulations: tuple[Modulations | None, ...] | None = None,
         *,
@@ -312,8 +311,9 @@ class Gemma(nnx.Module):
 
         Args:
             streams: One an expert, embedded [B, T_i, W_i], or None. T is the sum of the T_i.
-            positions: Of all tokens of all streams, in the streams' order.
-            mask: Which key slot each token sees. Without a cache, slots are the tokens themselves.
+            positions: Of all tokens of all streams, in the streams' order; or the `rotation` of these.
+            mask: Which key slot each token sees. Without a cache, slots are the tokens themselves; so they
+                are for tokens at slot 0 if the mask has no more slots than there are tokens.
             modulations: One an expert, from `modulate`, for adaptive experts.
             cache: Keys and values of the slots so far; this call's are written into it.
             start: The slot of the first token.
@@ -327,12 +327,13 @@ class Gemma(nnx.Module):
             cache.
         """
         streams = tuple(None if x is None else x.astype(self.dtype) for x in streams)
+        turned = positions if isinstance(positions, Rotation) else self.rotation(positions)
         modulations = modulations or (None,) * len(streams)
         layered = tuple(None if m is None else (m.attention, m.mlp) for m in modulations)
 
         def step(block: Block, streams, extra, stop: bool = False):
             seen, modulation = extra
-            return self._layer(block, streams, positions, mask, modulation, seen, start, stop)
+            return self._layer(block, streams, turned, mask, modulation, seen, start, stop)
 
         if not scan_layers:
             written: list = []
@@ -355,7 +356,7 @@ class Gemma(nnx.Module):
         )
         return normed, cache
 
-    def _layer(self, block, streams, positions, mask, modulations, cache, start, stop):
+    def _layer(self, block, streams, turned, mask, modulations, cache, start, stop):
         present = [i for i, x in enumerate(streams) if x is not None]
         modulations = [(None, None) if m is None else m for m in modulations]
         gates, projected = {}, []
@@ -363,17 +364,21 @@ class Gemma(nnx.Module):
             normed, gates[i] = block.experts[i].attention_norm(streams[i], modulations[i][0])
             projected.append(block.experts[i].project(normed))
         query, key, value = (jnp.concatenate(parts, axis=1) for parts in zip(*projected, strict=True))
-        query = rope(query, positions) * self.config.head_dim**-0.5
+        query = rope(query, turned) * self.config.head_dim**-0.5
         if not self.config.float32_queries:
             query = query.astype(self.dtype)
-        key = rope(key, positions).astype(self.dtype)
+        key = rope(key, turned).astype(self.dtype)
         if cache is not None:
-            key = jax.lax.dynamic_update_slice_in_dim(cache.keys, key, start, axis=1)
-            value = jax.lax.dynamic_update_slice_in_dim(cache.values, value, start, axis=1)
-            cache = KVCache(key, value)
+            both = jnp.stack([key, value])
+            cache = jax.lax.dynamic_update_slice_in_dim(cache, both, start, axis=2)
         if stop:
             return streams, cache
-        heads = attend(query, key, value, mask)
+        fused = query.dtype == key.dtype and self.tuning.fuses(query.dtype, *query.shape[:3])
+        # Fused, slots that nothing sees cost less than keys and values laid out once more without them.
+        if cache is not None and (fused or mask.shape[2] != key.shape[1]):
+            key, value = cache
+            mask = jnp.pad(mask, ((0, 0), (0, 0), (0, key.shape[1] - mask.shape[2])))
+        heads = (fused_attend if fused else attend)(query, key, value, mask)
         out, first = list(streams), 0
         for i in present:
             tokens = streams[i].shape[1]

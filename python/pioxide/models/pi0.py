@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from pioxide.family import Family
-from pioxide.models.gemma import Cache, Gemma, GemmaConfig, Modulations
+from pioxide.models.gemma import Cache, Gemma, GemmaConfig, Modulations, Rotation, slots_of
 from pioxide.models.masks import block_mask, positions
 from pioxide.models.observation import Observation
 from pioxide.models.param import Linear, weight
@@ -113,11 +113,19 @@ class Suffix(NamedTuple):
     modulations: Modulations | None
 
 
+class SuffixView(NamedTuple):
+    """What the suffix has alike in every step: the slots that its tokens see, and their positions."""
+
+    mask: Bool[Array, "b t s"]
+    positions: Rotation
+
+
 class PrefixCache(NamedTuple):
-    """A prefix computed once: its keys and values, and which of its slots count [B, P]."""
+    """A prefix computed once: its keys and values, which of its slots count [B, P], and a suffix's view."""
 
     cache: Cache
     valid: Bool[Array, "b p"]
+    view: SuffixView | None = None
 
 
 class Pi0(nnx.Module):
@@ -192,10 +200,9 @@ class Pi0(nnx.Module):
         if x_t.shape[1:] != (horizon, dim):
             raise ValueError(f"actions are {x_t.shape[1:]}, expected {(horizon, dim)}")
         actions = self.action_in(x_t)
-        ar_mask = jnp.zeros(horizon, jnp.int32).at[0].set(1)
         if self.config.pi05:
             assert isinstance(condition, Modulations)
-            return Suffix(actions, ar_mask, condition)
+            return Suffix(actions, self._suffix_ar_mask(), condition)
         assert not isinstance(condition, Modulations)
         if observation.state is None:
             raise ValueError("π0 reads the state, and this observation has none")
@@ -204,7 +211,12 @@ class Pi0(nnx.Module):
         actions = self.action_time_out(nnx.swish(mixed))
         state = self.state_in(observation.state)[:, None].astype(actions.dtype)
         tokens = jnp.concatenate([state, actions], axis=1)
-        return Suffix(tokens, jnp.concatenate([jnp.ones(1, jnp.int32), ar_mask]), None)
+        return Suffix(tokens, self._suffix_ar_mask(), None)
+
+    def _suffix_ar_mask(self) -> Int[Array, " t"]:
+        """The actions are one block; π0's state is one before them."""
+        actions = jnp.zeros(self.config.action_horizon, jnp.int32).at[0].set(1)
+        return actions if self.config.pi05 else jnp.concatenate([jnp.ones(1, jnp.int32), actions])
 
     def velocity(
         self,
@@ -271,7 +283,7 @@ class Pi0(nnx.Module):
         batch, length = prefix.valid.shape
         suffix = self.config.action_horizon + (0 if self.config.pi05 else 1)
         cache = self.language.empty_cache(batch, length + suffix, scan_layers=scan_layers)
-        mask = jnp.pad(block_mask(prefix.valid, prefix.ar_mask), ((0, 0), (0, 0), (0, suffix)))
+        mask = block_mask(prefix.valid, prefix.ar_mask)
         _, cache = self.language(
             (prefix.tokens, None),
             positions(prefix.valid),
@@ -281,7 +293,18 @@ class Pi0(nnx.Module):
             cache_only=True,
         )
         assert cache is not None
-        return PrefixCache(cache, prefix.valid)
+        return PrefixCache(cache, prefix.valid, self._view(cache, prefix.valid))
+
+    def _view(self, cache: Cache, valid: Bool[Array, "b p"]) -> SuffixView:
+        batch, length = valid.shape
+        ar_mask = self._suffix_ar_mask()
+        tokens = len(ar_mask)
+        own = block_mask(jnp.ones((batch, tokens), bool), ar_mask)
+        seen = jnp.broadcast_to(valid[:, None], (batch, tokens, length))
+        unused = jnp.zeros((batch, tokens, slots_of(cache) - length - tokens), bool)
+        mask = jnp.concatenate([seen, own, unused], axis=2)
+        at = valid.sum(axis=1, dtype=jnp.int32)[:, None] + jnp.arange(tokens)
+        return SuffixView(mask, self.language.rotation(at))
 
     def cached_velocity(
         self,
@@ -292,21 +315,18 @@ class Pi0(nnx.Module):
     ) -> tuple[Float[Array, "b h d"], PrefixCache]:
         """Returns the velocity from a cached prefix, and the cache with the suffix written behind it."""
         suffix = self.embed_suffix(observation, x_t, condition)
-        batch, tokens = suffix.tokens.shape[:2]
-        length = prefix.valid.shape[1]
-        own = block_mask(jnp.ones((batch, tokens), bool), suffix.ar_mask)
-        seen = jnp.broadcast_to(prefix.valid[:, None], (batch, tokens, length))
+        view = self._view(prefix.cache, prefix.valid) if prefix.view is None else prefix.view
         (_, out), cache = self.language(
             (None, suffix.tokens),
-            prefix.valid.sum(axis=1, dtype=jnp.int32)[:, None] + jnp.arange(tokens),
-            jnp.concatenate([seen, own], axis=2),
+            view.positions,
+            view.mask,
             (None, suffix.modulations),
             cache=prefix.cache,
-            start=length,
+            start=prefix.valid.shape[1],
             scan_layers=not isinstance(prefix.cache, list),
         )
         assert cache is not None
-        return self._velocity_of(out), PrefixCache(cache, prefix.valid)
+        return self._velocity_of(out), prefix._replace(cache=cache)
 
     def _velocity_of(self, out: Array) -> Float[Array, "b h d"]:
         return self.action_out(out[:, -self.config.action_horizon :]).astype(jnp.float32)

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from pioxide.family import Family
-from pioxide.models.gemma import Cache, Gemma, GemmaConfig
+from pioxide.models.gemma import Cache, Gemma, GemmaConfig, slots_of
 from pioxide.models.masks import block_mask, positions
 from pioxide.models.observation import Observation
 from pioxide.models.prefix import embed_prefix
@@ -181,7 +181,7 @@ class Pi0Fast(nnx.Module):
         )
         batch, slots = prefix.valid.shape
         cache = self.language.empty_cache(batch, slots + max_new_tokens, scan_layers=scan_layers)
-        mask = jnp.pad(block_mask(prefix.valid, prefix.ar_mask), ((0, 0), (0, 0), (0, max_new_tokens)))
+        mask = block_mask(prefix.valid, prefix.ar_mask)
         at = positions(prefix.valid)
         if self.config.decoding is DecodingConvention.OPENPI:
             # Tokens that begin the answer stand where they would if they had been generated.
@@ -195,7 +195,7 @@ class Pi0Fast(nnx.Module):
         if self.config.decoding is DecodingConvention.OPENPI:
             slot = jnp.arange(slots)[None]
             valid = (slot > (last - length)[:, None]) & (slot <= last[:, None])
-        valid = jnp.pad(valid, ((0, 0), (0, max_new_tokens)))
+        valid = jnp.pad(valid, ((0, 0), (0, slots_of(cache) - slots)))
         at = jnp.asarray(slots, jnp.int32)
         return logits, Decoding(cache, valid, at, length, at)
 

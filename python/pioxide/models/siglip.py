@@ -13,8 +13,10 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from pioxide.models.attention import fused_attend
 from pioxide.models.param import Linear, contract, normal, ones, weight, zeros
 from pioxide.models.stack import layer, scan
+from pioxide.models.tuning import PLAIN
 
 EPSILON = 1e-6
 
@@ -110,6 +112,7 @@ class Attention(nnx.Module):
         self, rngs: nnx.Rngs, config: SiglipConfig, *, stack: tuple[int, ...], dtype: DTypeLike
     ) -> None:
         """Draws the projections, see `Heads` and `Merge`."""
+        self.tuning = PLAIN
         self.query = Heads(rngs, config, stack=stack, dtype=dtype)
         self.key = Heads(rngs, config, stack=stack, dtype=dtype)
         self.value = Heads(rngs, config, stack=stack, dtype=dtype)
@@ -123,6 +126,8 @@ class Attention(nnx.Module):
         """Attends with a softmax in float32."""
         query, key, value = self.project(x)
         query = query * jnp.asarray(query.shape[-1] ** -0.5, x.dtype)
+        if self.tuning.fuses(x.dtype, *query.shape[:3]):
+            return self.out(fused_attend(query, key, value))
         logits = jnp.einsum("bqnh,bknh->bnqk", query, key, preferred_element_type=jnp.float32)
         probabilities = jax.nn.softmax(logits, axis=-1).astype(x.dtype)
         return self.out(jnp.einsum("bnqk,bknh->bqnh", probabilities, value))
