@@ -16,17 +16,19 @@ chunks = np.cumsum(np.random.default_rng(0).normal(0, 0.1, (12, 16, 7)), axis=1)
 codec = FastCodec.fit(chunks, vocab_size=300)
 prompts = Pi05Prompts(TextTokenizer.load(text_model_path()), 8)
 calls = {
-    "encode": lambda: codec.encode_batch(np.broadcast_to(chunks[0], (10**8, 16, 7))),
+    "encode": lambda: codec.encode_batch(np.broadcast_to(chunks[0], (3 * 10**6, 16, 7))),
     "decode": lambda: codec.decode_batch(
-        np.zeros((4 * 10**6, 1), np.int32), horizon=64, dim=1, partial="pad"
+        np.zeros((3 * 10**5, 1), np.int32), horizon=256, dim=1, partial="pad"
     ),
-    "prompts": lambda: prompts.encode_batch((["fold"], np.zeros(10**7, np.int32)), np.zeros((10**7, 1))),
+    "prompts": lambda: prompts.encode_batch((["fold"], np.zeros(3 * 10**6, np.int32)), np.zeros((3 * 10**6, 1))),
 }
 
 def interrupt():
-    time.sleep(0.3)
+    time.sleep(0.05)
     os.kill(os.getpid(), signal.SIGINT)
 
+# A shell that starts its commands in the background has them ignore the signal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 threading.Thread(target=interrupt, daemon=True).start()
 try:
     calls[%r]()
