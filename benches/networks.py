@@ -47,6 +47,8 @@ def device_facts() -> dict[str, str]:
 
 def config(kind: str, size: str) -> Config:
     """A model in a size that a laptop, a small server or a GPU can hold."""
+    if size not in SIZES:  # anything else would be the full one, which takes 17 GB
+        raise ValueError(f"size {size!r}: expected one of {', '.join(SIZES)}")
     made = _fast_config(size) if kind == "pi0_fast" else _flow_config(size, pi05=kind == "pi05")
     return replace(made, dtype=device_dtype(), param_dtype=device_dtype())
 

@@ -20,7 +20,9 @@ calls = {
     "decode": lambda: codec.decode_batch(
         np.zeros((3 * 10**5, 1), np.int32), horizon=256, dim=1, partial="pad"
     ),
-    "prompts": lambda: prompts.encode_batch((["fold"], np.zeros(3 * 10**6, np.int32)), np.zeros((3 * 10**6, 1))),
+    "prompts": lambda: prompts.encode_batch(
+        (["fold"], np.zeros(3 * 10**6, np.int32)), np.zeros((3 * 10**6, 1))
+    ),
 }
 
 def interrupt():

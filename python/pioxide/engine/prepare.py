@@ -19,6 +19,7 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from pioxide.engine.device import tuning_here
 from pioxide.engine.quantize import Quantization, Quantized
 from pioxide.errors import InputError
 from pioxide.models.gemma import Block, Expert, Norm
@@ -195,7 +196,7 @@ def prepare(
     prepared = nnx.merge(graph, state)
     conditions = _conditions(model, times) if isinstance(model, Pi0) and times is not None else None
     vision, language = prepared.vision, prepared.language
-    tuning = Tuning.here() if tuning is None else tuning
+    tuning = tuning_here() if tuning is None else tuning
     images, text = Matrices(vision.dtype, quantize, tuning), Matrices(language.dtype, quantize, tuning)
     language.tuning = tuning
     vision.blocks = _apart(
