@@ -162,14 +162,15 @@ class Contract:
         """
         for name, kind in _ENUMS.items():
             value = getattr(self, name)
-            if isinstance(value, str):
+            if value is not UNKNOWN:
                 try:
                     object.__setattr__(self, name, kind(value))
-                except ValueError:
+                except (TypeError, ValueError):  # a list is no key to look a name up by
                     raise InputError(f"{name}: expected one of {', '.join(kind)}, got {value!r}") from None
         for name in ("text_len", "action_horizon", "model_dim", "num_steps", "play_steps", "image_size"):
             value = getattr(self, name)
-            if not (value is UNKNOWN or value is None) and not _is_natural(value):
+            may_be_none = value is None and name in ("num_steps", "play_steps")
+            if not (value is UNKNOWN or may_be_none) and not _is_natural(value):
                 raise InputError(f"{name}: expected a whole number above 0, got {value!r}")
         if self.max_delay is not UNKNOWN and self.max_delay != 0 and not _is_natural(self.max_delay):
             raise InputError(f"max_delay: expected 0 or a whole number above it, got {self.max_delay!r}")

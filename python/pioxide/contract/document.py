@@ -14,7 +14,6 @@ from pioxide.contract.contract import (
     CameraSlot,
     Contract,
     FastVocabulary,
-    Unknown,
 )
 from pioxide.errors import FormatError, InputError, PioxideError
 from pioxide.files import read_json, write_json
@@ -117,9 +116,11 @@ def _any(value: Any) -> Any:
 
 
 def _camera(value: Mapping[str, Any]) -> CameraSlot:
-    key: str | Unknown | None = value.get("key", UNKNOWN)
+    key: Any = value.get("key", UNKNOWN)
     if not isinstance(value["slot"], str) or not isinstance(value["required"], bool):
         raise TypeError(f"expected a slot's name and whether it is required, got {dict(value)!r}")
+    if not (key is UNKNOWN or key is None or isinstance(key, str)):
+        raise TypeError(f"expected a camera's key or null, got {key!r}")
     return CameraSlot(value["slot"], key, value["required"])
 
 
