@@ -16,7 +16,7 @@ from pioxide.shards import (
     TokenDataset,
     estimate,
     fit,
-    prepare,
+    plan_job,
     tokenize_dataset,
 )
 from pioxide.transforms import DeltaActions, Quantile, load_norm_stats
@@ -205,7 +205,7 @@ def test_limit_and_selection(world: World, tmp_path: Path) -> None:
 def test_dry_run_foretells_the_job_and_writes_nothing(world: World, tmp_path: Path) -> None:
     # So small a dataset is its own sample: what is foretold is what comes.
     settings = world.settings(shard_frames=1000, max_len=60)
-    job = prepare(world.inputs(), settings)
+    job = plan_job(world.inputs(), settings)
     foretold = estimate(job, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     totals = tokenize_dataset(world.inputs(), tmp_path / "out", settings).totals
@@ -215,7 +215,7 @@ def test_dry_run_foretells_the_job_and_writes_nothing(world: World, tmp_path: Pa
     assert foretold.truncated * foretold.rows == pytest.approx(totals["truncated"])
     assert (foretold.finished, estimate(job, tmp_path / "out").finished) == (0, 1)
     with pytest.raises(SettingsError, match="text_len: 60 there, 200 now"):
-        estimate(prepare(world.inputs(), world.settings(max_len=200)), tmp_path / "out")
+        estimate(plan_job(world.inputs(), world.settings(max_len=200)), tmp_path / "out")
 
 
 def test_dry_run_sees_what_lies_beyond_the_first_frames(world: World, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_dry_run_sees_what_lies_beyond_the_first_frames(world: World, tmp_path: 
     tasks = ["fold the towel"] * 700 + ["fold the towel, then stack the cups and put the lid on " * 3] * 200
     data = write_v3(tmp_path / "d", [EpisodeData({"observation.state": state, "action": state}, tasks)])
     settings = world.settings("pi0", max_len=60)
-    foretold = estimate(prepare(world.inputs("pi0", data), settings), tmp_path / "out")
+    foretold = estimate(plan_job(world.inputs("pi0", data), settings), tmp_path / "out")
     totals = tokenize_dataset(world.inputs("pi0", data), tmp_path / "out", settings).totals
     assert foretold.longest == totals["longest"] > 60
     assert foretold.truncated * foretold.rows == pytest.approx(totals["truncated"]) == 200

@@ -20,7 +20,7 @@ from pioxide.shards import (
     JobRequest,
     TokenDataset,
     fit,
-    prepare,
+    plan_job,
     resolve,
     tokenize_dataset,
 )
@@ -216,7 +216,7 @@ def test_what_does_not_fit_is_said_before_anything_is_written(
 
 def test_selection_of_nothing(world: World) -> None:
     with pytest.raises(InputError, match="'9' names no episode of this dataset, which has 0 to 5"):
-        prepare(world.inputs(), world.settings(episodes="9"))
+        plan_job(world.inputs(), world.settings(episodes="9"))
 
 
 def test_request_takes_from_the_fitted_directory_and_refuses_contradictions(world: World) -> None:

@@ -22,10 +22,10 @@ from pioxide.shards import (
     Manifest,
     estimate,
     other_names,
-    prepare,
+    plan_job,
     resolve,
+    run_job,
     sentence,
-    tokenize_dataset,
 )
 from pioxide.shards.plan import select_episodes
 
@@ -62,9 +62,8 @@ class Tokenize:
         from pioxide.fetch import text_model
 
         request = taken(self, JobRequest, dataset=self.dataset, text_model=self.text_model or text_model())
-        inputs, settings = resolve(request)
-        job = prepare(inputs, settings)
-        dataset = job.maker.dataset
+        job = plan_job(*resolve(request))
+        settings, dataset = job.settings, job.maker.dataset
         columns = Columns(settings.columns.state_keys, settings.columns.action_keys)
         chosen = select_episodes(settings.episodes, [e.index for e in dataset.episodes])
         if warn(dataset, columns, episodes=chosen, width=RELEASED_ACTION_DIM, strict=self.strict):
@@ -74,10 +73,9 @@ class Tokenize:
             return main.OK
         family = known(settings.contract.family, "family")
         with FrameProgress(f"tokenizing for {family}") as progress:
-            manifest = tokenize_dataset(
-                inputs,
+            manifest = run_job(
+                job,
                 self.output,
-                settings,
                 skip_bad=self.skip_bad,
                 workers=self.workers,
                 progress=progress,

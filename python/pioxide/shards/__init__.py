@@ -14,7 +14,7 @@ from pioxide.shards.fit import FitResult, FitSettings, fit
 from pioxide.shards.frames import FrameCutter, Frames
 
 # A dataset into token shards
-from pioxide.shards.local import Interrupted, Job, Progress, prepare, tokenize_dataset
+from pioxide.shards.local import Interrupted, Job, Progress, plan_job, run_job, tokenize_dataset
 from pioxide.shards.manifest import Manifest, ShardRecord, Skipped
 
 # Reading them back
@@ -48,9 +48,10 @@ __all__ = [
     "fit",
     "other_names",
     "parse_mask",
-    "prepare",
+    "plan_job",
     "read_contract",
     "resolve",
+    "run_job",
     "sentence",
     "tokenize_dataset",
 ]

@@ -88,7 +88,7 @@ class Job:
     manifest: Manifest
 
 
-def prepare(inputs: JobInputs, settings: JobSettings) -> Job:
+def plan_job(inputs: JobInputs, settings: JobSettings) -> Job:
     """Open and check everything that a job reads, and plan its shards.
 
     Raises:
@@ -135,7 +135,18 @@ def tokenize_dataset(
         Interrupted: Ctrl-C. Finished shards are kept.
         PioxideError: inputs or settings are wrong.
     """
-    job = prepare(inputs, settings)
+    return run_job(plan_job(inputs, settings), output, skip_bad=skip_bad, workers=workers, progress=progress)
+
+
+def run_job(
+    job: Job,
+    output: str | os.PathLike[str],
+    *,
+    skip_bad: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Does what `tokenize_dataset` does, for a job that is planned already."""
     directory = Path(output)
     make_directory(directory)
     with locked(directory):
