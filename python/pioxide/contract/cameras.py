@@ -28,7 +28,7 @@ def assign_cameras(
         where: What messages call the checkpoint.
 
     Raises:
-        ContractError: A slot that was filled in training has no camera, or a camera has no slot.
+        ContractError: A slot that was filled in training has no camera, or a camera has no slot, or two.
     """
     chosen = dict(chosen or {})
     by_key = {camera.key: camera for camera in robot.cameras}
@@ -48,6 +48,9 @@ def assign_cameras(
             if slot.key is not None and camera is None:
                 raise _error(f"nothing fills the slot {slot.slot!r}", slots, robot, where)
         assigned.append(_filled(slot, camera))
+    filled = [slot.key for slot in assigned if slot.key is not None]
+    if twice := [key for key in filled if filled.count(key) > 1]:
+        raise _error(f"the camera {twice[0]!r} fills two slots", slots, robot, where)
     used = {slot.key for slot in assigned}
     if left := [camera.key for camera in robot.cameras if camera.key not in used]:
         raise _error(f"the camera {left[0]!r} has no slot", slots, robot, where)

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum, StrEnum
+from types import UnionType
 from typing import Any, Final, Literal, TypeVar
+
+import numpy as np
 
 from pioxide.errors import ContractError, InputError
 from pioxide.family import Family
@@ -167,7 +170,11 @@ class Contract:
                     object.__setattr__(self, name, kind(value))
                 except (TypeError, ValueError):  # a list is no key to look a name up by
                     raise InputError(f"{name}: expected one of {', '.join(kind)}, got {value!r}") from None
-        for name in ("text_len", "action_horizon", "model_dim", "num_steps", "play_steps", "image_size"):
+        for name, (kind, expected) in _KINDS.items():
+            value = getattr(self, name)
+            if not (value is UNKNOWN or isinstance(value, kind)):
+                raise InputError(f"{name}: expected {expected}, got {value!r}")
+        for name in _NATURALS:
             value = getattr(self, name)
             may_be_none = value is None and name in ("num_steps", "play_steps")
             if not (value is UNKNOWN or may_be_none) and not _is_natural(value):
@@ -175,6 +182,13 @@ class Contract:
         if self.max_delay is not UNKNOWN and self.max_delay != 0 and not _is_natural(self.max_delay):
             raise InputError(f"max_delay: expected 0 or a whole number above it, got {self.max_delay!r}")
         if not isinstance(self.delta_mask, Unknown):
+            # Run lengths would be taken for truth values: (6, -1) for two relative dimensions.
+            given: tuple[Any, ...] = tuple(self.delta_mask)
+            if not all(isinstance(one, bool | np.bool_) for one in given):
+                raise InputError(
+                    f"delta_mask: expected True or False by dimension, got {self.delta_mask!r}; "
+                    "make_mask(6, -1) makes it of run lengths"
+                )
             # Trailing absolute dimensions and a mask without a True say nothing.
             mask = tuple(bool(one) for one in self.delta_mask)
             object.__setattr__(
@@ -185,6 +199,9 @@ class Contract:
             slots = [camera.slot for camera in self.cameras]
             if twice := [slot for slot in slots if slots.count(slot) > 1]:
                 raise InputError(f"cameras: slot {twice[0]!r} stands twice")
+            keys = [camera.key for camera in self.cameras if isinstance(camera.key, str)]
+            if twice := [key for key in keys if keys.count(key) > 1]:
+                raise InputError(f"cameras: the camera {twice[0]!r} fills two slots")
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -234,6 +251,25 @@ _ENUMS: dict[str, type[StrEnum]] = {
     "prompt_style": PromptStyle,
     "resize": Resize,
 }
+_KINDS: dict[str, tuple[type | UnionType, str]] = {
+    **{name: (kind, f"one of {', '.join(kind)}") for name, kind in _ENUMS.items()},
+    "robot": (RobotSpec, "a RobotSpec"),
+    "state_norm": (NormRule, "a NormRule"),
+    "action_norm": (NormRule, "a NormRule"),
+    "norm_stats": (Mapping, 'statistics by "state" and "actions"'),
+    "state_in_text": (bool, "True or False"),
+    "default_prompt": (str | None, "a text or None"),
+    "fast": (FastVocabulary | None, "a FastVocabulary or None"),
+}
+_NATURALS = (
+    "state_text_dim",
+    "text_len",
+    "action_horizon",
+    "model_dim",
+    "num_steps",
+    "play_steps",
+    "image_size",
+)
 FIELDS: tuple[str, ...] = tuple(one.name for one in fields(Contract) if one.name != "source")
 
 # How a person states each field, for messages: as a field of `contract=Contract(...)`, or as an option.

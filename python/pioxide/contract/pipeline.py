@@ -135,12 +135,11 @@ class Pipeline:
         if not several:
             raise InputError("observations: expected at least one")
         seen = [self._seen(one, i if len(several) > 1 else None) for i, one in enumerate(several)]
-        return Frames(
-            [one.images for one in seen],
-            [self._prompt(one) for one in seen],
-            self.numbers.state.apply(np.stack([one.state for one in seen])),
-            np.stack([one.raw_state for one in seen]),
-        )
+        raw = np.stack([one.raw_state for one in seen])
+        with np.errstate(over="ignore"):
+            state = self.numbers.state.apply(np.stack([one.state for one in seen]))
+        self._check_finite(state, raw)
+        return Frames([one.images for one in seen], [self._prompt(one) for one in seen], state, raw)
 
     def state_vector(self, state: NDArray[np.float64]) -> NDArray[np.float32] | None:
         """Returns normalised states [B, S] padded to [B, W] where the network reads them, else None."""
@@ -174,8 +173,10 @@ class Pipeline:
                 continue
             images[camera.slot] = np.stack([black if one is None else fitted(one, size) for one in given])
             present[camera.slot] = np.array([one is not None for one in given], np.bool_)
-        if not any(mask.any() for mask in present.values()):
-            raise InputError(f"{self.numbers.robot.name}: none of its cameras is in the observation")
+        seen = np.any(list(present.values()), axis=0) if present else np.zeros(len(frames.images), np.bool_)
+        if not seen.all():
+            which = f" {int(np.argmin(seen))}" if len(frames.images) > 1 else ""
+            raise InputError(f"{self.numbers.robot.name}: none of its cameras is in the observation{which}")
         return images, present
 
     def tokenize(
@@ -199,6 +200,19 @@ class Pipeline:
                 raise
             raise InputError(f"observation {index}: {error}") from error
 
+    def _check_finite(self, state: NDArray[np.float64], raw: NDArray[np.float64]) -> None:
+        """Refuses normalised states that the network's float32 can't hold."""
+        held = np.abs(state) <= np.finfo(np.float32).max
+        if not held.all():
+            row, dim = np.argwhere(~held)[0]
+            names = self.numbers.robot.state_names
+            which = f"observation {row}: " if len(state) > 1 else ""
+            raise InputError(
+                f"{which}{self.numbers.robot.name}: number {dim}{f' ({names[dim]})' if names else ''} of the "
+                f"state is {raw[row, dim]:.6g}, {state[row, dim]:.6g} when normalised, past float32: compare "
+                "its units with the statistics'"
+            )
+
     def _prompt(self, seen: RobotInput) -> str:
         prompt = seen.prompt
         if prompt is None or not prompt.strip():
@@ -216,12 +230,19 @@ def make_prompts(contract: Contract, tokenizer: TextTokenizer, codec: FastCodec 
     """Returns the prompts of a contract's family and style.
 
     Raises:
-        ContractError: The family, its text length, its style, or whether it reads the state, is unknown.
+        ContractError: The family, its text length, its style, or whether it reads the state, is unknown, or
+            the family can't do what is said.
     """
     contract.require("family", "text_len", "prompt_style", "state_in_text", doing="writing prompts")
     if contract.state_in_text:
         contract.require("state_text_dim", doing="writing the state into prompts")
     family, length = known(contract.family, "family"), known(contract.text_len, "text_len")
+    reads = {Family.PI0: False, Family.PI0_FAST: True}.get(family, contract.state_in_text)
+    if contract.state_in_text != reads:
+        raise ContractError(
+            f"state_in_text: {contract.source or 'the contract'} says {contract.state_in_text}, and the "
+            f"prompt of {family.symbol} {'always' if reads else 'never'} holds the state"
+        )
     style = known(contract.prompt_style, "prompt_style").value
     padded = contract.state_text_dim if isinstance(contract.state_text_dim, int) else None
     if family is Family.PI0_FAST:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from pioxide.codec import TextTokenizer
 from pioxide.contract import UNKNOWN, CameraSlot, Contract, assign_cameras, known, merge, openpi_contract
 from pioxide.errors import ContractError, InputError
 from pioxide.family import Family
@@ -121,6 +122,20 @@ def check_model(contract: Contract, config: Pi0Config | Pi0FastConfig) -> None:
     ]
     if apart:
         raise ContractError("the contract is not this model's:\n" + "\n".join(apart))
+
+
+def check_tokenizer(tokenizer: TextTokenizer, config: Pi0Config | Pi0FastConfig) -> None:
+    """Refuses a text vocabulary that is not the weights': its ids would be other words, or none.
+
+    Raises:
+        ContractError: It has another number of ids than the model.
+    """
+    if tokenizer.vocab_size != config.language.vocab:
+        raise ContractError(
+            f"the tokenizer has {tokenizer.vocab_size} ids, and the model's vocabulary "
+            f"{config.language.vocab}: it is not the one that these weights were trained with; pass that "
+            "one (tokenizer=)"
+        )
 
 
 def _family_slots(family: Family, robot: RobotSpec) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 
 from pioxide.codec import FastCodec, TextTokenizer
-from pioxide.contract import UNKNOWN, Contract, PromptStyle, known
+from pioxide.contract import UNKNOWN, Contract, PromptStyle, known, merge
 from pioxide.errors import InputError
 from pioxide.family import Family
 from pioxide.models import Pi0, Pi0Fast
@@ -54,6 +54,7 @@ def load_policy_parts(
             says = replace(says, norm_stats=norm_stats)
         elif asset_id is not None or (says.norm_stats is UNKNOWN and _normalises(says)):
             says = replace(says, norm_stats=opened.norm_stats(asset_id))
+        _refuse_unused(says if said is None else merge(says, said), norm_stats, asset_id)
         if action_horizon is not None:
             said = replace(said or Contract(), action_horizon=action_horizon)
         contract = agree(says, robot, said, cameras)
@@ -75,6 +76,18 @@ def load_policy_parts(
             **fields,
         )
     return PolicyParts(model, contract, text, fast)
+
+
+def _refuse_unused(contract: Contract, norm_stats: Mapping[str, Stats] | None, asset_id: str | None) -> None:
+    """Refuses statistics that a person chose and that nothing would use."""
+    rules = (contract.state_norm, contract.action_norm)
+    nothing = all(rule is not UNKNOWN and rule.mode is NormMode.IDENTITY for rule in rules)
+    given = "norm_stats" if norm_stats is not None else f"asset_id {asset_id!r}"
+    if nothing and (norm_stats is not None or asset_id is not None):
+        raise InputError(
+            f"{given}: {contract.source or 'the checkpoint'} normalises neither states nor actions, so "
+            "statistics would change nothing; leave them out, or convert it with a contract that says how"
+        )
 
 
 def _normalises(contract: Contract) -> bool:

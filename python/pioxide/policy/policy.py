@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -23,7 +23,7 @@ from pioxide.control import Request
 from pioxide.engine import Answer, Engine, FlowSampler, Inputs, Sampler, Shape, TokenFormat, TokenSampler
 from pioxide.errors import ContractError, IncompleteChunkError, InputError, PolicyError
 from pioxide.models import Pi0, Pi0Fast
-from pioxide.policy.agree import check_model
+from pioxide.policy.agree import check_model, check_tokenizer
 from pioxide.policy.answer import PolicyOptions, Prediction, Timing
 from pioxide.policy.continuation import Continuation, Continuations
 from pioxide.policy.session import Session
@@ -87,13 +87,15 @@ class Policy:
                 is unusable afterwards, with all that shares its arrays (another merge of its state).
 
         Raises:
-            ContractError: The contract leaves something open, or is not this model's or codec's.
+            ContractError: The contract leaves something open, or is not this model's or codec's, or the
+                tokenizer is not the model's.
             InputError: An option is not this model's.
         """
         self.options = options or PolicyOptions()
         if self.options.default_prompt is not None:
             contract = replace(contract, default_prompt=self.options.default_prompt)
         check_model(contract, model.config)
+        check_tokenizer(tokenizer, model.config)
         self.contract, self._config = contract, model.config
         if not model.config.family.is_flow and codec is None:
             raise InputError("π0-FAST needs the FAST tokenizer (codec) that its actions are written with")
@@ -295,7 +297,11 @@ class Policy:
                 raise InputError(f"{name}: expected one for each of {rows} observations, got {len(given)}")
         if sessions is not None and len({id(one) for one in sessions}) < rows:
             raise InputError("sessions: one robot's session stands twice in a batch")
-        with self._turn if sessions is None else nullcontext():
+        with ExitStack() as held:
+            if sessions is None:
+                held.enter_context(self._turn)
+            for session in [self.session] if sessions is None else sessions:
+                held.enter_context(session.answering())
             return self._answer(observations, sessions or [self.session] * rows, noise, left_over)
 
     def chunk(self, request: Request, session: Session | None = None) -> NDArray[np.float64]:

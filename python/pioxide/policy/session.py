@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -11,7 +15,8 @@ from pioxide.errors import InputError
 class Session:
     """One robot's side of a policy: all that an answer depends on besides the observation.
 
-    Two calls of one session must not overlap; different sessions may be in one batch, or in several threads.
+    Two calls of one session that overlap are an error; different sessions may be in one batch, or in several
+    threads.
 
     Attributes:
         calls: Answers given.
@@ -25,6 +30,24 @@ class Session:
         self.calls = self.truncated = self.out_of_range = 0
         self.previous: NDArray[np.int32] = np.zeros(0, np.int32)
         self._random = np.random.default_rng(seed)
+        self._turn = threading.Lock()
+
+    @contextmanager
+    def answering(self) -> Generator[None]:
+        """Holds the session while it is answered.
+
+        Raises:
+            InputError: Another call answers it now.
+        """
+        if not self._turn.acquire(blocking=False):
+            raise InputError(
+                "session: another call answers this robot now; give each robot a session of its own "
+                "(policy.new_session), and ask for one chunk at a time"
+            )
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def forget(self) -> None:
         """Drops the answer before, as when an episode ends; noise goes on."""

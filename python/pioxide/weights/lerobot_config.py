@@ -46,10 +46,12 @@ FIXED: dict[str, Any] = {
     "adapt_to_pi_aloha": False,
     "use_delta_joint_actions_aloha": False,
     "resize_imgs_with_padding": None,
+    "num_steps": 10,
 }
 WAYS_OUT = {
     "resize_imgs_with_padding": "LeRobot before 0.4 wrote this, and put images elsewhere in the picture",
     "temperature": "set it to 0.0 there, and pass the temperature to the sampler",
+    "num_steps": "LeRobot before 0.4 wrote this; call it num_inference_steps",
 }
 # Fields of training, hardware and the Hub, and those that say how fast and not what.
 HARMLESS = {
@@ -85,7 +87,6 @@ HARMLESS = {
     "freeze_vision_encoder",
     "train_expert_only",
     "proj_width",
-    "num_steps",
     "use_cache",
     "attention_implementation",
     "train_state_proj",
