@@ -176,7 +176,7 @@ class Contract:
                 raise InputError(f"{name}: expected {expected}, got {value!r}")
         for name in _NATURALS:
             value = getattr(self, name)
-            may_be_none = value is None and name in ("num_steps", "play_steps")
+            may_be_none = value is None and name in ("state_text_dim", "num_steps", "play_steps")
             if not (value is UNKNOWN or may_be_none) and not _is_natural(value):
                 raise InputError(f"{name}: expected a whole number above 0, got {value!r}")
         if self.max_delay is not UNKNOWN and self.max_delay != 0 and not _is_natural(self.max_delay):
