@@ -13,7 +13,7 @@ from pioxide.contract import CameraSlot, Contract, Pipeline, assign_cameras, ope
 from pioxide.errors import CheckpointError, ContractError, InputError
 from pioxide.family import Family
 from pioxide.models import Pi0, Pi0Config
-from pioxide.policy import Policy, Session, agree, model_contract
+from pioxide.policy import FlowSampler, Policy, PolicyOptions, RTCConfig, Session, agree, model_contract
 from pioxide.policy.load import load_policy_parts
 from pioxide.robots import aloha, so101
 from pioxide.transforms import NormRule, Stats
@@ -230,3 +230,18 @@ def test_lerobots_old_name_of_flow_steps_is_not_passed_over(tmp_path):
         pytest.raises(CheckpointError, match=r"num_steps is 5.*num_inference_steps"),
     ):
         _ = opened.contract
+
+
+def test_choosing_how_chunks_continue_keeps_the_checkpoints_number_of_steps(tokenizer):
+    tiny = Pi0Config.tiny()
+    config = replace(tiny, language=replace(tiny.language, vocab=tokenizer.vocab_size))
+    said = replace(model_contract(config), num_steps=4, state_norm=IDENTITY, action_norm=IDENTITY)
+    contract, model = agree(said, so101(delta=False)), Pi0(config, nnx.Rngs(0))
+    for sampler, steps in (
+        (None, 4),
+        (FlowSampler(realtime=RTCConfig()), 4),
+        (FlowSampler(num_steps=10), 10),
+    ):
+        policy = Policy(model, contract, tokenizer, options=PolicyOptions(sampler))
+        assert policy.engine.sampler.steps == steps
+    assert FlowSampler().steps == 10

@@ -154,7 +154,7 @@ class Programs:
 
 def _times(sampler: FlowSampler) -> jax.Array:
     """The flow times [N] that the model is asked at; trained continuation has clean actions, at 0, too."""
-    times = step_times(sampler.num_steps)
+    times = step_times(sampler.steps)
     return jnp.append(times, 0.0) if sampler.realtime == "trained" else times
 
 
@@ -170,7 +170,7 @@ def _observation(batch: Any, causal: int | None) -> Observation:
 
 
 def _actions(model: Any, conditions: Any, batch: Any, sampler: FlowSampler) -> jax.Array:
-    observation, steps = _observation(batch, None), sampler.num_steps
+    observation, steps = _observation(batch, None), sampler.steps
     if sampler.realtime is None:
         return sample_actions(model, observation, batch.noise, num_steps=steps, conditions=conditions)
     left = batch.prev_chunk_left_over

@@ -18,13 +18,13 @@ class FlowSampler:
     """How π0 and π0.5 answer: Euler steps from noise to actions.
 
     Attributes:
-        num_steps: Evaluations of the velocity.
+        num_steps: Evaluations of the velocity; None for the contract's in a policy, and for 10 elsewhere.
         realtime: How a chunk continues what is left of the one before: guided by an `RTCConfig` (any weights,
             a gradient in each step), or "trained" (weights that were trained with
             `pioxide.sampling.training_time_rtc_loss`). None: each chunk on its own.
     """
 
-    num_steps: int = 10
+    num_steps: int | None = None
     realtime: RTCConfig | Literal["trained"] | None = None
 
     def __post_init__(self) -> None:
@@ -33,9 +33,15 @@ class FlowSampler:
         Raises:
             InputError: There is no step, or `realtime` is none of the three.
         """
-        _whole("num_steps", self.num_steps, 1)
+        if self.num_steps is not None:
+            _whole("num_steps", self.num_steps, 1)
         if not (self.realtime in (None, "trained") or isinstance(self.realtime, RTCConfig)):
             raise InputError(f'realtime: expected None, an RTCConfig or "trained", got {self.realtime!r}')
+
+    @property
+    def steps(self) -> int:
+        """Returns the evaluations of the velocity, openpi's 10 where nobody stated them."""
+        return 10 if self.num_steps is None else self.num_steps
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ class Policy:
             raise InputError("π0-FAST needs the FAST tokenizer (codec) that its actions are written with")
         self.pipeline = Pipeline(contract, tokenizer, codec)
         self.robot = self.pipeline.numbers.robot
-        self._sampler = sampler = self.options.sampler or _own_sampler(contract)
+        self._sampler = sampler = _own_sampler(contract, self.options.sampler)
         _check_trained_delay(contract, sampler)
         self._continuations = Continuations(self.pipeline, sampler, self.horizon, model.config.action_dim)
         token_format = self._token_format(sampler)
@@ -503,10 +503,13 @@ class _Clock:
         self._last = time.perf_counter()
 
 
-def _own_sampler(contract: Contract) -> Sampler:
-    if not known(contract.family, "family").is_flow:
-        return TokenSampler()
-    return FlowSampler(contract.num_steps) if isinstance(contract.num_steps, int) else FlowSampler()
+def _own_sampler(contract: Contract, chosen: Sampler | None) -> Sampler:
+    """The chosen one or the model's own; steps that nobody chose are the contract's."""
+    if chosen is None:
+        chosen = FlowSampler() if known(contract.family, "family").is_flow else TokenSampler()
+    if isinstance(chosen, FlowSampler) and chosen.num_steps is None and isinstance(contract.num_steps, int):
+        return replace(chosen, num_steps=contract.num_steps)
+    return chosen
 
 
 def _check_trained_delay(contract: Contract, sampler: Sampler) -> None:
