@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pioxide.contract import CameraSlot, Contract
+from pioxide.contract import UNKNOWN, CameraSlot, Contract
 from pioxide.family import Family
 from pioxide.robots import RobotSpec, aloha, droid, libero
 from pioxide.transforms import Stats, make_mask
@@ -27,7 +27,7 @@ class Released:
         horizon: Actions in a chunk; None where the training configurations differ.
         text_len: Ids in a prompt.
         robot: Whose numbers; None for base models.
-        slots: The camera slots in order.
+        slots: The camera slots in order; none where the configurations name them differently.
         delta: Run lengths of the delta mask.
         asset_id: Its statistics.
         prompt: The default instruction.
@@ -50,7 +50,7 @@ class Released:
             family=self.family,
             state_in_text=self.state_in_text and self.family is not Family.PI0,
             text_len=self.text_len,
-            cameras=tuple(CameraSlot(slot) for slot in self.slots),
+            cameras=tuple(CameraSlot(slot) for slot in self.slots) or UNKNOWN,
         )
         fields = {name: getattr(said, name) for name in ("family", "state_in_text", "text_len", "cameras")}
         if self.horizon is not None:
@@ -112,7 +112,7 @@ def _libero(
 RELEASED = {
     "pi0_base": Released(Family.PI0, 50, 48),
     "pi05_base": Released(Family.PI05, 50, 200),
-    "pi0_fast_base": Released(Family.PI0_FAST, None, 250, slots=FAST),
+    "pi0_fast_base": Released(Family.PI0_FAST, None, 250, slots=()),
     "pi0_droid": _droid(Family.PI0, 10, 48),
     "pi05_droid": _droid(Family.PI05, 15, 200),
     "pi0_fast_droid": _droid(Family.PI0_FAST, 10, 250),
