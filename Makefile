@@ -39,14 +39,16 @@ NEWEST ?= $(shell for python in python3.14 python3.13 python3.12 $$(ls -d "$$(py
 newest-python:
 	@test -n "$(NEWEST)" || { echo "no Python 3.12 or later found: give one as NEWEST=..."; exit 1; }
 
-test-newest: newest-python ## Run the Python tests with the newest JAX and Flax, which need Python 3.12 or later (NEWEST=python3.13)
-	$(MAKE) --no-print-directory test-python PYTHON=$(NEWEST) VENV=.venv-newest
+# What depends on JAX and Flax; commands, jobs and benches are the same with either.
+NEWEST_TESTS := tests/unit tests/parity tests/property tests/integration/test_load_models.py
+test-newest: newest-python ## Run the tests of models and policies with the newest JAX and Flax, on Python 3.12 or later (NEWEST=python3.13)
+	$(MAKE) --no-print-directory test-python PYTHON=$(NEWEST) VENV=.venv-newest TESTS="$(NEWEST_TESTS)"
 
 test-rust: ## Run the Rust tests (no Python needed)
 	cargo test --locked --quiet
 
 test-python: $(VENV)/.dev build ## Run the Python tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q $(TESTS)
 
 lint: $(VENV)/.dev build ## rustfmt, clippy, ruff, types, stubs, import order
 	cargo fmt --all --check
