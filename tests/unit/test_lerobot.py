@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -267,7 +268,7 @@ def test_a_file_is_opened_once_for_all_its_episodes(tmp_path, monkeypatch):
 
     class Counting(pq.ParquetFile):
         def __init__(self, source, *args, **kwargs):
-            opened.append(source.name)
+            opened.append(Path(source).name)
             super().__init__(source, *args, **kwargs)
 
     monkeypatch.setattr(pq, "ParquetFile", Counting)
