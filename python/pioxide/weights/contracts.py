@@ -17,10 +17,11 @@ from pioxide.contract import (
     Resize,
     fast_vocabulary,
     load_contract,
+    openpi_contract,
 )
+from pioxide.contract.contract import FIELDS
 from pioxide.errors import CheckpointError
 from pioxide.family import Family
-from pioxide.transforms import NormRule
 from pioxide.weights.architecture import Architecture
 from pioxide.weights.companions import OWN, Companions, choose_stats
 from pioxide.weights.formats import Format
@@ -90,44 +91,28 @@ def _openpi(root: Path, architecture: Architecture, companions: Companions, note
     """Returns what openpi always does, and what is known of a released checkpoint by its name."""
     family = architecture.kind
     row = released(root, family, companions.norm_stats)
-    rule = NormRule.openpi(family.normalization)
-    always: dict[str, Any] = {
-        "family": family,
+    always = replace(
+        openpi_contract(family),
         # openpi's π0-FAST takes whatever three names its robot's transform gives.
-        "cameras": tuple(CameraSlot(slot) for slot in family.cameras) if family.is_flow else UNKNOWN,
-        "absent_camera": AbsentCamera.MASKED if family.is_flow else AbsentCamera.BLACK,
-        "state_norm": rule,
-        "action_norm": rule,
-        "norm_stats": _stats(companions, row),
-        "state_in_text": UNKNOWN if family is Family.PI05 else family is Family.PI0_FAST,
-        "state_text_dim": None,
-        "prompt_style": PromptStyle.OPENPI,
-        "action_horizon": companions.action_horizon or UNKNOWN,
-        "model_dim": architecture.action_dim or UNKNOWN,
-        "num_steps": 10 if family.is_flow else None,
-        "play_steps": None,
-        "image_size": architecture.vision.image_size,
-        "resize": Resize.ANTIALIAS,
-        "fast": None if family.is_flow else _fast(companions.fast_tokenizer),
-        "max_delay": 0,
-        "source": str(root),
-    }
+        cameras=tuple(CameraSlot(slot) for slot in family.cameras) if family.is_flow else UNKNOWN,
+        norm_stats=_stats(companions, row),
+        action_horizon=companions.action_horizon or UNKNOWN,
+        model_dim=architecture.action_dim or UNKNOWN,
+        image_size=architecture.vision.image_size,
+        fast=None if family.is_flow else _fast(companions.fast_tokenizer),
+        source=str(root),
+    )
     if row is None:
-        return Contract(**always)
+        return always
     said = row.contract()
-    if always["action_horizon"] not in (UNKNOWN, said.action_horizon):
+    if always.action_horizon not in (UNKNOWN, said.action_horizon):
         raise CheckpointError(
-            f"{root}: config.json says {always['action_horizon']} actions in a chunk, and openpi's "
+            f"{root}: config.json says {always.action_horizon} actions in a chunk, and openpi's "
             f"{root.name} has {said.action_horizon}: rename the directory if it is another one"
         )
     notes.append(f"known by its name, {root.name}, as one of openpi's released checkpoints")
-    known = {name: getattr(said, name) for name in always if name != "source"}
-    return Contract(
-        **always
-        | {name: value for name, value in known.items() if value is not UNKNOWN}
-        | {"text_len": said.text_len, "robot": said.robot}
-        | {"delta_mask": said.delta_mask, "default_prompt": said.default_prompt}
-    )
+    stated = {name: value for name in FIELDS if (value := getattr(said, name)) is not UNKNOWN}
+    return replace(always, **stated)
 
 
 def _stats(companions: Companions, row: Released | None) -> Any:
