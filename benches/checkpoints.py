@@ -158,11 +158,12 @@ def policy(path: Path) -> "Policy":
 
     from pioxide.policy import Policy
     from pioxide.transforms import Stats
+    from pioxide.weights import load
     from support.text_model import write_text_model
 
     stats = dict.fromkeys(("state", "actions"), Stats(*np.array([[0.0], [1.0], [-1.0], [1.0]]).repeat(14, 1)))
     with tempfile.TemporaryDirectory() as folder:
-        text = write_text_model(Path(folder) / "text.model")
+        text = write_text_model(Path(folder) / "text.model", load(path).architecture.vocab)
         return Policy.load(
             path, robot="aloha", tokenizer=text, norm_stats=stats, action_horizon=50, dtype="bfloat16"
         )

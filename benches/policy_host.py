@@ -39,7 +39,7 @@ def made_policy(model: Model, cameras: int) -> Policy:
     """A policy of a model, for a robot that has `cameras` at least."""
     c = model.config
     with tempfile.TemporaryDirectory() as folder:
-        tokenizer = TextTokenizer.load(write_text_model(Path(folder) / "text.model"))
+        tokenizer = TextTokenizer.load(write_text_model(Path(folder) / "text.model", c.language.vocab))
     robot = RobotSpec(
         "bench",
         tuple(Camera(f"image_{i}", slot, required=i < cameras) for i, slot in enumerate(c.cameras)),

@@ -10,13 +10,14 @@ WORDS = ["▁t", "▁to", "he", "▁the", "in", "on", "ck", "ab", "ta", "ow", "e
 FILLERS = 1400
 
 
-def write_text_model(path: Path) -> Path:
-    """Write the model and return its path."""
-    path.write_bytes(b"".join(_model()))
+def write_text_model(path: Path, vocab_size: int | None = None) -> Path:
+    """Writes the model, of so many ids where a network's vocabulary asks for more, and returns its path."""
+    spelled = 5 + 256 + len(WORDS) + 1 + 94
+    path.write_bytes(b"".join(_model(FILLERS if vocab_size is None else vocab_size - spelled)))
     return path
 
 
-def _model() -> Iterator[bytes]:
+def _model(fillers: int) -> Iterator[bytes]:
     for text, kind in (("<pad>", CONTROL), ("<eos>", CONTROL), ("<bos>", CONTROL), ("<unk>", UNKNOWN)):
         yield _piece(text, 0.0, kind)
     for byte in range(256):
@@ -24,7 +25,7 @@ def _model() -> Iterator[bytes]:
     yield _piece("\n", 0.0, USER_DEFINED)
     for rank, text in enumerate([*WORDS, "▁", *map(chr, range(33, 127))]):
         yield _piece(text, -float(rank), NORMAL)
-    for i in range(FILLERS):
+    for i in range(fillers):
         yield _piece(f"<f{i}>", 0.0, USER_DEFINED)
     # trainer: BPE, byte fallback, and what the special pieces are called
     names = zip((45, 46, 47, 48), (b"<unk>", b"<bos>", b"<eos>", b"<pad>"), strict=True)
