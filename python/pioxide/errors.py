@@ -82,3 +82,17 @@ class ContractError(PioxideError):
     """
 
     fields: tuple[str, ...] = ()
+
+
+class WireError(PioxideError, ValueError):
+    """A message from the network is not what the protocol says, or passes a limit."""
+
+
+class ServerError(PioxideError):
+    """A policy server refused or failed, in its own words, or can't be reached.
+
+    Attributes:
+        code: The kind of refusal: "busy", "stale", "superseded", "late", "invalid", "failed", "closed".
+    """
+
+    code: str = "failed"

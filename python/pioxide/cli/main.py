@@ -33,6 +33,7 @@ COMMANDS = {
     "fetch": ("fetch", "Fetch", "The text model, and the published FAST tokenizer."),
     "info": ("info", "Info", "What a checkpoint is."),
     "doctor": ("doctor", "Doctor", "Whether checkpoint, robot, dataset and tokens mean the same numbers."),
+    "serve": ("serve", "Serve", "A checkpoint that robots ask over a network."),
     "convert": ("convert", "Convert", "A checkpoint in another format."),
 }
 
@@ -52,6 +53,9 @@ EXTRAS = {
     "s3fs": "fetch",
     "huggingface_hub": "fetch",
     "aiohttp": "fetch",
+    "websockets": "serve",
+    "msgpack": "serve",
+    "prometheus_client": "serve",
 }
 
 OK, OUR_FAULT, YOUR_MISTAKE, LEFT_OUT, FOUND = 0, 1, 2, 3, 4

@@ -191,6 +191,11 @@ class Policy:
         return (self.horizon, self._config.action_dim) if self._config.family.is_flow else None
 
     @property
+    def continues(self) -> bool:
+        """Returns whether answers use what is left of the chunk before."""
+        return self._continuations.wanted
+
+    @property
     def draws_tokens(self) -> bool:
         """Returns whether answers are drawn at a temperature, so that two of one observation differ."""
         return isinstance(self._sampler, TokenSampler) and self._sampler.temperature > 0
@@ -309,7 +314,7 @@ class Policy:
 
         What is left to play is used by a sampler with `realtime` or `speculative` alone.
         """
-        if not self._continuations.wanted:
+        if not self.continues:
             return self(request.observation, session=session).actions
         return self(
             request.observation,

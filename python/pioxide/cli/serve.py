@@ -1,0 +1,121 @@
+"""`pioxide serve`: a checkpoint that robots ask over a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from pioxide.cli.options import METAVARS, derived, left_open, read_robot, taken
+from pioxide.serve.config import ServeConfig
+
+if TYPE_CHECKING:
+    from pioxide.policy import Policy
+    from pioxide.serve import BatchConfig
+
+
+@derived(ServeConfig, without=["batch", "limits"])
+@dataclass(frozen=True, kw_only=True)
+class Serve:
+    """Serve a checkpoint to robots: openpi's WebSocket protocol, and pioxide's own clients.
+
+    Compiles before the first robot is let in. /healthz, /readyz, /metrics and /v1/metadata are on the same
+    port. SIGINT and SIGTERM finish what is under way.
+    """
+
+    checkpoint: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar=METAVARS["contract"])]
+    """A directory, or a gs://, s3:// or hf:// address."""
+
+    robot: Annotated[str | None, left_open("NAME|FILE.yaml")] = None
+    """Whose numbers come in and go out; not needed where the checkpoint names its robot."""
+
+    camera: Annotated[tuple[str, ...], left_open("SLOT=KEY")] = ()
+    """A robot's camera for an image slot, where names do not tell; may stand several times."""
+
+    contract: Annotated[Path | None, left_open("FILE")] = None
+    """A contract.json of what you know and the checkpoint does not say."""
+
+    asset_id: Annotated[str | None, left_open("NAME")] = None
+    """Whose statistics, where the checkpoint has several."""
+
+    tokenizer: Annotated[Path | None, left_open("FILE")] = None
+    """A SentencePiece model, where neither the checkpoint nor `pioxide fetch` has brought one."""
+
+    codec: Annotated[Path | None, left_open("DIR")] = None
+    """π0-FAST's tokenizer of actions, where the checkpoint has none."""
+
+    action_horizon: Annotated[int | None, left_open("INT")] = None
+    """Actions in a chunk, where the checkpoint does not say."""
+
+    dtype: Annotated[Literal["float32", "bfloat16"] | None, left_open("NAME")] = None
+    """Of weights and computation: float32 or bfloat16; without it float32 on a CPU, bfloat16 elsewhere."""
+
+    prompt: Annotated[tuple[str, ...], left_open("TEXT")] = ()
+    """An instruction to compile for; may stand several times. Without any, all lengths are compiled."""
+
+    realtime: Literal["off", "guided", "trained"] = "off"
+    """Whether a chunk continues what a robot still plays: guided by gradients, or as weights were trained."""
+
+    batch_size: int = 8
+    """Robots that are answered together at most."""
+
+    batch_wait: float = 0.002
+    """Seconds that a batch waits for connected robots that have not asked yet."""
+
+    queue: int = 64
+    """Robots that may wait; one more is told that the server is busy."""
+
+    def __call__(self) -> None:
+        """Load, compile, serve until a signal comes."""
+        import logging
+        import sys
+
+        from pioxide.serve import WireLimits
+        from pioxide.serve.server import Server, batch_sizes, run
+
+        logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+        logging.getLogger("pioxide").setLevel(logging.INFO)
+        config = taken(self, ServeConfig, batch=self._batch(), limits=WireLimits())
+        config.keys()  # before minutes go into loading
+        policy = self._policy()
+        log = logging.getLogger("pioxide.serve")
+        seconds = policy.warm_up(self.prompt, batches=batch_sizes(config.batch.size))
+        log.info("compiled programs=%d seconds=%.1f", len(seconds), sum(seconds.values()))
+        run(Server(policy, config))
+
+    def _batch(self) -> BatchConfig:
+        from pioxide.serve import BatchConfig
+
+        return BatchConfig(self.batch_size, self.batch_wait, self.queue)
+
+    def _policy(self) -> Policy:
+        from pioxide.contract import load_contract
+        from pioxide.errors import InputError
+        from pioxide.policy import FlowSampler, Policy, PolicyOptions, RTCConfig
+
+        said = None
+        if self.contract is not None and (said := load_contract(self.contract)) is None:
+            raise InputError(f"{self.contract}: there is no contract")
+        cameras: dict[str, str] = {}
+        for one in self.camera:
+            slot, equals, key = one.partition("=")
+            if not (slot and equals and key):
+                raise InputError(f"--camera {one!r}: expected SLOT=KEY")
+            cameras[slot] = key
+        sampler = None
+        if self.realtime != "off":
+            sampler = FlowSampler(realtime=RTCConfig() if self.realtime == "guided" else "trained")
+        return Policy.load(
+            self.checkpoint,
+            robot=None if self.robot is None else read_robot(self.robot),
+            contract=said,
+            cameras=cameras or None,
+            tokenizer=self.tokenizer,
+            codec=self.codec,
+            asset_id=self.asset_id,
+            action_horizon=self.action_horizon,
+            dtype=self.dtype,
+            options=PolicyOptions(sampler=sampler),
+        )

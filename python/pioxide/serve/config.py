@@ -1,0 +1,82 @@
+"""What a person may choose of a server."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pioxide.errors import InputError
+from pioxide.serve.batcher import BatchConfig
+from pioxide.serve.keys import Keys
+from pioxide.serve.wire import WireLimits
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """Where a server listens, whom it lets in, and what it bounds.
+
+    Attributes:
+        host: The address to listen on; only this machine by default.
+        port: The port; 0 lets the system choose.
+        key_file: Keys, one a line; `$PIOXIDE_SERVE_KEYS` holds others. A client sends one as
+            `Authorization: Api-Key KEY`.
+        without_key: Let everybody in who reaches an address beyond this machine.
+        tls_certificate: A PEM file; with it the server speaks wss.
+        tls_key: The certificate's private key, where it is in a file of its own.
+        batch: How robots share the policy.
+        limits: What one message may hold.
+        connections: Robots that may be connected.
+        idle: Seconds without a request after which a connection is closed.
+        send_timeout: Seconds after which a client that does not read is let go.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    key_file: Path | None = None
+    without_key: bool = False
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    limits: WireLimits = field(default_factory=WireLimits)
+    connections: int = 64
+    idle: float = 600.0
+    send_timeout: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Refuses what can't work.
+
+        Raises:
+            InputError: A number is out of its range.
+        """
+        if not 0 <= self.port < 1 << 16 or self.connections < 1 or not self.idle > 0:
+            raise InputError(
+                f"expected a port of 0 to 65535, one connection or more, and an idle time above 0, got port "
+                f"{self.port}, connections {self.connections}, idle {self.idle}"
+            )
+        if self.tls_key is not None and self.tls_certificate is None:
+            raise InputError("tls_key: it belongs to a certificate; pass tls_certificate too")
+
+    @property
+    def is_local(self) -> bool:
+        """Returns whether only this machine reaches the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def keys(self) -> Keys:
+        """Reads the keys.
+
+        Raises:
+            InputError: There is none, other machines reach the server, and nobody said that this is meant.
+        """
+        keys = Keys.load(self.key_file)
+        if not keys and not self.is_local and not self.without_key:
+            raise InputError(
+                f"{self.host} is reached from other machines, and there is no key: give one a line in "
+                "key_file (--key-file) or in $PIOXIDE_SERVE_KEYS, or say without_key (--without-key)"
+            )
+        return keys

@@ -1,0 +1,198 @@
+"""What a robot asks and what it is answered: openpi's messages, and what pioxide's own clients add to them.
+
+A plain openpi client sends an observation and gets `actions`, `policy_timing` and `server_timing`. Ours adds
+one key, `pioxide`, to both, and is told by the first message that the server knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pioxide.errors import PioxideError, ServerError, WireError
+from pioxide.serve.wire import Dialect, WireLimits, decode, encode
+
+if TYPE_CHECKING:
+    from pioxide.policy import Prediction
+
+PROTOCOL = 1
+KEY = "pioxide"
+_MOST = 1 << 53
+
+
+class Ask(NamedTuple):
+    """One request.
+
+    Attributes:
+        observation: Under the robot's keys.
+        dialect: How its arrays were written; the answer's are written so too.
+        extended: Whether the sender knows more than openpi's protocol.
+        request: The sender's number of it, told back.
+        generation: The sender's number of its episode; an older one than seen before is refused.
+        forget: Whether a new episode begins, so that nothing of the last answer is used.
+        prev_chunk_left_over: [n, D] actions still to be played, in the robot's units; None for none.
+        inference_delay: How many of these will be played before the answer is there.
+        deadline: Seconds after arrival from which an answer is of no use; None for never.
+        age: Seconds between the observation and its sending.
+    """
+
+    observation: Mapping[str, Any]
+    dialect: Dialect
+    extended: bool = False
+    request: int = 0
+    generation: int = 0
+    forget: bool = False
+    prev_chunk_left_over: NDArray[np.float64] | None = None
+    inference_delay: int = 0
+    deadline: float | None = None
+    age: float = 0.0
+
+
+class ServerTiming(NamedTuple):
+    """Seconds of one request in the server.
+
+    Attributes:
+        infer: Waiting for a batch, and the batch.
+        waited: The first part of it.
+        total_before: The connection's request before, from arrival to sending; None for the first.
+    """
+
+    infer: float
+    waited: float
+    total_before: float | None
+
+    def milliseconds(self) -> dict[str, float]:
+        """Returns them under openpi's names, and ours."""
+        named = {"infer_ms": self.infer * 1e3, "waited_ms": self.waited * 1e3}
+        return named if self.total_before is None else {**named, "prev_total_ms": self.total_before * 1e3}
+
+
+def read_ask(message: bytes | str, limits: WireLimits) -> Ask:
+    """Reads a request.
+
+    Raises:
+        WireError: It is text, or not as the protocol says.
+    """
+    if isinstance(message, str):
+        raise WireError("a request is a binary MessagePack message, and this one was text")
+    value, dialect = decode(message, limits)
+    dialect = dialect or Dialect.OPENPI
+    if not isinstance(value, dict):
+        raise WireError(f"a request is a map of observations, and this one is {_kind(value)}")
+    added = value.pop(KEY, None)
+    if added is None:
+        return Ask(value, dialect)
+    if not isinstance(added, dict):
+        raise WireError(f"{KEY}: expected a map, got {_kind(added)}")
+    known = {"request", "generation", "forget", "left_over", "inference_delay", "deadline_ms", "age_ms"}
+    if unknown := sorted(set(added) - known):
+        raise WireError(f"{KEY}: {unknown[0]!r} is not known; it has {', '.join(sorted(known))}")
+    deadline = _number(added, "deadline_ms", None)
+    return Ask(
+        value,
+        dialect,
+        extended=True,
+        request=_natural(added, "request"),
+        generation=_natural(added, "generation"),
+        forget=added.get("forget") is True,
+        prev_chunk_left_over=_left_over(added.get("left_over")),
+        inference_delay=_natural(added, "inference_delay"),
+        deadline=None if deadline is None else deadline / 1e3,
+        age=(_number(added, "age_ms", 0.0) or 0.0) / 1e3,
+    )
+
+
+def write_ask(ask: Ask) -> bytes:
+    """Writes a request, in openpi's dialect."""
+    if not ask.extended:
+        return encode(dict(ask.observation), ask.dialect)
+    added: dict[str, Any] = {
+        "request": ask.request,
+        "generation": ask.generation,
+        "inference_delay": ask.inference_delay,
+        "age_ms": ask.age * 1e3,
+    }
+    if ask.forget:
+        added["forget"] = True
+    if ask.prev_chunk_left_over is not None and ask.prev_chunk_left_over.size:
+        added["left_over"] = np.ascontiguousarray(ask.prev_chunk_left_over, np.float64)
+    if ask.deadline is not None:
+        added["deadline_ms"] = ask.deadline * 1e3
+    return encode({**ask.observation, KEY: added}, ask.dialect)
+
+
+def write_answer(ask: Ask, prediction: Prediction, timing: ServerTiming, *, age: float) -> bytes:
+    """Writes an answer in the dialect of its request.
+
+    Args:
+        ask: The request.
+        prediction: What the policy said.
+        timing: Of this request.
+        age: Seconds of the observation when the answer is sent.
+    """
+    answer: dict[str, Any] = {
+        "actions": np.ascontiguousarray(prediction.actions),
+        "policy_timing": prediction.timing.milliseconds(),
+        "server_timing": timing.milliseconds(),
+    }
+    if ask.extended:
+        answer[KEY] = {
+            "request": ask.request,
+            "generation": ask.generation,
+            "observation_age_ms": age * 1e3,
+            "truncated": prediction.truncated,
+            "missing": prediction.missing,
+            "out_of_range": list(prediction.out_of_range),
+        }
+    return encode(answer, ask.dialect)
+
+
+def write_error(ask: Ask | None, error: Exception) -> str | bytes:
+    """Writes a refusal: one sentence of text, as openpi's clients expect, or a map for ours.
+
+    What is no error of ours is not told to a client.
+    """
+    said = str(error) if isinstance(error, PioxideError) else "the server failed; its log says why"
+    if ask is None or not ask.extended:
+        return said
+    code = error.code if isinstance(error, ServerError) else error_code(error)
+    told = {"code": code, "message": said}
+    return encode({KEY: {"request": ask.request, "generation": ask.generation, "error": told}}, ask.dialect)
+
+
+def error_code(error: Exception) -> str:
+    """Returns the kind of an error: "invalid" where the request was at fault, else "failed"."""
+    return "invalid" if isinstance(error, ValueError) and isinstance(error, PioxideError) else "failed"
+
+
+def _left_over(value: Any) -> NDArray[np.float64] | None:
+    if value is None:
+        return None
+    if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype.kind not in "fiu":
+        raise WireError(f"{KEY}.left_over: expected actions [n, D], got {_kind(value)}")
+    return value.astype(np.float64)
+
+
+def _natural(added: Mapping[str, Any], name: str) -> int:
+    value = added.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST:
+        raise WireError(f"{KEY}.{name}: expected a whole number from 0, got {value!r}")
+    return value
+
+
+def _number(added: Mapping[str, Any], name: str, default: float | None) -> float | None:
+    value = added.get(name, default)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MOST:
+        raise WireError(f"{KEY}.{name}: expected milliseconds, got {value!r}")
+    return float(value)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    return type(value).__name__

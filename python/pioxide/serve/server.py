@@ -1,0 +1,351 @@
+"""One policy behind a WebSocket: many robots, one engine, openpi's protocol and ours on one address."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import ssl
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from websockets.asyncio.server import Server as WebSocketServer
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from pioxide.errors import ContractError, InputError, PioxideError, ServerError, WireError
+from pioxide.serve.batcher import Batcher, refusal
+from pioxide.serve.config import ServeConfig
+from pioxide.serve.describe import document, metadata
+from pioxide.serve.messages import Ask, ServerTiming, error_code, read_ask, write_answer, write_error
+from pioxide.serve.metrics import Metrics
+from pioxide.serve.wire import encode
+
+if TYPE_CHECKING:
+    from pioxide.policy import Policy, Prediction, Session
+
+log = logging.getLogger("pioxide.serve")
+
+CLOSING, REFUSED, MESSAGE_TOO_BIG, OVERLOADED = 1001, 1008, 1009, 1013
+
+
+class Job(NamedTuple):
+    """What one robot waits for: its request, its session, and the policy that both were checked with."""
+
+    ask: Ask
+    session: Session
+    policy: Policy
+
+
+@dataclass
+class _Robot:
+    """One connection's state."""
+
+    session: Session
+    policy: Policy
+    generation: int = 0
+    total_before: float | None = None
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+class Server:
+    """Serves a policy until it is stopped.
+
+    The event loop never waits for the network: health, metrics and other robots are answered meanwhile.
+
+    Attributes:
+        config: What was chosen.
+        metrics: What was counted.
+    """
+
+    def __init__(self, policy: Policy, config: ServeConfig | None = None) -> None:
+        """Prepares; `start` listens.
+
+        Args:
+            policy: Warmed up for the batches of the config, see `batch_sizes`.
+            config: See `ServeConfig`.
+
+        Raises:
+            InputError: The config would open the server to everybody without a word.
+        """
+        self.config = config or ServeConfig()
+        self._keys = self.config.keys()
+        self._policy, self._seeds = policy, 0
+        self._robots: dict[ServerConnection, _Robot] = {}
+        self._batcher = Batcher[Job, "Prediction"](self._compute, self.config.batch)
+        self.metrics = Metrics(lambda: self._batcher.waiting, lambda: len(self._robots))
+        self._listening: WebSocketServer | None = None
+        self._batching: asyncio.Task[None] | None = None
+        self._closing = False
+
+    @property
+    def port(self) -> int:
+        """Returns the port that it listens on."""
+        assert self._listening is not None, "start first"
+        return next(iter(self._listening.sockets)).getsockname()[1]
+
+    @property
+    def policy(self) -> Policy:
+        """Returns what answers now."""
+        return self._policy
+
+    def swap(self, policy: Policy) -> None:
+        """Answers with another policy from the next request on; a batch under way ends with the old one.
+
+        Args:
+            policy: Warmed up.
+
+        Raises:
+            ContractError: It expects other observations, or gives other actions, than what clients were told.
+        """
+        told, new = (metadata(one, self.config.limits)["pioxide"] for one in (self._policy, policy))
+        for name in ("robot", "hz", "horizon", "observation", "answer", "continues"):
+            if told[name] != new[name]:
+                raise ContractError(
+                    f"the new policy's {name} is not what connected robots were told: {new[name]!r}, was "
+                    f"{told[name]!r}; start another server for it"
+                )
+        self._policy = policy
+        log.info("policy swapped source=%s", policy.contract.source)
+
+    async def start(self) -> None:
+        """Listens.
+
+        Raises:
+            InputError: The address is taken or not this machine's, or a certificate can't be read.
+        """
+        config = self.config
+        try:
+            self._listening = await serve(
+                self._connected,
+                config.host,
+                config.port,
+                process_request=self._http,
+                ssl=_tls(config),
+                compression=None,
+                # A browser sends an Origin; a page that a person looks at has no business with a robot.
+                origins=[None],
+                max_size=config.limits.message_bytes,
+                max_queue=4,
+                server_header=None,
+            )
+        except OSError as error:
+            raise InputError(f"{config.host}:{config.port}: can't listen there: {error}") from error
+        self._batching = asyncio.create_task(self._batcher.run())
+        log.info("listening host=%s port=%d tls=%s", config.host, self.port, bool(config.tls_certificate))
+
+    async def stop(self) -> None:
+        """Lets nobody in any more, finishes the batch under way, tells every robot, and ends."""
+        self._closing = True
+        if self._listening is None:
+            return
+        self._listening.close(close_connections=False)
+        pending = [task for robot in self._robots.values() for task in robot.tasks]
+        if pending:
+            await asyncio.wait(pending, timeout=self.config.send_timeout)
+        if self._batching is not None:
+            self._batching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._batching
+        await asyncio.gather(*(one.close(CLOSING, "the server closes") for one in list(self._robots)))
+        await self._listening.wait_closed()
+        log.info("stopped")
+
+    def _compute(self, jobs: Sequence[Job]) -> list[Prediction | Exception]:
+        """Answers a batch, in the inference thread; what spoils a batch is told to its own robot alone."""
+        self.metrics.batch.observe(len(jobs))
+        answers: dict[int, Prediction | Exception] = {}
+        # Robots that asked before a swap are answered by the policy that checked them.
+        for policy in {id(job.policy): job.policy for job in jobs}.values():
+            rows = [i for i, job in enumerate(jobs) if job.policy is policy]
+            answers.update(zip(rows, _answers(policy, [jobs[i] for i in rows]), strict=True))
+        return [answers[i] for i in range(len(jobs))]
+
+    async def _connected(self, connection: ServerConnection) -> None:
+        self._seeds += 1
+        robot = _Robot(self._policy.new_session(self._seeds), self._policy)
+        self._robots[connection] = robot
+        self._batcher.owners = len(self._robots)
+        try:
+            await connection.send(encode(metadata(self._policy, self.config.limits)))
+            while True:
+                message = await asyncio.wait_for(connection.recv(), self.config.idle)
+                arrived = time.perf_counter()
+                task = asyncio.create_task(self._answer(connection, robot, message, arrived))
+                robot.tasks.add(task)
+                task.add_done_callback(robot.tasks.discard)
+        except ConnectionClosed:
+            pass
+        except TimeoutError:
+            await connection.close(CLOSING, f"no request in {self.config.idle:g} s")
+        finally:
+            del self._robots[connection]
+            self._batcher.owners = len(self._robots)
+            self._batcher.forget(connection)
+            for task in robot.tasks:
+                task.cancel()
+
+    async def _answer(
+        self, connection: ServerConnection, robot: _Robot, message: bytes | str, arrived: float
+    ) -> None:
+        ask: Ask | None = None
+        try:
+            ask = read_ask(message, self.config.limits)
+            self._accept(robot, ask)
+            prediction, waited = await self._batcher.ask(
+                connection, Job(ask, robot.session, robot.policy), ask.deadline
+            )
+            done = time.perf_counter()
+            age = ask.age + done - arrived
+            timing = ServerTiming(done - arrived, waited, robot.total_before)
+            await self._send(connection, write_answer(ask, prediction, timing, age=age))
+            robot.total_before = time.perf_counter() - arrived
+            self.metrics.answered(prediction, waited, robot.total_before, age)
+        except ConnectionClosed:
+            return
+        except Exception as error:  # the client hears one sentence, the log all of it
+            code = error.code if isinstance(error, ServerError) else error_code(error)
+            self.metrics.refused(code)
+            if isinstance(error, PioxideError):
+                log.warning("refused code=%s reason=%s", code, error)
+            else:
+                log.exception("a request failed")
+            await self._send(connection, write_error(ask, error))
+            if isinstance(error, WireError) and ask is None:
+                # What can't be read may be anything; the sender's next bytes are no better.
+                await connection.close(REFUSED, "a message that is not of the protocol")
+
+    def _accept(self, robot: _Robot, ask: Ask) -> None:
+        """Checks a request before it waits, so that nobody waits for what can't be answered.
+
+        Raises:
+            ServerError: It belongs to an episode that is over.
+            InputError: The observation is not what the policy reads.
+        """
+        if self._closing:
+            raise refusal("closed", "the server closes")
+        if ask.generation < robot.generation:
+            raise refusal(
+                "stale",
+                f"generation {ask.generation} is over: this connection has sent {robot.generation} already",
+            )
+        if robot.policy is not self._policy:
+            self._seeds += 1
+            robot.policy, robot.session = self._policy, self._policy.new_session(self._seeds)
+        robot.policy.pipeline.read(ask.observation)
+        if ask.generation > robot.generation or ask.forget:
+            robot.generation = ask.generation
+            robot.session.forget()
+
+    async def _send(self, connection: ServerConnection, message: bytes | str) -> None:
+        """Sends, and lets a client go that does not read."""
+        try:
+            await asyncio.wait_for(connection.send(message), self.config.send_timeout)
+        except TimeoutError:
+            log.warning("a client does not read its answers; its connection ends")
+            connection.transport.abort()
+        except ConnectionClosed:
+            pass
+
+    def _http(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answers plain HTTP, and says who may open a WebSocket; None lets the handshake go on."""
+        path = request.path.partition("?")[0]
+        if path == "/healthz":
+            return _response(HTTPStatus.OK, b"OK\n")
+        if path == "/readyz":
+            ready = not self._closing
+            return _response(
+                HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE,
+                b"ready\n" if ready else b"closing\n",
+            )
+        if not self._keys.admit(request.headers.get("Authorization")):
+            return _response(HTTPStatus.UNAUTHORIZED, b"send Authorization: Api-Key KEY\n")
+        if path == "/metrics":
+            return _response(HTTPStatus.OK, self.metrics.text(), "text/plain; version=0.0.4")
+        if path == "/v1/metadata":
+            said = json.dumps(document(self._policy, self.config.limits), ensure_ascii=False, indent=2)
+            return _response(HTTPStatus.OK, said.encode() + b"\n", "application/json")
+        if "upgrade" not in request.headers.get("Connection", "").lower():
+            return _response(
+                HTTPStatus.NOT_FOUND, b"/healthz, /readyz, /metrics, /v1/metadata, or a WebSocket\n"
+            )
+        if self._closing or len(self._robots) >= self.config.connections:
+            return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"no more robots are taken\n")
+        return None
+
+
+def batch_sizes(most: int) -> list[int]:
+    """Returns the batches that a server with `BatchConfig(size=most)` asks a policy for, to be warmed up."""
+    sizes = [1]
+    while sizes[-1] < most:
+        sizes.append(sizes[-1] * 2)
+    return sizes
+
+
+def _answers(policy: Policy, jobs: Sequence[Job]) -> list[Prediction | Exception]:
+    from pioxide.policy import Continuation
+
+    before = [
+        Continuation(job.ask.prev_chunk_left_over, job.ask.inference_delay)
+        if job.ask.prev_chunk_left_over is not None and policy.continues
+        else None
+        for job in jobs
+    ]
+    try:
+        return list(
+            policy.batch(
+                [job.ask.observation for job in jobs], [job.session for job in jobs], left_over=before
+            )
+        )
+    except Exception as error:
+        if len(jobs) == 1:
+            return [error]
+        return [answer for job in jobs for answer in _answers(policy, [job])]
+
+
+def _response(status: HTTPStatus, body: bytes, kind: str = "text/plain; charset=utf-8") -> Response:
+    headers = Headers(
+        {
+            "Content-Type": kind,
+            "Content-Length": str(len(body)),
+            "Connection": "close",
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-store",
+        }
+    )
+    return Response(status.value, status.phrase, headers, body)
+
+
+def _tls(config: ServeConfig) -> ssl.SSLContext | None:
+    if config.tls_certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(config.tls_certificate, config.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise InputError(f"{config.tls_certificate}: no certificate with its key: {error}") from error
+    return context
+
+
+def run(server: Server, ready: Any = None) -> None:
+    """Serves until SIGINT or SIGTERM; `ready` is called once it listens."""
+    import signal
+
+    async def main() -> None:
+        await server.start()
+        asked = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for one in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(one, asked.set)
+        if ready is not None:
+            ready()
+        await asked.wait()
+        await server.stop()
+
+    asyncio.run(main())

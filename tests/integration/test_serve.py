@@ -1,0 +1,437 @@
+"""A server and its clients on loopback: whose answer is whose, who waits, who is refused, who is let in."""
+
+import asyncio
+import http.client
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from pioxide.control import ActionQueue, OnEmpty, Runner, ThreadWorker
+from pioxide.errors import ContractError, InputError, ServerError, WireError
+from pioxide.serve import BatchConfig, Client, ClientConfig, ServeConfig
+from pioxide.serve.wire import Dialect, decode, encode
+from support.servers import DIM, HORIZON, ROBOT, Echo, seen, serving
+
+STEPS = 0.01 * np.arange(HORIZON)[:, None]
+KEY = "a-key-of-a-robot-1"
+
+
+def address(server, scheme="ws"):
+    return f"{scheme}://127.0.0.1:{server.port}"
+
+
+def asked(server, path, **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request("GET", path, headers=headers)
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    return answer.status, body
+
+
+def test_a_client_gets_the_actions_and_is_told_what_the_server_expects():
+    with serving(Echo()) as server, Client(address(server)) as client:
+        told = client.metadata["pioxide"]
+        assert told["answer"]["actions"]["shape"] == [HORIZON, DIM]
+        assert told["answer"]["actions"]["units"] == ["m", "rad", ""]
+        assert told["observation"]["required"] == ["image", "state", "prompt"]
+        assert told["observation"]["properties"]["state"]["names"] == list(ROBOT.state_names)
+        answer = client(seen(3.0))
+        assert np.array_equal(answer.actions, 3.0 + np.tile(STEPS, DIM))
+        assert answer.policy_timing["infer_ms"] > 0
+        assert answer.server_timing["infer_ms"] >= answer.server_timing["waited_ms"] >= 0
+        assert "prev_total_ms" not in answer.server_timing
+        assert client(seen(4.0)).server_timing["prev_total_ms"] > 0
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+def test_a_plain_client_is_answered_in_its_own_dialect_and_with_nothing_of_ours(dialect):
+    with serving(Echo()) as server, connect(address(server), compression=None) as plain:
+        decode(plain.recv())
+        plain.send(encode(seen(1.0), dialect))
+        value, found = decode(plain.recv())
+        assert found is dialect
+        assert sorted(value) == ["actions", "policy_timing", "server_timing"]
+        assert value["actions"][0, 0] == 1.0
+
+
+# websockets would rather have its connections entered as contexts.
+@pytest.mark.filterwarnings("ignore:connect:DeprecationWarning")
+def test_openpis_own_client_and_broker_run_unchanged():
+    broker = pytest.importorskip("openpi_client.action_chunk_broker")
+    websocket = pytest.importorskip("openpi_client.websocket_client_policy")
+    with serving(Echo()) as server:
+        policy = websocket.WebsocketClientPolicy("127.0.0.1", server.port, api_key="whatever it has")
+        assert policy.get_server_metadata()["pioxide"]["robot"] == "arm"
+        chunks = broker.ActionChunkBroker(policy, HORIZON)
+        played = [chunks.infer(seen(2.0))["actions"] for _ in range(HORIZON)]
+        assert np.array_equal(played, 2.0 + np.tile(STEPS, DIM))
+        with pytest.raises(RuntimeError, match="state"):
+            policy.infer({**seen(2.0), "state": np.zeros(DIM + 1)})
+        assert policy.infer(seen(5.0))["actions"][0, 0] == 5.0
+
+
+def test_an_observation_that_is_not_the_robots_is_refused_with_the_key_and_the_connection_lives():
+    with serving(Echo()) as server, Client(address(server)) as client:
+        for change, named in (
+            ({"state": np.zeros(2)}, "state"),
+            ({"wrist": np.zeros((2, 2, 3), np.uint8)}, "wrist"),
+            ({"image": np.zeros((2, 2), np.uint8)}, "image"),
+            ({"prompt": " "}, "prompt"),
+        ):
+            with pytest.raises(ServerError, match=named) as caught:
+                client({**seen(1.0), **change})
+            assert caught.value.code == "invalid"
+        assert client(seen(1.0)).actions[0, 0] == 1.0
+
+
+def test_robots_that_ask_together_share_batches_and_none_gets_anothers_answer():
+    policy = Echo(seconds=0.005)
+    config = ServeConfig(port=0, batch=BatchConfig(size=4, wait=0.05))
+    wrong: list[tuple[float, float]] = []
+
+    def robot(number, server):
+        with Client(address(server)) as client:
+            for i in range(25):
+                value = number * 100.0 + i
+                got = client(seen(value)).actions
+                if not np.array_equal(got, value + np.tile(STEPS, DIM)):
+                    wrong.append((value, float(got[0, 0])))
+
+    with serving(policy, config) as server:
+        robots = [threading.Thread(target=robot, args=(n, server)) for n in range(6)]
+        for one in robots:
+            one.start()
+        for one in robots:
+            one.join(60)
+    assert not wrong
+    assert sum(policy.batches) == 150
+    assert max(policy.batches) == 4
+
+
+def test_an_observation_that_breaks_a_batch_is_told_to_its_robot_alone():
+    config = ServeConfig(port=0, batch=BatchConfig(size=2, wait=5.0))
+    with serving(Echo(), config) as server, Client(address(server)) as good, Client(address(server)) as bad:
+        failed: list[ServerError] = []
+
+        def broken():
+            try:
+                bad(seen(2000.0))
+            except ServerError as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=broken)
+        thread.start()
+        assert good(seen(1.0)).actions[0, 0] == 1.0
+        thread.join(10)
+        assert failed
+        assert failed[0].code == "failed"
+        assert "nan" in str(failed[0])
+
+
+def test_the_newest_observation_of_a_robot_that_overruns_wins():
+    policy = Echo(seconds=0.2)
+    with serving(policy) as server, connect(address(server), compression=None) as plain:
+        plain.recv()
+        for value in (1.0, 2.0, 3.0, 4.0):
+            plain.send(encode(seen(value)))
+            time.sleep(0.02)
+        answers = [plain.recv(5) for _ in range(4)]
+        texts = [one for one in answers if isinstance(one, str)]
+        values = [decode(one).value["actions"][0, 0] for one in answers if isinstance(one, bytes)]
+    assert values == [1.0, 4.0]
+    assert len(texts) == 2
+    assert all("newer observation" in one for one in texts)
+
+
+def test_a_full_queue_says_busy_and_a_passed_deadline_late():
+    policy = Echo(seconds=0.3)
+    config = ServeConfig(port=0, batch=BatchConfig(size=1, queue=1))
+    with serving(policy, config) as server:
+        clients = [Client(address(server), config=ClientConfig(deadline=0.2)) for _ in range(3)]
+        codes: list[str] = []
+
+        def ask(client):
+            try:
+                client(seen(1.0))
+                codes.append("answered")
+            except ServerError as error:
+                codes.append(error.code)
+
+        threads = [threading.Thread(target=ask, args=(one,)) for one in clients]
+        for one in threads:
+            one.start()
+            time.sleep(0.05)
+        for one in threads:
+            one.join(10)
+        assert sorted(codes) == ["answered", "busy", "late"]
+        for one in clients:
+            one.close()
+
+
+def test_health_answers_while_a_robot_is_answered():
+    with serving(Echo(seconds=1.0)) as server, Client(address(server)) as client:
+        thread = threading.Thread(target=client, args=(seen(1.0),))
+        thread.start()
+        time.sleep(0.1)
+        begun = time.monotonic()
+        assert asked(server, "/healthz") == (200, b"OK\n")
+        assert asked(server, "/readyz")[0] == 200
+        busy = thread.is_alive()
+        assert busy or time.monotonic() - begun > 0.8
+        thread.join(10)
+
+
+def test_metadata_and_metrics_are_there_for_people_and_prometheus():
+    with serving(Echo()) as server, Client(address(server)) as client:
+        client(seen(1.0))
+        status, body = asked(server, "/v1/metadata")
+        assert status == 200
+        assert json.loads(body)["pioxide"]["contract_json"]["action_horizon"] == HORIZON
+        status, body = asked(server, "/metrics")
+        assert status == 200
+        assert b'pioxide_requests_total{outcome="answered"} 1.0' in body
+        assert b"pioxide_connections 1.0" in body
+        assert asked(server, "/etc/passwd")[0] == 404
+
+
+def test_a_key_is_asked_for_and_read_again_when_its_file_changes(tmp_path):
+    file = tmp_path / "keys"
+    file.write_text(f"# robots\n{KEY}\n")
+    with serving(Echo(), ServeConfig(port=0, key_file=file)) as server:
+        for key in (None, "a-key-of-a-robot-2", KEY + "x", "é" * 20):
+            with pytest.raises(ServerError, match="key") as caught:
+                Client(address(server), key=key)
+            assert caught.value.code == "refused"
+        assert asked(server, "/metrics")[0] == asked(server, "/v1/metadata")[0] == 401
+        assert asked(server, "/healthz")[0] == 200
+        with Client(address(server), key=KEY) as client:
+            assert client(seen(1.0)).actions[0, 0] == 1.0
+        file.write_text("a-key-of-a-robot-2\n")
+        with pytest.raises(ServerError, match="key"):
+            Client(address(server), key=KEY)
+        Client(address(server), key="a-key-of-a-robot-2").close()
+
+
+def test_a_server_that_others_reach_needs_a_key_or_a_word(tmp_path, monkeypatch):
+    monkeypatch.delenv("PIOXIDE_SERVE_KEYS", raising=False)
+    for host in ("0.0.0.0", "::", "192.168.1.5", "robot.example"):
+        with pytest.raises(InputError, match="no key"):
+            ServeConfig(host=host).keys()
+    assert not ServeConfig(host="0.0.0.0", without_key=True).keys()
+    monkeypatch.setenv("PIOXIDE_SERVE_KEYS", f"{KEY},")
+    assert ServeConfig(host="0.0.0.0").keys().admit(f"Bearer {KEY}")
+    (tmp_path / "short").write_text("short\n")
+    with pytest.raises(InputError, match="16"):
+        ServeConfig(key_file=tmp_path / "short").keys()
+
+
+def test_a_page_in_a_browser_is_not_let_in():
+    with (
+        serving(Echo()) as server,
+        pytest.raises(InvalidStatus, match="403"),
+        connect(address(server), origin="http://evil.example"),  # type: ignore[arg-type]
+    ):
+        pass
+
+
+def test_garbage_ends_its_own_connection_with_a_sentence_and_no_other():
+    with serving(Echo()) as server, Client(address(server)) as client:
+        for garbage in (b"\xc1", b"\xff" * 100, encode([1, 2]), "text", b"\x91" * 40):
+            with connect(address(server), compression=None) as bad:
+                bad.recv()
+                bad.send(garbage)
+                said = bad.recv(5)
+                assert isinstance(said, str)
+                assert "Traceback" not in said
+                with pytest.raises(ConnectionClosed):
+                    bad.recv(5)
+        assert client(seen(1.0)).actions[0, 0] == 1.0
+
+
+def test_a_fault_of_the_server_is_not_told_to_a_client():
+    policy = Echo()
+    policy.batch = lambda *_, **__: 1 / 0
+    with serving(policy) as server, Client(address(server)) as client:
+        with pytest.raises(ServerError, match="its log says why") as caught:
+            client(seen(1.0))
+        assert "division" not in str(caught.value)
+
+
+def test_what_a_client_that_vanishes_held_is_freed():
+    policy = Echo(seconds=0.3)
+    with serving(policy) as server:
+        clients = [connect(address(server), compression=None).__enter__() for _ in range(3)]
+        for one in clients:
+            one.recv()
+            one.send(encode(seen(1.0)))
+        time.sleep(0.1)
+        for one in clients:
+            one.socket.close()
+        until = time.monotonic() + 10
+        while (server._robots or server._batcher.waiting) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert not server._robots
+        assert not server._batcher.waiting
+        with Client(address(server)) as client:
+            assert client(seen(7.0)).actions[0, 0] == 7.0
+
+
+def test_an_older_episode_is_refused_on_both_sides():
+    with serving(Echo(seconds=0.2)) as server:
+        client = Client(address(server))
+        stale: list[str] = []
+
+        def ask():
+            try:
+                client(seen(1.0))
+            except ServerError as error:
+                stale.append(error.code)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        time.sleep(0.05)
+        client.reset()
+        thread.join(10)
+        assert stale == ["stale"]
+        assert client(seen(2.0)).actions[0, 0] == 2.0
+        client.generation = 0
+        with pytest.raises(ServerError, match="generation 0 is over"):
+            client(seen(2.0))
+        client.close()
+
+
+def test_what_is_left_to_play_reaches_a_policy_that_continues_and_no_other():
+    for continues in (True, False):
+        policy = Echo(continues=continues)
+        with serving(policy) as server, Client(address(server)) as client:
+            client(seen(1.0), prev_chunk_left_over=np.ones((2, DIM)), inference_delay=1)
+            (left,) = policy.left_over
+            if continues:
+                assert left is not None
+                assert np.array_equal(left.prev_chunk_left_over, np.ones((2, DIM)))
+                assert left.inference_delay == 1
+            else:
+                assert left is None
+
+
+def test_a_runner_plays_a_servers_chunks_as_it_plays_a_policys():
+    with serving(Echo()) as server, Client(address(server)) as client:
+        queue = ActionQueue(OnEmpty.HOLD)
+        with Runner(ThreadWorker(client.chunk), queue, replan_below=0) as runner:
+            played: list[float] = []
+            until = time.monotonic() + 20
+            while len(played) < HORIZON and time.monotonic() < until:
+                action, dry = runner.step(seen(1.0))
+                if action is not None and not dry:
+                    played.append(action[0])
+                time.sleep(0.002)
+        assert played[:HORIZON] == pytest.approx(list(1.0 + STEPS[:, 0]))
+
+
+def test_a_client_comes_back_after_its_server_did():
+    client = None
+    with serving(Echo()) as server:
+        port = server.port
+        client = Client(address(server), config=ClientConfig(reconnect=10.0))
+        assert client(seen(1.0)).actions[0, 0] == 1.0
+    with serving(Echo(), ServeConfig(port=port)):
+        assert client(seen(2.0)).actions[0, 0] == 2.0
+    impatient = client
+    impatient._config = ClientConfig()
+    with pytest.raises(ServerError) as caught:
+        impatient(seen(3.0))
+    assert caught.value.code == "closed"
+    with (
+        serving(Echo(continues=True), ServeConfig(port=port)),
+        pytest.raises(ServerError, match="another policy"),
+    ):
+        client(seen(4.0))
+
+
+def test_an_answer_that_does_not_come_in_time_is_given_up_with_its_connection():
+    with serving(Echo(seconds=0.5)) as server:
+        client = Client(address(server), config=ClientConfig(timeout=0.1))
+        with pytest.raises(ServerError) as caught:
+            client(seen(1.0))
+        assert caught.value.code == "timeout"
+        client._config = ClientConfig(timeout=5.0)
+        assert client(seen(2.0)).actions[0, 0] == 2.0
+        client.close()
+
+
+def test_a_policy_is_swapped_while_robots_ask_and_only_for_one_of_the_same_contract():
+    with serving(Echo(seconds=0.05)) as server, Client(address(server)) as client:
+        assert client(seen(1.0)).actions[0, 0] == 1.0
+        server.swap(Echo(offset=10.0))
+        assert client(seen(1.0)).actions[0, 0] == 11.0
+        with pytest.raises(ContractError, match="continues"):
+            server.swap(Echo(continues=True))
+
+
+def test_a_client_refuses_what_is_no_policy_server():
+    with pytest.raises(ServerError, match="no policy server answers"):
+        Client("ws://127.0.0.1:9")
+
+    async def odd(first):
+        from websockets.asyncio.server import serve
+
+        async def handler(connection):
+            await connection.send(first)
+            await connection.wait_closed()
+
+        return await serve(handler, "127.0.0.1", 0)
+
+    for first, error in (
+        (encode([1]), WireError),
+        ("hello", WireError),
+        (encode({"pioxide": {"protocol": 9}}), WireError),
+    ):
+        loop = asyncio.new_event_loop()
+        listening = loop.run_until_complete(odd(first))
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        with pytest.raises(error):
+            Client(f"ws://127.0.0.1:{next(iter(listening.sockets)).getsockname()[1]}")
+        loop.call_soon_threadsafe(listening.close)
+        asyncio.run_coroutine_threadsafe(listening.wait_closed(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+def test_more_robots_than_allowed_are_told_so_at_the_door():
+    with (
+        serving(Echo(), ServeConfig(port=0, connections=1)) as server,
+        Client(address(server)),
+        pytest.raises(ServerError, match="no more robots"),
+    ):
+        Client(address(server))
+
+
+def test_an_idle_robot_is_let_go():
+    with (
+        serving(Echo(), ServeConfig(port=0, idle=0.2)) as server,
+        connect(address(server), compression=None) as plain,
+    ):
+        plain.recv()
+        with pytest.raises(ConnectionClosed, match="no request in"):
+            plain.recv(10)
+
+
+def test_images_sent_as_jpeg_arrive(monkeypatch):
+    pytest.importorskip("PIL")
+    policy = Echo()
+    arrived = []
+    batch = policy.batch
+    policy.batch = lambda seen, *a, **k: arrived.append(seen[0]["image"]) or batch(seen, *a, **k)
+    image = np.full((48, 64, 3), 90, np.uint8)
+    with serving(policy) as server, Client(address(server), config=ClientConfig(jpeg_quality=90)) as client:
+        client({**seen(1.0), "image": image})
+    assert arrived[0].shape == image.shape
+    assert np.abs(arrived[0].astype(int) - 90).max() <= 2
