@@ -6,6 +6,7 @@ import pytest
 from pioxide.data import (
     EpisodeData,
     ExactQuantiles,
+    FrameColumns,
     LeRobotDataset,
     chunk_stats,
     compute_stats,
@@ -113,7 +114,7 @@ def test_columns_stand_side_by_side(tmp_path):
     data = episodes((40, 30))
     dataset = LeRobotDataset.open(write_v21(tmp_path / "d", data))
     stats = compute_stats(
-        dataset, horizon=4, state_keys=["reward", "observation.state"], action_keys=["action"]
+        dataset, horizon=4, columns=FrameColumns(("reward", "observation.state"), ("action",))
     )
     assert stats["state"].dim == 4
     assert stats["state"].mean[0] == pytest.approx(np.concatenate([e.columns["reward"] for e in data]).mean())
@@ -157,8 +158,7 @@ def test_constant_dimensions_have_no_spread(tmp_path):
     [
         ({"horizon": 0}, "horizon is 0"),
         ({"horizon": 4, "delta_mask": (True,) * 4}, "mask covers 4 dimensions, but the actions have 3"),
-        ({"horizon": 4, "state_keys": ()}, "at least one state column"),
-        ({"horizon": 4, "action_keys": ["torque"]}, 'no feature "torque"'),
+        ({"horizon": 4, "columns": FrameColumns(action_keys=("torque",))}, 'no feature "torque"'),
         ({"horizon": 4, "episodes": []}, "at least two frames"),
     ],
 )

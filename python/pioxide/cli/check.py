@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
-    from pioxide.data import Checked, Columns, Finding, LeRobotDataset
+    from pioxide.data import Checked, Finding, FrameColumns, LeRobotDataset
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,18 @@ class Check:
     action_keys: Annotated[str | None, left_open("A,B")] = None
     """Columns that make up an action; action, or what resembles it."""
 
+    joints: Annotated[str | None, left_open("A,B")] = None
+    """Which dimensions of both, in this order: names, globs (left_*), numbers, slices (0:7); all."""
+
+    drop: Annotated[str | None, left_open("A,B")] = None
+    """Dimensions to leave out of both."""
+
+    state_joints: Annotated[str | None, left_open("A,B")] = None
+    """Dimensions of the state, in place of joints."""
+
+    action_joints: Annotated[str | None, left_open("A,B")] = None
+    """Dimensions of an action, in place of joints."""
+
     width: int = 32
     """Numbers that the model takes; 0 for any."""
 
@@ -50,13 +62,16 @@ class Check:
     def __call__(self) -> int:
         """Check them all, print what was found."""
         from pioxide.cli import main
-        from pioxide.data import CheckSettings, Level, check_datasets, find_datasets
+        from pioxide.data import CheckSettings, JointChoice, Level, check_datasets, find_datasets
         from pioxide.errors import InputError
         from pioxide.files import json_text
 
         if not self.paths:
             raise InputError("name a dataset, a directory with datasets, or a glob")
-        settings = CheckSettings(_keys(self.state_keys), _keys(self.action_keys), self.width or None)
+        said = (_keys(text) or () for text in (self.joints, self.drop, self.state_joints, self.action_joints))
+        settings = CheckSettings(
+            _keys(self.state_keys), _keys(self.action_keys), JointChoice(*said), self.width or None
+        )
         paths = find_datasets(self.paths)
         number = 0
 
@@ -78,7 +93,7 @@ class Check:
 
 def warn(
     dataset: LeRobotDataset,
-    columns: Columns,
+    columns: FrameColumns,
     *,
     episodes: Sequence[int] | None = None,
     width: int | None = None,

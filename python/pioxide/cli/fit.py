@@ -14,7 +14,7 @@ from pioxide.cli import show
 from pioxide.cli.check import warn
 from pioxide.cli.options import METAVARS, derived, taken
 from pioxide.contract import known
-from pioxide.data import Columns, LeRobotDataset
+from pioxide.data import LeRobotDataset
 from pioxide.shards import FitResult, FitSettings, fit, other_names, sentence
 from pioxide.shards.plan import select_episodes
 
@@ -42,9 +42,8 @@ class Fit:
 
         settings = taken(self, FitSettings)
         dataset = LeRobotDataset.open(self.dataset)
-        columns = Columns(settings.state_keys, settings.action_keys)
         chosen = select_episodes(settings.episodes, [e.index for e in dataset.episodes])
-        if warn(dataset, columns, episodes=chosen, strict=self.strict):
+        if warn(dataset, settings.columns(dataset), episodes=chosen, strict=self.strict):
             return main.FOUND
         made = fit(
             self.dataset,

@@ -14,7 +14,6 @@ from pioxide.cli.check import warn
 from pioxide.cli.options import METAVARS, derived, left_open, taken
 from pioxide.cli.progress import FrameProgress
 from pioxide.contract import known
-from pioxide.data import Columns
 from pioxide.family import RELEASED_ACTION_DIM, Family
 from pioxide.shards import (
     Job,
@@ -64,9 +63,8 @@ class Tokenize:
         request = taken(self, JobRequest, dataset=self.dataset, text_model=self.text_model or text_model())
         job = plan_job(*resolve(request))
         settings, dataset = job.settings, job.maker.dataset
-        columns = Columns(settings.columns.state_keys, settings.columns.action_keys)
         chosen = select_episodes(settings.episodes, [e.index for e in dataset.episodes])
-        if warn(dataset, columns, episodes=chosen, width=RELEASED_ACTION_DIM, strict=self.strict):
+        if warn(dataset, settings.columns, episodes=chosen, width=RELEASED_ACTION_DIM, strict=self.strict):
             return main.FOUND
         if self.dry_run:
             self._print_estimate(job)
@@ -154,5 +152,5 @@ class Tokenize:
 
 def _print_contract(job: Job) -> None:
     robot, columns = job.maker.pipeline.numbers.robot, job.settings.columns
-    names = job.maker.dataset.names(columns.action_keys)
+    names = columns.action_names(job.maker.dataset)
     show.contract(sentence(job.settings.contract), other_names(robot.joint_names, names))

@@ -4,9 +4,10 @@ Needs pyarrow (`pip install "pioxide[data]"`). Video is never opened here.
 """
 
 # Looking before running
-from pioxide.data.checks import Columns, check_dataset
+from pioxide.data.checks import check_dataset
 
 # What a dataset is made of
+from pioxide.data.columns import FrameColumns, JointChoice
 from pioxide.data.episode import Episode, EpisodeInfo, Feature
 from pioxide.data.findings import Code, Finding, Level
 
@@ -26,13 +27,14 @@ __all__ = [
     "CheckSettings",
     "Checked",
     "Code",
-    "Columns",
     "Episode",
     "EpisodeData",
     "EpisodeInfo",
     "ExactQuantiles",
     "Feature",
     "Finding",
+    "FrameColumns",
+    "JointChoice",
     "LeRobotDataset",
     "Level",
     "check_dataset",

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
+from pioxide.data.columns import FrameColumns
 from pioxide.data.episode import EpisodeInfo
 from pioxide.data.findings import Code, Finding, merged, numbers
 from pioxide.data.joints import Joints, opposed, units
@@ -26,39 +26,9 @@ PART_FRAMES = 20_000
 PERIOD_TOLERANCE = 0.05
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Which columns are judged.
-
-    Attributes:
-        state: keys, side by side.
-        actions: likewise.
-    """
-
-    state: tuple[str, ...]
-    actions: tuple[str, ...]
-
-    @classmethod
-    def guess(cls, dataset: LeRobotDataset) -> Columns:
-        """LeRobot's names, else what begins with them, else every column of several numbers."""
-        numeric = [k for k, f in dataset.features.items() if f.is_numeric and k not in INDEX_KEYS]
-
-        def named(name: str) -> tuple[str, ...]:
-            return (name,) if name in numeric else tuple(k for k in numeric if k.startswith(name))
-
-        wide = tuple(k for k in numeric if dataset.features[k].dim > 1)
-        return cls(
-            named("observation.state") or named("state") or wide or tuple(numeric),
-            named("action") or wide or tuple(numeric),
-        )
-
-
-INDEX_KEYS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
-
-
 def check_dataset(
     dataset: LeRobotDataset,
-    columns: Columns,
+    columns: FrameColumns,
     *,
     episodes: Iterable[int] | None = None,
     width: int | None = None,
@@ -84,7 +54,7 @@ def check_dataset(
 
 def look(
     dataset: LeRobotDataset,
-    columns: Columns,
+    columns: FrameColumns,
     episodes: Iterable[int] | None = None,
     on_frames: Callable[[int], None] | None = None,
     workers: int = 1,
@@ -101,13 +71,13 @@ def look(
 
     step = max(1, dataset.total_frames // SAMPLE_FRAMES)
     optional = ("timestamp",) if "timestamp" in dataset.features else ()
-    keys = tuple(dict.fromkeys((*columns.state, *columns.actions)))
+    keys = columns.all
     dataset.dim(keys)  # raises before any thread is started
 
     def look_at(part: Sequence[int]) -> list[EpisodeSummary]:
         made = []
         for episode in dataset.scan(keys, part, on_bad=bad, optional=optional):
-            made.append(summarize(episode, columns.state, columns.actions, fps=dataset.fps, step=step))
+            made.append(summarize(episode, columns, fps=dataset.fps, step=step))
             if on_frames is not None:
                 on_frames(len(episode))
         return made
@@ -142,7 +112,7 @@ def _parts(dataset: LeRobotDataset, chosen: Sequence[int]) -> list[list[int]]:
 
 def judge(
     dataset: LeRobotDataset,
-    columns: Columns,
+    columns: FrameColumns,
     summaries: Sequence[EpisodeSummary],
     faults: Sequence[Finding],
     *,
@@ -160,19 +130,18 @@ def judge(
     other, unlike = units(ordered)
     found += other
     alike = [summary for summary in ordered if summary.index not in unlike] or ordered
-    for what, keys in (("state", columns.state), ("actions", columns.actions)):
-        names = dataset.names(keys)
+    for what, names in (("state", columns.state_names(dataset)), ("actions", columns.action_names(dataset))):
         parts = [(s.index, s.length, s.state if what == "state" else s.actions) for s in alike]
         joints = Joints(what, names, parts)
         found += [*joints.still(), *joints.seldom(), *joints.noise(), *joints.outliers()]
         found += joints.mirrored()
-    found += opposed(dataset.names(columns.actions), alike)
+    found += opposed(columns.action_names(dataset), alike)
     return merged(found)
 
 
-def _shapes(dataset: LeRobotDataset, columns: Columns, width: int | None) -> list[Finding]:
+def _shapes(dataset: LeRobotDataset, columns: FrameColumns, width: int | None) -> list[Finding]:
     found = []
-    for key in dict.fromkeys((*columns.state, *columns.actions)):
+    for key in columns.all:
         shape = dataset.features[key].shape
         if sum(n > 1 for n in shape) > 1:
             sizes = " x ".join(map(str, shape))
@@ -180,8 +149,8 @@ def _shapes(dataset: LeRobotDataset, columns: Columns, width: int | None) -> lis
             found.append(
                 Finding(Code.FLATTENED, f'feature "{key}"', message, "choose another column if they are not")
             )
-    for what, keys in (("state", columns.state), ("actions", columns.actions)):
-        dim = dataset.dim(keys)
+    for what, names in (("state", columns.state_names(dataset)), ("actions", columns.action_names(dataset))):
+        dim = len(names)
         if width is not None and dim > width:
             message = f"{dim} numbers, and the released models take {width}"
             found.append(Finding(Code.WIDE, what, message, "choose columns, or train a wider model"))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pioxide.data.columns import FrameColumns
 from pioxide.data.lerobot import LeRobotDataset, OnBad
 from pioxide.data.quantiles import ExactQuantiles, Moments
 from pioxide.data.windows import window_weights, windows
@@ -36,8 +37,7 @@ def compute_stats(
     dataset: LeRobotDataset,
     *,
     horizon: int,
-    state_keys: Sequence[str] = ("observation.state",),
-    action_keys: Sequence[str] = ("action",),
+    columns: FrameColumns | None = None,
     delta_mask: Sequence[bool] | None = None,
     robot: RobotSpec | None = None,
     episodes: Iterable[int] | None = None,
@@ -51,8 +51,7 @@ def compute_stats(
     Args:
         dataset: what to read.
         horizon: H, actions a chunk.
-        state_keys: columns that make the state, side by side.
-        action_keys: columns that make the actions, side by side.
+        columns: of state and actions; observation.state and action by default.
         delta_mask: which action dimensions are relative to the state, or None for none.
         robot: whose signs and grippers are applied first; None where the numbers are the model's.
         episodes: which, all by default.
@@ -68,9 +67,7 @@ def compute_stats(
         InputError: no such column, the mask is too long, or fewer than two values.
     """
     chosen = None if episodes is None else list(episodes)
-    keys = list(dict.fromkeys([*state_keys, *action_keys]))
-    if not state_keys or not action_keys:
-        raise InputError("statistics need at least one state column and one action column")
+    read = columns or FrameColumns()
     cache: list[StateAndActions] | None = []
     first = True
 
@@ -81,8 +78,8 @@ def compute_stats(
             return
         report = on_bad if first or on_bad is None else _ignore
         size = 0
-        for episode in dataset.scan(keys, chosen, on_bad=report):
-            pair = _floats(episode.stack(state_keys)), _floats(episode.stack(action_keys))
+        for episode in dataset.scan(read.all, chosen, on_bad=report):
+            pair = _floats(read.state(episode)), _floats(read.actions(episode))
             if robot is not None and not robot.plain:
                 pair = robot.apply_state(pair[0]), robot.apply_actions(pair[1])
             size += pair[0].nbytes + pair[1].nbytes

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pioxide.data.columns import FrameColumns
 from pioxide.data.episode import Episode
 
 Floats = NDArray[np.float64]
@@ -98,19 +98,16 @@ class EpisodeSummary:
     times: Times | None
 
 
-def summarize(
-    episode: Episode, state_keys: Sequence[str], action_keys: Sequence[str], *, fps: float, step: int
-) -> EpisodeSummary:
+def summarize(episode: Episode, columns: FrameColumns, *, fps: float, step: int) -> EpisodeSummary:
     """Returns an episode's numbers.
 
     Args:
         episode: read with these columns, and with `timestamp` where there is one.
-        state_keys: columns of the state.
-        action_keys: columns of the actions.
+        columns: of state and actions.
         fps: frames a second as the dataset says, 0 where it doesn't.
         step: every so many frames one goes into the sample.
     """
-    state, actions = episode.stack(state_keys), episode.stack(action_keys)
+    state, actions = columns.state(episode), columns.actions(episode)
     digest = hashlib.blake2b(digest_size=16)
     for values in (state, actions):
         digest.update(np.ascontiguousarray(values).tobytes())

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pioxide.data.checks import Columns, check_dataset
+from pioxide.data.checks import check_dataset
+from pioxide.data.columns import FrameColumns, JointChoice
 from pioxide.data.findings import Code, Finding, Level
 from pioxide.data.lerobot import LeRobotDataset
 from pioxide.errors import PioxideError
@@ -27,11 +28,13 @@ class CheckSettings:
     Attributes:
         state_keys: columns of the state; None takes LeRobot's names, else what resembles them.
         action_keys: columns of the actions, likewise.
+        choice: which of their dimensions, all by default.
         width: numbers that the model takes, None for any.
     """
 
     state_keys: tuple[str, ...] | None = None
     action_keys: tuple[str, ...] | None = None
+    choice: JointChoice = field(default_factory=JointChoice)
     width: int | None = 32
 
 
@@ -132,11 +135,12 @@ def check_one(path: Path, settings: CheckSettings, workers: int = 1) -> Checked:
     opened: LeRobotDataset | None = None
     try:
         opened = LeRobotDataset.open(path)
-        guessed = Columns.guess(opened)
-        columns = Columns(
-            settings.state_keys or guessed.state,
-            settings.action_keys or guessed.actions,
+        guessed = FrameColumns.guess(opened)
+        columns = FrameColumns(
+            settings.state_keys or guessed.state_keys,
+            settings.action_keys or guessed.action_keys,
         )
+        columns = settings.choice.of(opened, columns)
         findings = check_dataset(opened, columns, width=settings.width, workers=workers)
     except PioxideError as error:
         findings = [Finding(Code.UNUSABLE, str(path), str(error))]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pioxide.codec import FastCodec
 from pioxide.contract import Contract, known
-from pioxide.data import Columns, Episode, LeRobotDataset, Level, check_dataset, cores
+from pioxide.data import Episode, FrameColumns, LeRobotDataset, Level, check_dataset, cores
 from pioxide.errors import DatasetError, FormatError, InputError
 from pioxide.family import RELEASED_ACTION_DIM
 from pioxide.report.facts import Prompts, Report, Source, Tokens
@@ -22,7 +22,6 @@ from pioxide.report.measure import DensityMeter, ErrorMeter, RangeMeter
 from pioxide.shards import FitResult, FrameCutter, TokenDataset
 from pioxide.shards.evaluate import robot_units
 from pioxide.shards.plan import select_episodes
-from pioxide.shards.settings import FrameColumns
 from pioxide.transforms import Stats
 from pioxide.transforms.actions import mask_runs
 
@@ -66,8 +65,7 @@ def _warned(report: Report, dataset: LeRobotDataset | None, columns: FrameColumn
     if dataset is None:
         return report
     chosen = select_episodes(episodes, [e.index for e in dataset.episodes])
-    judged = Columns(columns.state_keys, columns.action_keys)
-    found = check_dataset(dataset, judged, episodes=chosen, width=RELEASED_ACTION_DIM, workers=cores())
+    found = check_dataset(dataset, columns, episodes=chosen, width=RELEASED_ACTION_DIM, workers=cores())
     return replace(report, warnings=tuple(f for f in found if f.level is Level.WARNING))
 
 
@@ -112,9 +110,9 @@ class _Meters:
         They are those that the statistics are of: with the robot's signs and grippers applied.
         """
         robot, columns = cutter.numbers.robot, cutter.columns
-        self.state.add(robot.apply_state(episode.stack(columns.state_keys)))
+        self.state.add(robot.apply_state(columns.state(episode)))
         if not any(cutter.numbers.delta_mask):
-            self.actions.add(robot.apply_actions(episode.stack(columns.action_keys)))
+            self.actions.add(robot.apply_actions(columns.actions(episode)))
 
     def chunks(self, cutter: FrameCutter, chunks: NDArray[np.float64]) -> None:
         """Adds normalised chunks [n, H, D]."""

@@ -3,6 +3,8 @@
 Needs pyarrow (`pip install "pioxide[data]"`).
 """
 
+from pioxide.data import FrameColumns
+
 # What it would make
 # What a directory's numbers mean
 from pioxide.shards.beside import read_contract
@@ -21,7 +23,7 @@ from pioxide.shards.manifest import Manifest, ShardRecord, Skipped
 from pioxide.shards.reader import TokenDataset
 from pioxide.shards.resolve import JobRequest, parse_mask, resolve
 from pioxide.shards.robot import check_robot, dataset_robot, other_names
-from pioxide.shards.settings import FrameColumns, JobSettings
+from pioxide.shards.settings import JobSettings
 from pioxide.shards.shard import JobInputs, ShardMaker
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,7 +22,7 @@ from pioxide.contract import (
     refuse_differences,
     save_contract,
 )
-from pioxide.data import EpisodeInfo, LeRobotDataset, compute_stats
+from pioxide.data import EpisodeInfo, FrameColumns, JointChoice, LeRobotDataset, compute_stats
 from pioxide.data.faults import nothing_left
 from pioxide.errors import DatasetError, FormatError, InputError, OverflowingChunkError, SettingsError
 from pioxide.family import Normalization
@@ -33,8 +33,8 @@ from pioxide.shards.evaluate import Evaluation
 from pioxide.shards.frames import FrameCutter
 from pioxide.shards.overflow import placed
 from pioxide.shards.plan import select_episodes
-from pioxide.shards.robot import check_robot, dataset_robot
-from pioxide.shards.settings import FrameColumns, as_json, changes, refuse_changes
+from pioxide.shards.robot import dataset_robot, named_mask, recorded_robot
+from pioxide.shards.settings import as_json, changes, refuse_changes
 from pioxide.transforms import NormRule, make_mask, save_norm_stats
 
 FILE_NAME = "fit.json"
@@ -52,11 +52,17 @@ class FitSettings:
         robot: The robot that was recorded: its signs and grippers are applied, its names are compared with
             the dataset's. By default the dataset's numbers are taken as they are.
         horizon: Actions in a chunk. A chunk past its episode's end repeats the last action.
-        state_keys: FrameColumns that make up the state; several are put side by side.
-        action_keys: FrameColumns that make up an action, likewise.
+        state_keys: Columns that make up the state; several are put side by side.
+        action_keys: Columns that make up an action, likewise.
+        joints: Which dimensions of both, in this order: names, globs such as left_*, numbers, slices such as
+            0:7, !NAME to leave one out; all by default.
+        drop: Dimensions to leave out of both, likewise.
+        state_joints: Dimensions of the state, in place of joints.
+        action_joints: Dimensions of an action, in place of joints.
         delta_mask: Which actions are relative to the state at the chunk's start, as run lengths: 6,-1,6,-1
             leaves dimensions 6 and 13, and all beyond, absolute; empty leaves all absolute. By default as the
             robot says, and absolute where it doesn't.
+        relative: The same by name: joints whose actions are relative, as in joints.
         normalization: Of the chunks that the tokenizer sees; quantile is what π0-FAST uses.
         vocab_size: FAST ids.
         scale: DCT coefficients are multiplied by this before rounding: larger is finer and longer.
@@ -73,7 +79,12 @@ class FitSettings:
     horizon: int = 50
     state_keys: tuple[str, ...] = ("observation.state",)
     action_keys: tuple[str, ...] = ("action",)
+    joints: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    state_joints: tuple[str, ...] = ()
+    action_joints: tuple[str, ...] = ()
     delta_mask: tuple[int, ...] | None = None
+    relative: tuple[str, ...] = ()
     normalization: Normalization = "quantile"
     vocab_size: int = 1024
     scale: float = 10.0
@@ -100,12 +111,18 @@ class FitSettings:
             raise InputError(f"max_chunks is {self.max_chunks}, expected at least 1")
         if not 0 < self.scale < float("inf"):
             raise InputError(f"scale is {self.scale}, expected a positive number")
-        _ = self.columns
+        if self.relative and self.delta_mask is not None:
+            raise InputError("relative and delta_mask say the same thing in two ways; leave one out")
+        FrameColumns(self.state_keys, self.action_keys)
 
-    @property
-    def columns(self) -> FrameColumns:
-        """Returns which columns are the state and the actions."""
-        return FrameColumns(self.state_keys, self.action_keys)
+    def columns(self, dataset: LeRobotDataset) -> FrameColumns:
+        """Returns which columns and dimensions of a dataset are the state and the actions.
+
+        Raises:
+            InputError: It has no such column or joint; shows those that it has.
+        """
+        choice = JointChoice(self.joints, self.drop, self.state_joints, self.action_joints)
+        return choice.of(dataset, FrameColumns(self.state_keys, self.action_keys))
 
 
 @dataclass(frozen=True)
@@ -116,7 +133,7 @@ class FitResult:
         directory: Of the tokenizer and the statistics.
         contract: What the numbers mean. What fitting can't know (family, cameras, prompts) is UNKNOWN.
         settings: `FitSettings` as JSON.
-        dataset: Name, path (where it was), fingerprint and joints.
+        dataset: Name, path (where it was), fingerprint, and names and numbers of the chosen dimensions.
         versions: Of the format and pioxide.
         held_out: Episodes it was judged on; empty if there were too few and it was judged on what it was
             fitted on.
@@ -155,14 +172,22 @@ class FitResult:
                     f"{path}: format {value['versions']['format']}, this pioxide reads {FORMAT}; fit again"
                 )
             value.pop("contract")
+            # What an earlier pioxide had no words for was as it is by default.
+            value["settings"] = as_json(FitSettings()) | value["settings"]
             return cls(directory=directory, contract=read_contract(directory), **value, found=True)
         except (KeyError, TypeError) as error:
             raise FormatError(f"{path} was not written by pioxide fit ({error!r})") from error
 
     @property
     def columns(self) -> FrameColumns:
-        """Returns which columns of the dataset are the state and the actions."""
-        return FrameColumns(tuple(self.settings["state_keys"]), tuple(self.settings["action_keys"]))
+        """Returns which columns and dimensions of the dataset are the state and the actions."""
+        keys = (self.settings["state_keys"], self.settings["action_keys"])
+        return FrameColumns(*keys, self.dataset.get("state_dims"), self.dataset.get("action_dims"))
+
+    @property
+    def choice(self) -> JointChoice:
+        """Returns how these dimensions were chosen, for another dataset of the same robot."""
+        return JointChoice(**{f.name: tuple(self.settings[f.name]) for f in fields(JointChoice)})
 
 
 def fit(
@@ -197,15 +222,18 @@ def fit(
     say = on_stage or (lambda _: None)
     target = Path(output)
     opened = LeRobotDataset.open(dataset)
-    contract = _begun(opened, settings)
+    columns = settings.columns(opened)
+    contract = _begun(opened, settings, columns)
     head = {
         "settings": as_json(settings),
         "dataset": {
             "name": opened.path.resolve().name,
             "path": str(opened.path.resolve()),
             "fingerprint": opened.fingerprint(),
-            "state_names": opened.names(settings.state_keys),
-            "action_names": opened.names(settings.action_keys),
+            "state_names": columns.state_names(opened),
+            "action_names": columns.action_names(opened),
+            "state_dims": columns.state_dims and list(columns.state_dims),
+            "action_dims": columns.action_dims and list(columns.action_dims),
         },
         "versions": {"format": FORMAT, "pioxide": pioxide.__version__},
     }
@@ -213,24 +241,27 @@ def fit(
     if found is not None:
         return found
     with new_directory(target) as directory:
-        contract, made = _fit(opened, directory, contract, settings, skip_bad, say)
+        contract, made = _fit(opened, directory, contract, columns, settings, skip_bad, say)
         write_json(directory / FILE_NAME, {**head, **made, "contract": CONTRACT_FILE})
     return FitResult(directory=target, contract=replace(contract, source=str(target)), **head, **made)
 
 
-def _begun(dataset: LeRobotDataset, settings: FitSettings) -> Contract:
+def _begun(dataset: LeRobotDataset, settings: FitSettings, columns: FrameColumns) -> Contract:
     """The contract as far as it is known before anything is computed."""
-    columns, robot = settings.columns, settings.robot
-    if robot is None:
+    if settings.robot is None:
         robot = dataset_robot(dataset, columns)
     else:
-        check_robot(robot, dataset, columns, f"the robot {robot.name}")
+        robot = recorded_robot(settings.robot, dataset, columns)
     mask = () if robot.delta_mask is None else robot.delta_mask
-    if settings.delta_mask is not None:
-        mask = make_mask(*settings.delta_mask)
+    if settings.delta_mask is not None or settings.relative:
+        mask = make_mask(*(settings.delta_mask or ()))
+        if settings.relative:
+            mask = named_mask(settings.relative, columns.action_names(dataset))
         if robot.delta_mask is not None:
             said = Contract(delta_mask=mask), Contract(delta_mask=robot.delta_mask)
-            refuse_differences(*said, names=("the settings (--delta-mask)", f"the robot {robot.name}"))
+            refuse_differences(
+                *said, names=("the settings (--delta-mask or --relative)", f"the robot {robot.name}")
+            )
     check_delta_mask(robot, mask if any(mask) else ())
     rule = NormRule.openpi(settings.normalization)
     return Contract(
@@ -247,6 +278,7 @@ def _fit(
     dataset: LeRobotDataset,
     directory: Path,
     contract: Contract,
+    columns: FrameColumns,
     settings: FitSettings,
     skip_bad: bool,
     say: OnStage,
@@ -263,8 +295,7 @@ def _fit(
         stats = compute_stats(
             dataset,
             horizon=settings.horizon,
-            state_keys=settings.state_keys,
-            action_keys=settings.action_keys,
+            columns=columns,
             delta_mask=known(contract.delta_mask, "delta_mask"),
             robot=robot,
             episodes=chosen,
@@ -275,13 +306,13 @@ def _fit(
             raise nothing_left([s["reason"] for s in skipped]) from error
         raise
     contract = replace(contract, norm_stats=stats)
-    cutter = FrameCutter.of(contract, settings.columns)
+    cutter = FrameCutter.of(contract, columns)
     bad = {s["episode"] for s in skipped}
     fit_on, held_out = _split([e for e in chosen if e not in bad], settings)
 
     chunks, places = _sample(dataset, cutter, fit_on, settings)
     say(f"a vocabulary of {settings.vocab_size} from {len(chunks)} chunks of {len(fit_on)} episodes")
-    names = dataset.names(settings.action_keys)
+    names = columns.action_names(dataset)
     try:
         codec = FastCodec.fit(
             chunks, vocab_size=settings.vocab_size, scale=settings.scale, regex_split=settings.regex_split
@@ -291,7 +322,7 @@ def _fit(
         raise placed(error, lambda i: tuple(places[i].tolist()), names, way_out) from None
     say(f"judging it on {len(held_out)} held-out episodes" if held_out else "judging it on the same episodes")
     evaluation = Evaluation(codec, cutter.numbers, names)
-    for episode in dataset.scan(settings.columns.all, held_out or fit_on):
+    for episode in dataset.scan(columns.all, held_out or fit_on):
         for block in cutter.blocks(episode):
             evaluation.add(block.chunks)
 
@@ -340,7 +371,7 @@ def _sample(
     out = np.empty((number, cutter.horizon, cutter.numbers.robot.action_dim))
     places = np.empty((number, 2), np.int64)
     filled = 0
-    for episode in dataset.scan(settings.columns.all, episodes):
+    for episode in dataset.scan(cutter.columns.all, episodes):
         for block in cutter.blocks(episode):
             start = first[episode.index] + int(block.frame_index[0])
             rows = drawn[np.searchsorted(drawn, start) : np.searchsorted(drawn, start + len(block))] - start

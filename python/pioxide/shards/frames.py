@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pioxide.contract import Contract, Numbers, known
-from pioxide.data import Episode, windows
-from pioxide.shards.settings import FrameColumns
+from pioxide.data import Episode, FrameColumns, windows
 
 # Frames worked on at a time: with H = 50 and D = 26 a block of float64 chunks is 21 MB.
 BLOCK_FRAMES = 2048
@@ -72,9 +71,7 @@ class FrameCutter:
 
     def blocks(self, episode: Episode, frames: int | None = None) -> Iterator[Frames]:
         """Yields the first `frames` frames of an episode (all by default), up to `BLOCK_FRAMES` at a time."""
-        made = self.numbers.episode(
-            episode.stack(self.columns.state_keys), episode.stack(self.columns.action_keys)
-        )
+        made = self.numbers.episode(self.columns.state(episode), self.columns.actions(episode))
         chunks = windows(made.steps, self.horizon)
         prompts, prompt_index = episode.prompts
         stop = len(episode) if frames is None else min(frames, len(episode))

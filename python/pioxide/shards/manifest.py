@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pioxide.data import FrameColumns
 from pioxide.errors import FormatError, InputError
 from pioxide.files import make_directory, output_error, read_json, sha256_of, write_json
-from pioxide.shards.settings import FrameColumns, changes
+from pioxide.shards.settings import changes
 
 FILE_NAME = "manifest.json"
 PROGRESS = ".progress"

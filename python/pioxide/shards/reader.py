@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from pioxide.contract import FILE_NAME as CONTRACT_FILE
 from pioxide.contract import Contract, known
+from pioxide.data import FrameColumns
 from pioxide.data.parquet import open_parquet
 from pioxide.errors import FormatError, InputError
 from pioxide.family import Family
 from pioxide.files import sha256_of
 from pioxide.shards.beside import read_contract
 from pioxide.shards.manifest import FILE_NAME, SHARDS, Manifest
-from pioxide.shards.settings import FrameColumns
 from pioxide.transforms import Stats
 
 Batch = dict[str, NDArray[Any]]

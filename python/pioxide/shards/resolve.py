@@ -21,13 +21,13 @@ from pioxide.contract import (
     merge,
 )
 from pioxide.contract.numbers import covering
-from pioxide.data import LeRobotDataset
+from pioxide.data import FrameColumns, JointChoice, LeRobotDataset
 from pioxide.errors import ContractError, FormatError, InputError
 from pioxide.family import Family, Normalization
 from pioxide.robots import RobotSpec
 from pioxide.shards.fit import FitResult
-from pioxide.shards.robot import dataset_robot, other_names
-from pioxide.shards.settings import FrameColumns, JobSettings, OnOverflow
+from pioxide.shards.robot import dataset_robot, named_mask, other_names, recorded_robot
+from pioxide.shards.settings import JobSettings, OnOverflow
 from pioxide.shards.shard import JobInputs
 from pioxide.transforms import NormRule, load_norm_stats, make_mask
 
@@ -49,10 +49,16 @@ class JobRequest:
         stats: A `norm_stats.json` in place of the fitted one, for example openpi's.
         fast: A FAST tokenizer in place of the fitted one, for example the published one.
         horizon: Actions in a chunk; the fitted directory's, or 50.
-        state_keys: FrameColumns that make up the state; the fitted directory's, or observation.state.
-        action_keys: FrameColumns that make up an action; the fitted directory's, or action.
+        state_keys: Columns that make up the state; the fitted directory's, or observation.state.
+        action_keys: Columns that make up an action; the fitted directory's, or action.
+        joints: Which dimensions of both, in this order: names, globs such as left_*, numbers, slices such as
+            0:7, !NAME to leave one out; the fitted directory's, or all.
+        drop: Dimensions to leave out of both, likewise.
+        state_joints: Dimensions of the state, in place of joints.
+        action_joints: Dimensions of an action, in place of joints.
         delta_mask: Which actions are relative to the state, as run lengths (6,-1,6,-1), empty for none; the
             fitted directory's.
+        relative: The same by name: joints whose actions are relative, as in joints.
         normalization: Of state and actions; zscore for π0, else quantile.
         max_len: Tokens before a prompt is cut; 48, 200 or 250 by model.
         state_in_text: Whether π0.5's prompt holds the state; on, as in most released checkpoints.
@@ -75,7 +81,12 @@ class JobRequest:
     horizon: int | None = None
     state_keys: tuple[str, ...] | None = None
     action_keys: tuple[str, ...] | None = None
+    joints: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    state_joints: tuple[str, ...] = ()
+    action_joints: tuple[str, ...] = ()
     delta_mask: tuple[int, ...] | None = None
+    relative: tuple[str, ...] = ()
     normalization: Normalization | None = None
     max_len: int | None = None
     state_in_text: bool | None = None
@@ -101,9 +112,9 @@ def resolve(request: JobRequest) -> tuple[JobInputs, JobSettings]:
     fitted = None if request.fit is None else FitResult.load(request.fit)
     base = None if request.contract is None else _loaded(request.contract, request.asset_id)
     fast = _fast_directory(request, base) if family is Family.PI0_FAST else None
-    columns = _columns(request, fitted)
     dataset = LeRobotDataset.open(request.dataset)
-    contract = _said(request, family)
+    columns = _columns(request, fitted, dataset)
+    contract = _said(request, family, dataset, columns)
     if fitted is not None:
         if request.stats is None:
             _refuse_other_names(fitted, dataset, columns)
@@ -134,13 +145,19 @@ def resolve(request: JobRequest) -> tuple[JobInputs, JobSettings]:
     return JobInputs(request.dataset, request.text_model, fast), settings
 
 
-def _said(request: JobRequest, family: Family) -> Contract:
+def _said(request: JobRequest, family: Family, dataset: LeRobotDataset, columns: FrameColumns) -> Contract:
     """What the request says."""
+    robot = None if request.robot is None else recorded_robot(request.robot, dataset, columns)
+    mask = UNKNOWN if request.delta_mask is None else make_mask(*request.delta_mask)
+    if request.relative:
+        if request.delta_mask is not None:
+            raise InputError("relative and delta_mask say the same thing in two ways; leave one out")
+        mask = named_mask(request.relative, columns.action_names(dataset))
     rule = UNKNOWN if request.normalization is None else NormRule.openpi(request.normalization)
     return Contract(
         family=family,
-        robot=request.robot or UNKNOWN,
-        delta_mask=UNKNOWN if request.delta_mask is None else make_mask(*request.delta_mask),
+        robot=robot or UNKNOWN,
+        delta_mask=mask,
         state_norm=rule,
         action_norm=rule,
         norm_stats=UNKNOWN if request.stats is None else load_norm_stats(request.stats),
@@ -159,7 +176,8 @@ def _fitted_view(fitted: FitResult, request: JobRequest, family: Family) -> Cont
         contract = replace(contract, fast=UNKNOWN, state_norm=UNKNOWN, action_norm=UNKNOWN)
     if request.stats is not None:
         # Other statistics are of other chunks: what they cover is for the options to say.
-        left_open = {} if request.delta_mask is None else {"delta_mask": UNKNOWN}
+        said = request.delta_mask is not None or request.relative
+        left_open = {"delta_mask": UNKNOWN} if said else {}
         left_open |= {} if request.horizon is None else {"action_horizon": UNKNOWN}
         contract = replace(contract, norm_stats=UNKNOWN, **left_open)
     return contract
@@ -210,28 +228,33 @@ def _trimmed(contract: Contract) -> Contract:
     return replace(contract, norm_stats=stats)
 
 
-def _columns(request: JobRequest, fitted: FitResult | None) -> FrameColumns:
+def _columns(request: JobRequest, fitted: FitResult | None, dataset: LeRobotDataset) -> FrameColumns:
     base = FrameColumns() if fitted is None else fitted.columns
     given = FrameColumns(request.state_keys or base.state_keys, request.action_keys or base.action_keys)
-    if fitted is not None and request.stats is None and given != base:
+    if fitted is not None and request.stats is None and given.all != base.all:
         raise InputError(
             f"{request.fit} was fitted for other columns ({', '.join(base.all)}; the request says "
             f"{', '.join(given.all)}); fit again, or leave that option out"
         )
-    return given
+    choice = JointChoice(request.joints, request.drop, request.state_joints, request.action_joints)
+    if choice == JointChoice() and fitted is not None:
+        choice = fitted.choice
+    return choice.of(dataset, given)
 
 
 def _refuse_other_names(fitted: FitResult, dataset: LeRobotDataset, columns: FrameColumns) -> None:
     """Refuses a dataset whose dimensions bear other names than those that were fitted."""
-    for name, keys in (("state_names", columns.state_keys), ("action_names", columns.action_keys)):
-        before, now = fitted.dataset[name], dataset.names(keys)
+    both = {"state_names": columns.state_names(dataset), "action_names": columns.action_names(dataset)}
+    for name, now in both.items():
+        before = fitted.dataset[name]
         pairs = other_names(before, now) if len(before) == len(now) else [("...", "...")]
         if pairs:
             shown = ", ".join(f"{one} / {two}" for one, two in pairs[:8])
             error = ContractError(
                 f"{fitted.directory} was fitted on {len(before)} numbers ({', '.join(before)}), and "
                 f"{dataset.path} has {len(now)} ({', '.join(now)}): another robot, or another order "
-                f"({shown}). Fit on this dataset, or pass statistics of it with --stats"
+                f"({shown}). Choose the same joints (--joints, --drop), fit on this dataset, or pass "
+                "statistics of it with --stats"
             )
             error.fields = ("robot",)
             raise error

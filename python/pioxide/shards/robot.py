@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 
 from pioxide.contract import Contract, moved_names, refuse_differences
-from pioxide.data import LeRobotDataset
+from pioxide.data import FrameColumns, LeRobotDataset
+from pioxide.data.columns import pick
 from pioxide.errors import ContractError
 from pioxide.robots import Camera, RobotSpec, StatePart
-from pioxide.shards.settings import FrameColumns
 
 _IMAGES = ("video", "image")
 
@@ -32,13 +33,13 @@ def dataset_robot(dataset: LeRobotDataset, columns: FrameColumns) -> RobotSpec:
     return RobotSpec(
         name=dataset.robot_type or "robot",
         cameras=cameras,
-        state=tuple(StatePart(key, dataset.dim([key])) for key in columns.state_keys),
-        action_dim=dataset.dim(columns.action_keys),
+        state=_state_parts(dataset, columns),
+        action_dim=len(columns.action_names(dataset)),
         hz=float(dataset.fps) if dataset.fps > 0 else None,
         prompt_key="task",
         actions_key=actions_key,
-        joint_names=_names(dataset, columns.action_keys),
-        state_names=_names(dataset, columns.state_keys),
+        joint_names=_names(dataset, columns.action_keys, columns.action_names(dataset)),
+        state_names=_names(dataset, columns.state_keys, columns.state_names(dataset)),
     )
 
 
@@ -71,6 +72,71 @@ def check_robot(robot: RobotSpec, dataset: LeRobotDataset, columns: FrameColumns
         raise raised from None
 
 
+def recorded_robot(robot: RobotSpec, dataset: LeRobotDataset, columns: FrameColumns) -> RobotSpec:
+    """Returns a declared robot with the dimensions that were chosen of the dataset's.
+
+    A robot that is as wide as the dataset's columns is taken to be what was recorded, so what is chosen of
+    the one is chosen of the other; one that is as wide as the choice is taken as it is.
+
+    Raises:
+        ContractError: Its numbers are not the dataset's, or a sign, a gripper or a relative action would go
+            to another joint.
+    """
+    where = f"the robot {robot.name}"
+    whole = FrameColumns(columns.state_keys, columns.action_keys)
+    wide = (dataset.dim(whole.state_keys), dataset.dim(whole.action_keys))
+    if columns == whole or (robot.state_dim, robot.action_dim) != wide:
+        check_robot(robot, dataset, columns, where)
+        return robot
+    check_robot(robot, dataset, whole, where)
+    state = columns.state_dims or tuple(range(wide[0]))
+    actions = columns.action_dims or tuple(range(wide[1]))
+    mask = robot.delta_mask and tuple(
+        dim < len(robot.delta_mask) and robot.delta_mask[dim] for dim in actions
+    )
+    _refuse_torn(robot, state, actions, mask or ())
+    found = dataset_robot(dataset, columns)
+    return replace(
+        robot,
+        state=found.state,
+        action_dim=len(actions),
+        signs=tuple(robot.signs[dim] for dim in actions) if robot.signs else (),
+        grippers={new: robot.grippers[dim] for new, dim in enumerate(actions) if dim in robot.grippers},
+        delta_mask=mask,
+        joint_names=tuple(robot.joint_names[dim] for dim in actions) if robot.joint_names else (),
+        state_names=tuple(robot.state_names[dim] for dim in state) if robot.state_names else (),
+        joint_units=tuple(robot.joint_units[dim] for dim in actions) if robot.joint_units else (),
+    )
+
+
+def named_mask(terms: Sequence[str], names: Sequence[str]) -> tuple[bool, ...]:
+    """Returns a delta mask of the joints that are chosen by name, glob, number or slice; see `pick`.
+
+    Raises:
+        InputError: A name is none of them; shows those that are.
+    """
+    chosen = pick(terms, names, "an action")
+    return tuple(chosen is None or dim in chosen for dim in range(len(names)))
+
+
+def _refuse_torn(
+    robot: RobotSpec, state: tuple[int, ...], actions: tuple[int, ...], mask: Sequence[bool]
+) -> None:
+    """Refuses a choice under which what holds for state and action alike would meet two joints."""
+    turned = {dim for dim, sign in enumerate(robot.signs) if sign == -1} | set(robot.grippers)
+    for place, dim in enumerate(actions):
+        there = state[place] if place < len(state) else None
+        relative = place < len(mask) and mask[place]
+        if there != dim and (relative or dim in turned or there in turned):
+            error = ContractError(
+                f"{robot.name} treats joint {robot.joint(dim)} alike in state and action (its sign, its "
+                "gripper, or because it is relative), and the two are chosen differently; choose with "
+                "--joints or --drop"
+            )
+            error.fields = ("robot",)
+            raise error
+
+
 def other_names(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[str, str]]:
     """Returns the pairs at one place whose names are not the same words.
 
@@ -87,7 +153,19 @@ def _same(one: str, two: str) -> bool:
     return bool(moved_names((one,), ("", two)))
 
 
-def _names(dataset: LeRobotDataset, keys: tuple[str, ...]) -> tuple[str, ...]:
+def _state_parts(dataset: LeRobotDataset, columns: FrameColumns) -> tuple[StatePart, ...]:
+    """The state's columns with as many numbers as are chosen; one part where they are mixed up."""
+    keys = columns.state_keys
+    owners = [key for key in keys for _ in range(dataset.dim([key]))]
+    if columns.state_dims is not None:
+        owners = [owners[dim] for dim in columns.state_dims]
+    runs = [(key, len(list(run))) for key, run in groupby(owners)]
+    if len({key for key, _ in runs}) < len(runs):
+        return (StatePart(keys[0], len(owners)),)
+    return tuple(StatePart(key, size) for key, size in runs)
+
+
+def _names(dataset: LeRobotDataset, keys: tuple[str, ...], names: list[str]) -> tuple[str, ...]:
     """Names of all dimensions, or none where the dataset leaves some without."""
     complete = all(dataset.features[key].names or dataset.dim([key]) == 1 for key in keys)
-    return tuple(dataset.names(keys)) if complete else ()
+    return tuple(names) if complete else ()

@@ -11,42 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from pioxide.contract import Contract, describe, differences, to_json
+from pioxide.data import FrameColumns
 from pioxide.errors import InputError, SettingsError
 from pioxide.robots import RobotSpec
 
 OnOverflow = Literal["error", "clip"]
-
-
-@dataclass(frozen=True)
-class FrameColumns:
-    """Which columns of a dataset are the state and the actions.
-
-    Attributes:
-        state_keys: FrameColumns that make up the state; several are put side by side.
-        action_keys: FrameColumns that make up an action.
-    """
-
-    state_keys: tuple[str, ...] = ("observation.state",)
-    action_keys: tuple[str, ...] = ("action",)
-
-    def __post_init__(self) -> None:
-        """Refuses what no dataset could satisfy.
-
-        Raises:
-            InputError: No keys, or a key twice.
-        """
-        for name in ("state_keys", "action_keys"):
-            keys = tuple(getattr(self, name))
-            object.__setattr__(self, name, keys)
-            if not keys:
-                raise InputError(f"{name} is empty; name at least one column")
-            if len(set(keys)) != len(keys):
-                raise InputError(f"{name} names a column twice: {', '.join(keys)}")
-
-    @property
-    def all(self) -> tuple[str, ...]:
-        """Returns every column that is read, each once."""
-        return tuple(dict.fromkeys((*self.state_keys, *self.action_keys)))
 
 
 @dataclass(frozen=True)

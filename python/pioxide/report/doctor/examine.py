@@ -11,6 +11,7 @@ import pioxide
 from pioxide import demo
 from pioxide.codec import TextTokenizer
 from pioxide.contract import UNKNOWN, Contract, Pipeline, to_json
+from pioxide.data import FrameColumns, JointChoice
 from pioxide.errors import DatasetError, InputError, PioxideError
 from pioxide.fetch import text_model
 from pioxide.report.doctor.compare import (
@@ -52,6 +53,11 @@ class Request:
         text_model: PaliGemma's SentencePiece model, to count prompts; the one that was fetched by default.
         state_keys: The dataset's columns that make up the state; the robot's keys, or observation.state.
         action_keys: The dataset's columns that make up an action; the robot's key, or action.
+        joints: Which of their dimensions, by name, glob, number or slice; those of `tokens`, or
+            all.
+        drop: Dimensions to leave out of state and actions.
+        state_joints: Dimensions of the state, in place of `joints`.
+        action_joints: Dimensions of an action, in place of `joints`.
         frames: About how many frames to replay, spread over the episodes.
     """
 
@@ -63,6 +69,10 @@ class Request:
     text_model: Path | None = None
     state_keys: tuple[str, ...] | None = None
     action_keys: tuple[str, ...] | None = None
+    joints: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    state_joints: tuple[str, ...] = ()
+    action_joints: tuple[str, ...] = ()
     frames: int = FRAMES
 
     def __post_init__(self) -> None:
@@ -162,7 +172,7 @@ def examine(request: Request) -> Examination:
     recording = None
     if request.dataset is not None:
         known_robot = contract.robot if contract.robot is not UNKNOWN else None
-        recording = open_recording(str(request.dataset), known_robot, request.state_keys, request.action_keys)
+        recording = _recording(request, known_robot, tokens if tokens is not None else subject)
         found += compare_dataset(contract, recording)
         for one in (subject, tokens):
             if one is not None:
@@ -181,6 +191,21 @@ def examine(request: Request) -> Examination:
         tuple(joint_rows(contract, {} if replayed is None else replayed.outside)),
         _prompt(contract, tokenizer, recording, counted),
         replayed,
+    )
+
+
+def _recording(request: Request, robot: RobotSpec | None, made: Subject) -> Recording:
+    """The dataset, with the columns that were named, else those that tokens were made of."""
+    choice = JointChoice(request.joints, request.drop, request.state_joints, request.action_joints)
+    columns = None
+    if (
+        made.manifest is not None
+        and choice == JointChoice()
+        and not (request.state_keys or request.action_keys)
+    ):
+        columns = FrameColumns(**made.manifest.settings["columns"])
+    return open_recording(
+        str(request.dataset), robot, request.state_keys, request.action_keys, choice, columns
     )
 
 

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from pioxide.codec import FastCodec
 from pioxide.contract import FILE_NAME, UNKNOWN, Contract, load_contract
-from pioxide.data import EpisodeInfo, LeRobotDataset
+from pioxide.data import EpisodeInfo, FrameColumns, JointChoice, LeRobotDataset
 from pioxide.errors import DatasetError, FormatError
 from pioxide.robots import RobotSpec
 from pioxide.shards import Manifest
 from pioxide.shards.robot import dataset_robot
-from pioxide.shards.settings import FrameColumns
 
 # A sample of long chunks of wide robots has fewer frames, so that it fits in memory (400 MB).
 NUMBERS = 50_000_000
@@ -60,14 +59,12 @@ class Recording:
 
     Attributes:
         dataset: Opened.
-        state_keys: Columns of the state, side by side.
-        action_keys: Columns of the actions.
+        columns: Of the state and the actions.
         robot: What the dataset itself says: widths, names, rate and cameras; no signs and no grippers.
     """
 
     dataset: LeRobotDataset
-    state_keys: tuple[str, ...]
-    action_keys: tuple[str, ...]
+    columns: FrameColumns
     robot: RobotSpec
 
     @property
@@ -149,6 +146,8 @@ def open_recording(
     robot: RobotSpec | None,
     state_keys: Sequence[str] | None = None,
     action_keys: Sequence[str] | None = None,
+    choice: JointChoice | None = None,
+    columns: FrameColumns | None = None,
 ) -> Recording:
     """Opens a dataset, and settles which columns a robot's numbers are.
 
@@ -157,6 +156,8 @@ def open_recording(
         robot: Whose keys are columns, where the dataset has all of them.
         state_keys: Columns of the state; by default the robot's keys, else observation.state.
         action_keys: Columns of the actions; by default the robot's key, else action.
+        choice: Which of their dimensions; all by default.
+        columns: All of this at once, as tokens have noted it; ignored where the dataset lacks them.
 
     Raises:
         DatasetError: It can't be read.
@@ -169,7 +170,9 @@ def open_recording(
     action = tuple(
         action_keys or (actions if actions and set(actions) <= dataset.features.keys() else ACTION_KEYS)
     )
-    return Recording(dataset, state, action, dataset_robot(dataset, FrameColumns(state, action)))
+    if columns is None or not set(columns.all) <= dataset.features.keys():
+        columns = (choice or JointChoice()).of(dataset, FrameColumns(state, action))
+    return Recording(dataset, columns, dataset_robot(dataset, columns))
 
 
 def sample(recording: Recording, horizon: int, frames: int, episodes: int = 256) -> Sample:
@@ -191,7 +194,7 @@ def sample(recording: Recording, horizon: int, frames: int, episodes: int = 256)
     has_time = (
         dataset.fps > 0 and "timestamp" in dataset.features and dataset.features["timestamp"].is_numeric
     )
-    columns = [*recording.state_keys, *recording.action_keys, *(["timestamp"] if has_time else [])]
+    columns = [*recording.columns.all, *(["timestamp"] if has_time else [])]
     states, actions, index, ticks, left_out = [], [], [], [], []
     prompts: dict[str, int] = {}
     opened = 0
@@ -202,8 +205,8 @@ def sample(recording: Recording, horizon: int, frames: int, episodes: int = 256)
     for episode in dataset.scan(columns, chosen, on_bad=skip):
         opened += 1
         at = np.arange(len(episode) % step // 2, len(episode), step)
-        state = episode.stack(recording.state_keys).astype(np.float64)[at]
-        action = episode.stack(recording.action_keys).astype(np.float64)
+        state = recording.columns.state(episode).astype(np.float64)[at]
+        action = recording.columns.actions(episode).astype(np.float64)
         chunk = action[np.minimum(at[:, None] + np.arange(horizon), len(action) - 1)]
         states.append(state)
         actions.append(chunk)
