@@ -150,6 +150,9 @@ class TickWorker:
     def busy(self) -> bool:
         return self._answer is not None
 
+    def reset(self) -> None:
+        """An answer under way is dropped by the queue."""
+
     def collect(self) -> Answer | None:
         self._left -= 1
         if self._answer is None or self._left > 0:

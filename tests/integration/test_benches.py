@@ -116,3 +116,13 @@ def test_models(tmp_path):
             assert row["processor"] > 0
             assert row["compile"] > 0
         assert all(clock > 0 for way in result["depth"].values() for clock, _ in way.values())
+
+
+def test_serve(tmp_path):
+    rows = run("serve.py", tmp_path / "serve.json", "--robots", "2", "--seconds", "0.3")["results"]
+    assert all(row["per_second"] > 0 and 0 < row["fairness"] <= 1 for row in rows.values())
+    survived = run("serve.py", tmp_path / "chaos.json", "--requests", "2000")["results"]["survived"]
+    assert sum(survived[name] for name in ("answered", "refused", "vanished", "garbage")) == 2000
+    assert survived["answered"] > 1500
+    assert survived["vanished"]
+    assert survived["garbage"]

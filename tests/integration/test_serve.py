@@ -11,7 +11,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from pioxide.control import ActionQueue, OnEmpty, Runner, ThreadWorker
+from pioxide.control import ActionQueue, OnEmpty, Runner, RunState, ThreadWorker
 from pioxide.errors import ContractError, InputError, ServerError, WireError
 from pioxide.serve import BatchConfig, Client, ClientConfig, ServeConfig
 from pioxide.serve.wire import Dialect, decode, encode
@@ -332,6 +332,32 @@ def test_a_runner_plays_a_servers_chunks_as_it_plays_a_policys():
                     played.append(action[0])
                 time.sleep(0.002)
         assert played[:HORIZON] == pytest.approx(list(1.0 + STEPS[:, 0]))
+
+
+def test_a_robot_whose_server_dies_holds_then_stops_and_an_answer_of_the_last_episode_is_not_played():
+    with serving(Echo()) as server:
+        client = Client(address(server))
+        worker = ThreadWorker(client.chunk, client.reset)
+        runner = Runner(worker, ActionQueue(OnEmpty.HOLD), 0, starvation_grace=20, max_errors=1000)
+        ticked(runner, lambda step: step.action is not None)
+        assert runner.state is RunState.PLAYING
+        generation = client.generation
+        runner.reset()
+        assert client.generation == generation + 1
+        ticked(runner, lambda step: step.action is not None)
+    ticked(runner, lambda _: runner.state is RunState.STARVED)
+    ticked(runner, lambda _: runner.state is RunState.FAULT)
+    assert runner.step(seen(1.0)).action is None
+    assert isinstance(runner.last_error, ServerError)
+    runner.close()
+
+
+def ticked(runner, until, seconds=20.0):
+    """Ticks until a step is as it should be."""
+    end = time.monotonic() + seconds
+    while not until(runner.step(seen(1.0))):
+        assert time.monotonic() < end
+        time.sleep(0.002)
 
 
 def test_a_client_comes_back_after_its_server_did():

@@ -18,6 +18,7 @@ from pioxide.control import (
     OnEmpty,
     Request,
     Runner,
+    RunState,
     SafetyFilter,
     ThreadWorker,
     run_loop,
@@ -55,6 +56,9 @@ class SimulatedWorker:
     @property
     def busy(self):
         return self.pending is not None
+
+    def reset(self):
+        pass
 
     def collect(self):
         if self.pending is None or self.clock.now() < self.pending[0]:
@@ -462,3 +466,93 @@ def test_a_clock_that_gives_no_time_is_refused():
     clock.time = float("nan")
     with pytest.raises(InputError, match="clock: expected seconds, got nan"):
         run_loop(None, dict, print, hz=50, seconds=1, clock=clock)
+
+
+class Fallible:
+    """A policy that answers four actions, or fails while it is `down`."""
+
+    def __init__(self):
+        self.down = False
+
+    def __call__(self, request):
+        if self.down:
+            raise RuntimeError("the server has gone")
+        return np.ones((4, 1))
+
+
+def starved(grace, **changes):
+    clock, policy = SimulatedClock(), Fallible()
+    worker = SimulatedWorker(policy, clock, lambda: 0.0)
+    runner = Runner(worker, ActionQueue(OnEmpty.HOLD), 0, starvation_grace=grace, max_errors=50, **changes)
+    runner.step({})
+    assert runner.state is RunState.WAITING
+    assert [runner.step({}).dry for _ in range(4)] == [False] * 4
+    assert runner.state is RunState.PLAYING
+    policy.down = True
+    return runner, policy
+
+
+def test_a_queue_that_runs_dry_is_starved_for_the_grace_and_then_a_fault_that_stays():
+    runner, policy = starved(grace=3)
+    held = [runner.step({}) for _ in range(3)]
+    assert all(step.dry and step.action is not None for step in held)
+    assert runner.state is RunState.STARVED
+    assert runner.step({}).action is None
+    assert runner.state is RunState.FAULT
+    policy.down = False
+    asked = runner.inferences
+    assert all(runner.step({}).action is None for _ in range(10))
+    assert (runner.state, runner.inferences) == (RunState.FAULT, asked)
+    runner.reset()
+    assert runner.state is RunState.WAITING
+    runner.step({})
+    assert runner.step({}).action is not None
+    assert runner.state is RunState.PLAYING
+
+
+def test_a_server_that_is_back_within_the_grace_is_played_again():
+    runner, policy = starved(grace=3)
+    runner.step({})
+    runner.step({})
+    policy.down = False
+    assert [runner.step({}).dry for _ in range(3)] == [True, False, False]
+    assert runner.state is RunState.PLAYING
+
+
+def test_without_a_grace_a_dry_queue_holds_for_ever():
+    runner, _ = starved(grace=None)
+    assert all(runner.step({}).action is not None for _ in range(30))
+    assert runner.state is RunState.STARVED
+
+
+def test_waiting_for_a_first_chunk_is_no_starvation():
+    clock, policy = SimulatedClock(), Fallible()
+    policy.down = True
+    worker = SimulatedWorker(policy, clock, lambda: 0.0)
+    runner = Runner(worker, ActionQueue(OnEmpty.HOLD), 0, starvation_grace=0, max_errors=50)
+    assert all(runner.step({}).action is None for _ in range(20))
+    assert runner.state is RunState.WAITING
+
+
+def test_failures_that_go_on_are_a_fault_that_a_reset_ends():
+    clock, policy = SimulatedClock(), Fallible()
+    policy.down = True
+    worker = SimulatedWorker(policy, clock, lambda: 0.0)
+    safety = SafetyFilter(Limits(low=-1, high=1, velocity=100.0), dim=1, hz=10)
+    safety.reset([0.0])
+    runner = Runner(worker, ActionQueue(OnEmpty.HOLD), 0, safety=safety, max_errors=2)
+    runner.step({})
+    runner.step({})
+    with pytest.raises(RuntimeError, match="gone"):
+        runner.step({})
+    assert runner.state is RunState.FAULT
+    policy.down = False
+    assert all(runner.step({}).action is None for _ in range(5))
+    runner.reset([0.5])
+    runner.step({})
+    assert runner.step({}).action is not None
+
+
+def test_a_grace_below_zero_is_refused():
+    with pytest.raises(InputError, match="starvation_grace"):
+        Runner(ThreadWorker(Fallible()), ActionQueue(OnEmpty.HOLD), 0, starvation_grace=-1)

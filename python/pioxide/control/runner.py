@@ -9,6 +9,7 @@ the delay to expect, so that the next chunk can be made to continue them (real-t
 from __future__ import annotations
 
 import atexit
+import enum
 import math
 import threading
 from collections import deque
@@ -68,6 +69,10 @@ class Worker(Protocol):
         """The answer, once; None while there is none."""
         ...
 
+    def reset(self) -> None:
+        """Begins a new episode: what is under way belongs to the one before."""
+        ...
+
     def close(self) -> None:
         """Ends the worker."""
         ...
@@ -76,9 +81,14 @@ class Worker(Protocol):
 class ThreadWorker:
     """Runs a policy in a thread of its own, woken by a condition, not by polling."""
 
-    def __init__(self, policy: ChunkSource) -> None:
-        """Starts the thread; `close` ends it."""
-        self._policy = policy
+    def __init__(self, policy: ChunkSource, reset: Callable[[], None] | None = None) -> None:
+        """Starts the thread; `close` ends it.
+
+        Args:
+            policy: `Policy.chunk`, or `chunk` of a server's client.
+            reset: Told when an episode begins, as `reset` of a server's client; must not wait.
+        """
+        self._policy, self._reset = policy, reset
         self._changed = threading.Condition()
         self._request: tuple[Request, float] | None = None
         self._answer: Answer | None = None
@@ -108,6 +118,11 @@ class ThreadWorker:
             if answer is not None:
                 self._busy = False
             return answer
+
+    def reset(self) -> None:
+        """See `Worker.reset`."""
+        if self._reset is not None:
+            self._reset()
 
     def close(self) -> None:
         """Ends the thread; an inference under way ends first, for at most ten seconds."""
@@ -173,6 +188,22 @@ class DelayEstimate:
         return math.ceil(float(np.quantile(self._measured, self.quantile)) - 1e-9)
 
 
+class RunState(enum.Enum):
+    """What a runner is doing; a person who stands next to the arm may want to see it.
+
+    Attributes:
+        WAITING: No chunk has come yet, or none since a reset: nothing is sent.
+        PLAYING: A fresh action every tick.
+        STARVED: The queue has run dry, and does what `OnEmpty` says.
+        FAULT: Dry for longer than allowed, or too many failures in a row: nothing is sent until `reset`.
+    """
+
+    WAITING = "waiting"
+    PLAYING = "playing"
+    STARVED = "starved"
+    FAULT = "fault"
+
+
 class Step(NamedTuple):
     """One tick: the action to send [D] (None: stop), and whether the queue was dry."""
 
@@ -203,12 +234,15 @@ class Runner:
         safety: What every action passes last; None for nothing.
         delay: The delay to expect, fed by what was measured.
         max_errors: Failed inferences in a row before `step` raises the last one.
+        starvation_grace: Ticks without a fresh action, once one was played, after which the runner is in
+            `RunState.FAULT`; None lets a dry queue go on for ever.
         inferences: Chunks that came back.
         errors: Inferences that failed.
         last_error: The newest failure.
+        state: What the runner is doing.
 
     Raises:
-        InputError: `replan_below` is negative: nothing would ever be asked for.
+        InputError: `replan_below` is negative: nothing would ever be asked for; or a grace below 0.
     """
 
     worker: Worker
@@ -217,15 +251,20 @@ class Runner:
     safety: SafetyFilter | None = None
     delay: DelayEstimate = field(default_factory=DelayEstimate)
     max_errors: int = 10
+    starvation_grace: int | None = None
     inferences: int = field(default=0, init=False)
     errors: int = field(default=0, init=False)
     last_error: Exception | None = field(default=None, init=False)
+    state: RunState = field(default=RunState.WAITING, init=False)
+    _dry: int = field(default=0, init=False)
     _errors_in_a_row: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         """See the class."""
         if not self.replan_below >= 0:
             raise InputError(f"replan_below: expected 0 or more actions, got {self.replan_below}")
+        if self.starvation_grace is not None and not self.starvation_grace >= 0:
+            raise InputError(f"starvation_grace: expected 0 or more ticks, got {self.starvation_grace}")
 
     def step(self, observation: Mapping[str, Any]) -> Step:
         """One tick. Never waits.
@@ -234,21 +273,41 @@ class Runner:
             observation: The newest; it must not be written to afterwards.
 
         Returns:
-            The action. None before the first chunk is there, and where a dry queue is to stop the robot.
+            The action. None before the first chunk is there, where a dry queue is to stop the robot, and in
+            `RunState.FAULT`.
 
         Raises:
             Exception: The policy's own, after `max_errors` failures in a row.
         """
         self._collect()
+        if self.state is RunState.FAULT:
+            return self._stopped()
         if not self.worker.busy and self.queue.remaining() <= self.replan_below:
             self._ask(observation)
         taken = self.queue.take()
+        self._follow(taken.dry)
+        if self.state is RunState.FAULT:
+            return self._stopped()
         if self.safety is None:
             return Step(taken.action, taken.dry)
         if taken.action is None:
             self.safety.hold()
             return Step(None, taken.dry)
         return Step(self.safety(taken.action), taken.dry)
+
+    def _follow(self, dry: bool) -> None:
+        """Moves on to the state that a tick with or without a fresh action leads to."""
+        if not dry:
+            self._dry, self.state = 0, RunState.PLAYING
+        elif self.state is not RunState.WAITING:
+            self._dry += 1
+            over = self.starvation_grace is not None and self._dry > self.starvation_grace
+            self.state = RunState.FAULT if over else RunState.STARVED
+
+    def _stopped(self) -> Step:
+        if self.safety is not None:
+            self.safety.hold()
+        return Step(None, True)
 
     def _ask(self, observation: Mapping[str, Any]) -> None:
         now: Snapshot = self.queue.snapshot()
@@ -273,6 +332,7 @@ class Runner:
             self._errors_in_a_row += 1
             self.last_error = error
             if self._errors_in_a_row >= self.max_errors:
+                self.state = RunState.FAULT
                 raise
             return
         self.inferences += 1
@@ -295,8 +355,9 @@ class Runner:
             if position is None:
                 raise InputError("reset: the safety filter has to start from the measured joints; pass them")
             self.safety.reset(position)
+        self.worker.reset()
         self.queue.clear()
-        self._errors_in_a_row = 0
+        self.state, self._dry, self._errors_in_a_row = RunState.WAITING, 0, 0
 
     def close(self) -> None:
         """Ends the worker."""

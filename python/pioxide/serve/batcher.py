@@ -76,6 +76,7 @@ class Batcher(Generic[Job, Result]):
         self._waiting: dict[Hashable, _Waiting[Job, Result]] = {}
         self._asked = asyncio.Event()
         self._executor = ThreadPoolExecutor(1, "pioxide-inference")
+        self._free = 0.0  # when the last batch was done: those whom it answered ask again together
         self.owners = self.batches = 0
 
     @property
@@ -129,7 +130,7 @@ class Batcher(Generic[Job, Result]):
         """Waits for the robots that have not asked, for a moment."""
         if not self._waiting:
             return
-        first = next(iter(self._waiting.values())).since
+        first = max(next(iter(self._waiting.values())).since, self._free)
         while len(self._waiting) < min(self._config.size, self.owners):
             left = first + self._config.wait - time.perf_counter()
             if left <= 0 or not self._waiting:
@@ -159,7 +160,7 @@ class Batcher(Generic[Job, Result]):
             raise
         except Exception as error:  # each of the batch is told, and the server goes on
             results = [error] * len(batch)
-        self.batches += 1
+        self.batches, self._free = self.batches + 1, time.perf_counter()
         for one, result in zip(batch, results, strict=True):
             if isinstance(result, Exception):
                 _fail(one, result)

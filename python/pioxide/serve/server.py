@@ -51,6 +51,7 @@ class _Robot:
     policy: Policy
     generation: int = 0
     total_before: float | None = None
+    refusals: set[str] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
@@ -213,7 +214,10 @@ class Server:
             code = error.code if isinstance(error, ServerError) else error_code(error)
             self.metrics.refused(code)
             if isinstance(error, PioxideError):
-                log.warning("refused code=%s reason=%s", code, error)
+                # A robot that goes on being refused must not fill a disk.
+                level = logging.DEBUG if code in robot.refusals else logging.WARNING
+                log.log(level, "refused robot=%s code=%s reason=%s", connection.remote_address, code, error)
+                robot.refusals.add(code)
             else:
                 log.exception("a request failed")
             await self._send(connection, write_error(ask, error))
