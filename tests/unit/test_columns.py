@@ -5,9 +5,9 @@ import pytest
 
 from pioxide.data import EpisodeData, FrameColumns, JointChoice, LeRobotDataset, write_lerobot_v3
 from pioxide.data.columns import pick
+from pioxide.data.robot import dataset_robot, named_mask, recorded_robot
 from pioxide.errors import ContractError, InputError
 from pioxide.robots import LinearGripper, RobotSpec, StatePart
-from pioxide.shards.robot import dataset_robot, named_mask, recorded_robot
 
 NAMES = ["left_elbow", "left_wrist", "waist", "gripper"]
 

@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pioxide.data.selection import select_episodes
 from pioxide.errors import InputError
-from pioxide.shards.plan import ShardTask, Slice, make_plan, select_episodes
+from pioxide.shards.plan import ShardTask, Slice, make_plan
 
 LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=30)
 

@@ -15,8 +15,8 @@ from pioxide.cli.check import warn
 from pioxide.cli.options import METAVARS, derived, taken
 from pioxide.contract import known
 from pioxide.data import LeRobotDataset
+from pioxide.data.selection import select_episodes
 from pioxide.shards import FitResult, FitSettings, fit, other_names, sentence
-from pioxide.shards.plan import select_episodes
 
 
 @derived(FitSettings)

@@ -14,6 +14,7 @@ from pioxide.cli.check import warn
 from pioxide.cli.options import METAVARS, derived, left_open, taken
 from pioxide.cli.progress import FrameProgress
 from pioxide.contract import known
+from pioxide.data.selection import select_episodes
 from pioxide.family import RELEASED_ACTION_DIM, Family
 from pioxide.shards import (
     Job,
@@ -26,7 +27,6 @@ from pioxide.shards import (
     run_job,
     sentence,
 )
-from pioxide.shards.plan import select_episodes
 
 
 @derived(JobRequest, without=("dataset", "text_model"))

@@ -1,6 +1,7 @@
 """Robot datasets on disk -> NumPy arrays: LeRobot v2.0, v2.1 and v3.0 alike, action windows, statistics.
 
-Needs pyarrow (`pip install "pioxide[data]"`). Video is never opened here.
+Needs pyarrow (`pip install "pioxide[data]"`). Pictures are in `data.video` and `data.images`, training batches
+in `data.loader`; they need more, and nothing here imports them.
 """
 
 # Looking before running
@@ -16,6 +17,9 @@ from pioxide.data.lerobot import LeRobotDataset
 
 # Quantiles and moments
 from pioxide.data.quantiles import ExactQuantiles
+
+# Which episodes
+from pioxide.data.selection import Split, select_episodes, split_episodes
 from pioxide.data.stats import chunk_stats, compute_stats
 from pioxide.data.survey import Checked, CheckSettings, check_datasets, cores, find_datasets
 from pioxide.data.windows import delta_windows, window_weights, windows
@@ -37,6 +41,7 @@ __all__ = [
     "JointChoice",
     "LeRobotDataset",
     "Level",
+    "Split",
     "check_dataset",
     "check_datasets",
     "chunk_stats",
@@ -44,6 +49,8 @@ __all__ = [
     "cores",
     "delta_windows",
     "find_datasets",
+    "select_episodes",
+    "split_episodes",
     "window_weights",
     "windows",
     "write_lerobot_v3",

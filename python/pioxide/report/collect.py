@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from pioxide.codec import FastCodec
 from pioxide.contract import Contract, known
 from pioxide.data import Episode, FrameColumns, LeRobotDataset, Level, check_dataset, cores
+from pioxide.data.selection import select_episodes
 from pioxide.errors import DatasetError, FormatError, InputError
 from pioxide.family import RELEASED_ACTION_DIM
 from pioxide.report.facts import Prompts, Report, Source, Tokens
 from pioxide.report.measure import DensityMeter, ErrorMeter, RangeMeter
 from pioxide.shards import FitResult, FrameCutter, TokenDataset
 from pioxide.shards.evaluate import robot_units
-from pioxide.shards.plan import select_episodes
 from pioxide.transforms import Stats
 from pioxide.transforms.actions import mask_runs
 

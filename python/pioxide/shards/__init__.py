@@ -4,6 +4,7 @@ Needs pyarrow (`pip install "pioxide[data]"`).
 """
 
 from pioxide.data import FrameColumns
+from pioxide.data.robot import check_robot, dataset_robot, other_names
 
 # What it would make
 # What a directory's numbers mean
@@ -22,7 +23,6 @@ from pioxide.shards.manifest import Manifest, ShardRecord, Skipped
 # Reading them back
 from pioxide.shards.reader import TokenDataset
 from pioxide.shards.resolve import JobRequest, parse_mask, resolve
-from pioxide.shards.robot import check_robot, dataset_robot, other_names
 from pioxide.shards.settings import JobSettings
 from pioxide.shards.shard import JobInputs, ShardMaker
 

@@ -24,6 +24,9 @@ from pioxide.contract import (
 )
 from pioxide.data import EpisodeInfo, FrameColumns, JointChoice, LeRobotDataset, compute_stats
 from pioxide.data.faults import nothing_left
+from pioxide.data.overflow import placed
+from pioxide.data.robot import dataset_robot, named_mask, recorded_robot
+from pioxide.data.selection import select_episodes
 from pioxide.errors import DatasetError, FormatError, InputError, OverflowingChunkError, SettingsError
 from pioxide.family import Normalization
 from pioxide.files import new_directory, read_json, write_json
@@ -31,9 +34,6 @@ from pioxide.robots import RobotSpec
 from pioxide.shards.beside import read_contract
 from pioxide.shards.evaluate import Evaluation
 from pioxide.shards.frames import FrameCutter
-from pioxide.shards.overflow import placed
-from pioxide.shards.plan import select_episodes
-from pioxide.shards.robot import dataset_robot, named_mask, recorded_robot
 from pioxide.shards.settings import as_json, changes, refuse_changes
 from pioxide.transforms import NormRule, make_mask, save_norm_stats
 

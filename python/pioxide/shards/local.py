@@ -18,6 +18,7 @@ from pioxide.contract import FILE_NAME as CONTRACT_FILE
 from pioxide.contract import known, load_contract
 from pioxide.data import LeRobotDataset
 from pioxide.data.faults import nothing_left
+from pioxide.data.selection import select_episodes
 from pioxide.errors import DatasetError, InputError, OutputError, SettingsError
 from pioxide.files import (
     atomic_file,
@@ -38,7 +39,7 @@ from pioxide.shards.manifest import (
     remove_progress,
     save_record,
 )
-from pioxide.shards.plan import Plan, ShardTask, make_plan, select_episodes
+from pioxide.shards.plan import Plan, ShardTask, make_plan
 from pioxide.shards.settings import JobSettings, as_json, contract_changes, refuse_changes
 from pioxide.shards.shard import JobInputs, ShardMaker
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pioxide.errors import InputError
@@ -101,37 +100,3 @@ def make_plan(
 
 def _shard_frames(frames: int) -> int:
     return min(max(frames // DEFAULT_SHARDS, FEWEST_FRAMES), MOST_FRAMES)
-
-
-def select_episodes(selection: str, available: Sequence[int]) -> list[int]:
-    """Episode numbers from text such as "0:10,15": ranges without their end, and single numbers.
-
-    Args:
-        selection: comma-separated; "a:b", "a:", ":b" or "a". Empty selects all.
-        available: the dataset's episode numbers.
-
-    Returns:
-        The chosen numbers in the order of `available`, each once.
-
-    Raises:
-        InputError: a part can't be read, or names no episode of the dataset.
-    """
-    if not selection.strip():
-        return list(available)
-    chosen: set[int] = set()
-    for part in (p.strip() for p in selection.split(",")):
-        match = re.fullmatch(r"(\d*):(\d*)|(\d+)", part)
-        if match is None:
-            raise InputError(f'episodes {selection!r}: {part!r} is not a number or a range such as "0:10"')
-        start, stop, single = match.groups()
-        if single is not None:
-            found = {int(single)} & set(available)
-        else:
-            found = {i for i in available if int(start or 0) <= i and (not stop or i < int(stop))}
-        if not found:
-            has = f"{min(available)} to {max(available)}" if available else "none"
-            raise InputError(
-                f"episodes {selection!r}: {part!r} names no episode of this dataset, which has {has}"
-            )
-        chosen |= found
-    return [i for i in available if i in chosen]

@@ -22,11 +22,11 @@ from pioxide.contract import (
 )
 from pioxide.contract.numbers import covering
 from pioxide.data import FrameColumns, JointChoice, LeRobotDataset
+from pioxide.data.robot import dataset_robot, named_mask, other_names, recorded_robot
 from pioxide.errors import ContractError, FormatError, InputError
 from pioxide.family import Family, Normalization
 from pioxide.robots import RobotSpec
 from pioxide.shards.fit import FitResult
-from pioxide.shards.robot import dataset_robot, named_mask, other_names, recorded_robot
 from pioxide.shards.settings import JobSettings, OnOverflow
 from pioxide.shards.shard import JobInputs
 from pioxide.transforms import NormRule, load_norm_stats, make_mask

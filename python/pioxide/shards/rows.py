@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts
 from pioxide.contract import Pipeline, known
+from pioxide.data.overflow import placed
 from pioxide.errors import InputError, OverflowingChunkError
 from pioxide.shards.frames import Frames
-from pioxide.shards.overflow import placed
 from pioxide.shards.settings import OnOverflow
 
 COMMON = [

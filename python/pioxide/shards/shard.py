@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from pioxide.codec import FastCodec, TextTokenizer
 from pioxide.contract import Pipeline
 from pioxide.data import LeRobotDataset
+from pioxide.data.robot import check_robot
 from pioxide.files import HashingFile, atomic_file
 from pioxide.shards.frames import FrameCutter
 from pioxide.shards.manifest import SHARDS, ShardRecord, Skipped, save_record
 from pioxide.shards.plan import ShardTask
-from pioxide.shards.robot import check_robot
 from pioxide.shards.rows import Counts, RowMaker, row_maker
 from pioxide.shards.settings import JobSettings
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from pioxide.codec import FastCodec
 from pioxide.contract import FILE_NAME, UNKNOWN, Contract, load_contract
 from pioxide.data import EpisodeInfo, FrameColumns, JointChoice, LeRobotDataset
+from pioxide.data.robot import dataset_robot
 from pioxide.errors import DatasetError, FormatError
 from pioxide.robots import RobotSpec
 from pioxide.shards import Manifest
-from pioxide.shards.robot import dataset_robot
 
 # A sample of long chunks of wide robots has fewer frames, so that it fits in memory (400 MB).
 NUMBERS = 50_000_000

@@ -7,8 +7,8 @@ from dataclasses import replace
 from itertools import groupby
 
 from pioxide.contract import Contract, moved_names, refuse_differences
-from pioxide.data import FrameColumns, LeRobotDataset
-from pioxide.data.columns import pick
+from pioxide.data.columns import FrameColumns, pick
+from pioxide.data.lerobot import LeRobotDataset
 from pioxide.errors import ContractError
 from pioxide.robots import Camera, RobotSpec, StatePart
 
