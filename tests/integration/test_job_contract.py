@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from pioxide.cli.main import main
-from pioxide.codec import FastCodec
+from pioxide.codec import FastCodec, Pi0FastPrompts, TextTokenizer, load_codec
 from pioxide.contract import UNKNOWN, load_contract, save_contract
-from pioxide.data import EpisodeData, write_lerobot_v3
-from pioxide.errors import ContractError, FormatError
+from pioxide.data import EpisodeData, LeRobotDataset, write_lerobot_v3
+from pioxide.errors import ContractError, FormatError, InputError
 from pioxide.family import Family
 from pioxide.robots import Camera, RobotSpec, StatePart
-from pioxide.shards import FitResult, FitSettings, TokenDataset, fit, resolve, tokenize_dataset
+from pioxide.shards import FitResult, FitSettings, FrameCutter, TokenDataset, fit, resolve, tokenize_dataset
 from support.datasets import JOINTS, episodes
 from support.jobs import HORIZON, LENGTHS, World
 from support.lerobot_policies import GOLDEN, write_checkpoint, write_weights
@@ -225,3 +225,39 @@ def test_an_unknown_robot_is_answered_with_the_known_ones(world: World, capsys) 
         main(["fit", str(world.v3), "-o", "nowhere", "--robot", "alhoa"])
     assert end.value.code == 2
     assert "aloha" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("codec", ["binning", "beast"])
+def test_tokens_of_another_codec_say_so_and_reach_no_other(world: World, tmp_path: Path, codec: str) -> None:
+    more = {"limit": 3.0, "bins": 512} if codec == "binning" else {"control_points": 5}
+    made = fit(world.v3, tmp_path / "fit", FitSettings(horizon=HORIZON, codec=codec, **more))
+    assert made.result["clipped_chunks"] <= made.result["chunks"]
+    inputs, settings = resolve(world.request(fit=tmp_path / "fit", max_len=200))
+    tokenize_dataset(inputs, tmp_path / "out", settings)
+    tokens = TokenDataset.open(tmp_path / "out")
+    assert tokens.contract.fast == made.contract.fast
+    own = load_codec(tokens.fast_directory)
+    assert own.fingerprint == made.contract.fast.sha256
+    # Every row holds the ids that this codec gives its frame.
+    prompts = Pi0FastPrompts(TextTokenizer.load(world.text_model), own, 200)
+    cutter = FrameCutter.of(tokens.contract, tokens.columns)
+    episode = next(iter(LeRobotDataset.open(world.v3).scan(cutter.columns.all, [0])))
+    chunks = np.concatenate([block.chunks for block in cutter.blocks(episode)])
+    expected, _ = own.decode_batch(own.encode_batch(chunks, on_overflow="clip"), horizon=HORIZON, dim=3)
+    rows = next(iter(tokens.batches(len(chunks))))
+    ids = [row[:length] for row, length in zip(rows["tokens"], rows["length"], strict=True)]
+    decoded, _ = prompts.ids_to_actions_batch(ids, horizon=HORIZON, dim=3)
+    np.testing.assert_array_equal(decoded, expected)
+    # The contract of these tokens takes no other's, and that of others' takes none of these.
+    fast = replace(tokens.contract, fast=load_contract(world.fitted).fast)
+    file = save_contract(fast, tmp_path)
+    for contract, other in ((tmp_path / "out", world.fitted), (file, tmp_path / "fit")):
+        with pytest.raises(ContractError, match=f"the {codec} codec"):
+            resolve(world.request(fit=None, contract=str(contract), fast=other))
+
+
+def test_an_option_of_another_codec_is_refused() -> None:
+    with pytest.raises(InputError, match=r"vocab_size is no option of the codec binning, which has --bins"):
+        FitSettings(codec="binning", vocab_size=2048)
+    with pytest.raises(InputError, match=r"control_points is no option of the codec fast"):
+        FitSettings(control_points=5)

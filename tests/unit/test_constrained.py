@@ -13,7 +13,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pioxide.codec import FastCodec
+from pioxide.codec import BeastCodec, BinningCodec, FastCodec
 from pioxide.errors import InputError
 from pioxide.models import Observation, Pi0Fast, Pi0FastConfig
 from pioxide.sampling import Grammar, sample_action_tokens, sample_tokens
@@ -153,6 +153,20 @@ def test_any_scores_give_a_whole_chunk(codec, temperature):
         scores = (rng.normal(size=(16, 60, len(grammar.ids))) * size).astype(np.float32)
         tokens = scripted(scores, grammar, temperature=temperature, key=jax.random.key(seed))
         assert_whole(codec, tokens)
+
+
+@pytest.mark.parametrize("codec", ["binning", "beast"])
+def test_any_scores_give_a_whole_chunk_of_another_codec(codec):
+    chunks = np.cumsum(np.random.default_rng(0).normal(0, 0.1, (50, HORIZON, DIM)), axis=1)
+    codec = BinningCodec(64) if codec == "binning" else BeastCodec.fit(chunks, control_points=5, bins=64)
+    grammar = grammar_of(codec)
+    rng = np.random.default_rng(1)
+    scores = rng.normal(size=(8, 60, len(grammar.ids))).astype(np.float32)
+    tokens = scripted(scores, grammar)
+    assert_whole(codec, tokens)
+    assert {len(written(row)) for row in np.asarray(tokens)} == {grammar.characters(HORIZON, DIM)}
+    with pytest.raises(InputError, match="takes at least"):
+        scripted(scores, grammar, max_tokens=grammar.characters(HORIZON, DIM))
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, TextTokenizer
+from pioxide.codec import (
+    BeastCodec,
+    BinningCodec,
+    FastCodec,
+    Pi0FastPrompts,
+    Pi0Prompts,
+    Pi05Prompts,
+    TextTokenizer,
+)
 from pioxide.contract import UNKNOWN, Contract
 from pioxide.control import Request
 from pioxide.errors import ContractError, InputError, PolicyError
@@ -363,6 +371,24 @@ def test_pi0_fast_of_random_weights_answers_whole_chunks(policies, temperature):
         assert actions.shape == (6, 7)
         assert np.isfinite(actions).all()
     assert len(policy.engine.shapes) == 1
+
+
+@pytest.mark.parametrize("kind", ["binning", "beast"])
+def test_pi0_fast_answers_whole_chunks_in_another_codec(models, tokenizer, kind):
+    chunks = np.random.default_rng(0).normal(size=(60, 6, 7)).cumsum(1) * 0.2
+    other = BinningCodec(64) if kind == "binning" else BeastCodec.fit(chunks, control_points=4)
+    answers = []
+    for speculative in (0, 4):
+        options = policy_options("pi0_fast", max_tokens=48, speculative=speculative)
+        policy = make_policy(
+            models["pi0_fast"], libero(), LIBERO_STATS, tokenizer, codec=other, options=options
+        )
+        answers.append([policy(libero_observation(seed)).model_actions for seed in (0, 1)])
+    np.testing.assert_array_equal(*answers)
+    for actions in answers[0]:
+        assert actions.shape == (6, 7)
+        again = other.decode(other.encode(actions, on_overflow="clip").ids, horizon=6, dim=7).actions
+        np.testing.assert_allclose(actions, again, atol=1e-6)
 
 
 @pytest.mark.parametrize("constrained", [True, False])

@@ -1,4 +1,4 @@
-"""`pioxide fit`: statistics, a FAST tokenizer and their contract from a dataset."""
+"""`pioxide fit`: statistics, an action codec (FAST by default) and their contract from a dataset."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tyro.conf import FlagCreatePairsOff
 from pioxide.cli import show
 from pioxide.cli.check import warn
 from pioxide.cli.options import METAVARS, derived, taken
+from pioxide.codec import FastCodec, load_codec
 from pioxide.contract import known
 from pioxide.data import LeRobotDataset
 from pioxide.data.selection import select_episodes
@@ -22,13 +23,13 @@ from pioxide.shards import FitResult, FitSettings, fit, other_names, sentence
 @derived(FitSettings)
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """Make norm statistics and a FAST tokenizer from a robot dataset, and judge them on held-out episodes."""
+    """Make norm statistics and an action codec from a robot dataset, and judge them on held-out episodes."""
 
     dataset: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar=METAVARS["dataset"])]
     """A LeRobot dataset, v2.0, v2.1 or v3.0."""
 
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar=METAVARS["output"])]
-    """Directory to make: contract.json, norm_stats.json, fit.json, the tokenizer in Hugging Face's layout."""
+    """Directory to make: contract.json, norm_stats.json, fit.json, and the codec's files."""
 
     skip_bad: FlagCreatePairsOff[bool] = False
     """Leave out episodes that can't be read, and end with status 3."""
@@ -66,7 +67,9 @@ def print_result(made: FitResult) -> None:
     """Prints what was fitted, and the figures that decide whether it is good enough."""
     result = made.result
     tokens, error = result["tokens"], result["error"]
-    horizon, scale = made.settings["horizon"], made.settings["scale"]
+    horizon = made.settings["horizon"]
+    codec = load_codec(made.directory)
+    step = f" (a coefficient's step is {1 / codec.scale:g})" if isinstance(codec, FastCodec) else ""
     if not made.held_out:
         episodes = "the episodes it was fitted on (none are held out)"
     elif len(made.held_out) > 10:
@@ -80,6 +83,7 @@ def print_result(made: FitResult) -> None:
     show.contract(sentence(made.contract), other_names(robot.joint_names, made.dataset["action_names"]))
     show.facts(
         [
+            ("codec", codec.description),
             (
                 "tokens a chunk",
                 f"mean {tokens['mean']:.1f}, median {tokens['p50']}, "
@@ -92,7 +96,7 @@ def print_result(made: FitResult) -> None:
             ),
             (
                 "error, normalised",
-                f"RMS {error['rms']:.4f}, largest {error['max']:.3f} (a coefficient's step is {1 / scale:g})",
+                f"RMS {error['rms']:.4f}, largest {error['max']:.3f}{step}",
             ),
             ("clipped chunks", show.share(result["clipped_chunks"], result["chunks"])),
         ]

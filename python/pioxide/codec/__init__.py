@@ -1,7 +1,8 @@
 """The text, token and byte side of the π policies: NumPy in, NumPy out, computed in Rust.
 
-Action chunks to FAST tokens and back:
-    FastCodec, TokenBatch, Encoded, Decoded
+Action chunks to tokens and back:
+    ActionCodec, load_codec, holds_codec, CODEC_FILE: whichever codec it is
+    FastCodec, BinningCodec, BeastCodec, TokenBatch, Encoded, Decoded
 
 Text to PaliGemma's ids and back:
     TextTokenizer
@@ -15,7 +16,11 @@ A robot's state as bins:
 Every object here is immutable and may be shared between threads.
 """
 
+from pioxide.codec.action_codec import ActionCodec, holds_codec, load_codec
+from pioxide.codec.beast import BeastCodec
+from pioxide.codec.binning import BinningCodec
 from pioxide.codec.fast import Decoded, Encoded, FastCodec, TokenBatch
+from pioxide.codec.numbered import FILE_NAME as CODEC_FILE
 from pioxide.codec.prompts import (
     FastPrompt,
     FastPromptBatch,
@@ -30,6 +35,10 @@ from pioxide.codec.state import state_bins
 from pioxide.codec.text import TextTokenizer
 
 __all__ = [
+    "CODEC_FILE",
+    "ActionCodec",
+    "BeastCodec",
+    "BinningCodec",
     "Decoded",
     "Encoded",
     "FastCodec",
@@ -43,5 +52,7 @@ __all__ = [
     "PromptStyle",
     "TextTokenizer",
     "TokenBatch",
+    "holds_codec",
+    "load_codec",
     "state_bins",
 ]

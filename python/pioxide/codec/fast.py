@@ -278,6 +278,28 @@ class FastCodec:
         return self._core.dim
 
     @property
+    def kind(self) -> str:
+        """Returns "fast"; see `ActionCodec`."""
+        return "fast"
+
+    @property
+    def steps(self) -> None:
+        """Returns None: a dimension has as many coefficients as the chunk has actions; see `ActionCodec`."""
+        return None
+
+    @property
+    def coefficient_range(self) -> tuple[float, float]:
+        """Returns `value_range` before scaling; see `ActionCodec`."""
+        low, high = self.value_range
+        return low / self.scale, high / self.scale
+
+    @property
+    def description(self) -> str:
+        """Returns the vocabulary's size, the scale and the range of coefficients; see `ActionCodec`."""
+        low, high = self.value_range
+        return f"{self.vocab_size:,} tokens, scale {self.scale:g}, coefficients {low:,} to {high:,}"
+
+    @property
     def fingerprint(self) -> str:
         """A SHA-256 digest of all that ids depend on: two codecs with the same one write the same ids."""
         text = self._core.files(None, None)["tokenizer.json"]

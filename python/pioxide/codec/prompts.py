@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pioxide import _core
+from pioxide.codec.action_codec import ActionCodec
 from pioxide.codec.fast import Decoded, FastCodec, OnOverflow, Partial, TokenBatch
 from pioxide.codec.text import TextTokenizer
 from pioxide.errors import InputError
@@ -221,7 +222,7 @@ class Pi0FastPrompts:
     def __init__(
         self,
         tokenizer: TextTokenizer,
-        codec: FastCodec | None,
+        codec: ActionCodec | None,
         max_len: int = 250,
         *,
         style: PromptStyle = "openpi",
@@ -232,7 +233,7 @@ class Pi0FastPrompts:
 
         Args:
             tokenizer: The text vocabulary.
-            codec: The action tokenizer.
+            codec: The action tokenizer. The ids of any codec lie where those of FAST do.
             max_len: L, ids in a row. LeRobot cuts the prefix and the answer each at its own length; here only
                 the whole row is cut, and `truncated` says so.
             style: "openpi" lower-cases the text and keeps its newlines. "lerobot" keeps case, turns newlines
@@ -347,8 +348,12 @@ class Pi0FastPrompts:
             InputError: As `ids_to_fast`.
             IncompleteChunkError: As `FastCodec.decode`.
         """
-        codec = self._codec()._core  # pyright: ignore[reportPrivateUsage]
-        return Decoded._make(self._core.ids_to_actions(codec, ids, horizon, dim, partial, continued))
+        codec = self._codec()
+        if not isinstance(codec, FastCodec):
+            fast = self.ids_to_fast(ids, continued=continued)
+            return codec.decode(fast, horizon=horizon, dim=dim, partial=partial)
+        core = codec._core  # pyright: ignore[reportPrivateUsage]
+        return Decoded._make(self._core.ids_to_actions(core, ids, horizon, dim, partial, continued))
 
     def ids_to_actions_batch(
         self,
@@ -375,10 +380,27 @@ class Pi0FastPrompts:
         Raises:
             InputError, IncompleteChunkError: As `ids_to_actions`; the message names the sequence too.
         """
-        codec = self._codec()._core  # pyright: ignore[reportPrivateUsage]
-        return self._core.ids_to_actions_batch(codec, ids, horizon, dim, partial, continued)
+        codec = self._codec()
+        if not isinstance(codec, FastCodec):
+            decoded = [
+                self._named(i, one, horizon=horizon, dim=dim, partial=partial, continued=continued)
+                for i, one in enumerate(ids)
+            ]
+            actions = np.stack([one.actions for one in decoded]) if decoded else np.zeros((0, horizon, dim))
+            return actions, np.array([one.missing for one in decoded], np.int64)
+        core = codec._core  # pyright: ignore[reportPrivateUsage]
+        return self._core.ids_to_actions_batch(core, ids, horizon, dim, partial, continued)
 
-    def _codec(self) -> FastCodec:
+    def _named(
+        self, index: int, ids: ArrayLike, *, horizon: int, dim: int, partial: Partial, continued: bool
+    ) -> Decoded:
+        """One of several sequences, which its errors name."""
+        try:
+            return self.ids_to_actions(ids, horizon=horizon, dim=dim, partial=partial, continued=continued)
+        except InputError as error:  # IncompleteChunkError stays what it is
+            raise type(error)(f"sequence {index}: {error}") from error
+
+    def _codec(self) -> ActionCodec:
         if self.codec is None:
             raise InputError("these prompts were made without a codec, which actions need")
         return self.codec

@@ -1,6 +1,6 @@
 """What a dataset, a tokenizer, weights and a robot must agree on, and the computation that follows from it.
 
-Contract, UNKNOWN, CameraSlot, FastVocabulary, PromptStyle, Resize, AbsentCamera
+Contract, UNKNOWN, CameraSlot, FastVocabulary, CodecVocabulary, PromptStyle, Resize, AbsentCamera
 load_contract, save_contract: the file `contract.json`
 differences, merge, refuse_differences: two contracts that meet
 assign_cameras: the robot's cameras in the model's slots
@@ -22,6 +22,7 @@ from pioxide.contract.contract import (
     UNKNOWN,
     AbsentCamera,
     CameraSlot,
+    CodecVocabulary,
     Contract,
     FastVocabulary,
     PromptStyle,
@@ -38,8 +39,8 @@ from pioxide.contract.pipeline import (
     Frames,
     ModelInputs,
     Pipeline,
+    action_vocabulary,
     check_codec,
-    fast_vocabulary,
     make_prompts,
 )
 
@@ -49,6 +50,7 @@ __all__ = [
     "UNKNOWN",
     "AbsentCamera",
     "CameraSlot",
+    "CodecVocabulary",
     "Contract",
     "Difference",
     "EpisodeNumbers",
@@ -61,12 +63,12 @@ __all__ = [
     "Resize",
     "StateRange",
     "Unknown",
+    "action_vocabulary",
     "assign_cameras",
     "check_codec",
     "check_delta_mask",
     "describe",
     "differences",
-    "fast_vocabulary",
     "from_json",
     "known",
     "load_contract",

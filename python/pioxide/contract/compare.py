@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pioxide.contract.contract import FIELDS, UNKNOWN, CameraSlot, Contract
+from pioxide.contract.contract import FIELDS, UNKNOWN, CameraSlot, CodecVocabulary, Contract
 from pioxide.errors import ContractError
 from pioxide.robots import RobotSpec
 from pioxide.transforms import NormRule, Stats
@@ -222,9 +222,10 @@ def describe(name: str, value: Any) -> str:
     if name == "norm_stats":
         return ", ".join(f"{key} of {stats.dim}" for key, stats in value.items()) or "none"
     if name == "fast":
-        return (
-            "none" if value is None else f"{value.vocab_size} tokens ({value.sha256[:12]}), {_fitted(value)}"
-        )
+        if value is None:
+            return "none"
+        codec = f"{value.codec} of " if isinstance(value, CodecVocabulary) else ""
+        return f"{codec}{value.vocab_size} tokens ({value.sha256[:12]}), {_fitted(value)}"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, NormRule):

@@ -98,6 +98,25 @@ class FastVocabulary:
 
 
 @dataclass(frozen=True)
+class CodecVocabulary:
+    """Which codec the action tokens are of, where that is not FAST.
+
+    Attributes:
+        codec: "binning" or "beast".
+        sha256: Digest of all that ids depend on, see `ActionCodec.fingerprint`.
+        vocab_size: Its ids.
+        horizon: Actions in the chunks it was fitted on; None for any.
+        action_dim: Numbers in an action there; None for any.
+    """
+
+    codec: str
+    sha256: str
+    vocab_size: int
+    horizon: int | None = None
+    action_dim: int | None = None
+
+
+@dataclass(frozen=True)
 class Contract:
     """What a dataset, a tokenizer, weights and a robot must agree on. Every field may be UNKNOWN.
 
@@ -129,7 +148,8 @@ class Contract:
         play_steps: Actions of a chunk to play before the next; None for no opinion.
         image_size: Pixels along an image's edge.
         resize: How images are resized.
-        fast: The FAST vocabulary; None for π0 and π0.5.
+        fast: What π0-FAST's action tokens are of: a FAST vocabulary, or another codec's; None for π0 and
+            π0.5.
         max_delay: Largest inference delay that trained real-time chunking saw, in actions; 0 for none.
         source: Where all this was read, for messages; not compared.
     """
@@ -153,7 +173,7 @@ class Contract:
     play_steps: int | Unknown | None = UNKNOWN
     image_size: int | Unknown = UNKNOWN
     resize: Resize | Unknown = UNKNOWN
-    fast: FastVocabulary | Unknown | None = UNKNOWN
+    fast: FastVocabulary | CodecVocabulary | Unknown | None = UNKNOWN
     max_delay: int | Unknown = UNKNOWN
     source: str = field(default="", compare=False)
 
@@ -259,7 +279,7 @@ _KINDS: dict[str, tuple[type | UnionType, str]] = {
     "norm_stats": (Mapping, 'statistics by "state" and "actions"'),
     "state_in_text": (bool, "True or False"),
     "default_prompt": (str | None, "a text or None"),
-    "fast": (FastVocabulary | None, "a FastVocabulary or None"),
+    "fast": (FastVocabulary | CodecVocabulary | None, "a FastVocabulary, a CodecVocabulary or None"),
 }
 _NATURALS = (
     "state_text_dim",
@@ -294,6 +314,6 @@ WAYS_OUT: dict[str, str] = {
     "play_steps": "actions of a chunk to play: Contract(play_steps=None)",
     "image_size": "pixels along an image's edge: Contract(image_size=224)",
     "resize": 'how images are resized: Contract(resize="antialias") or "interpolate"',
-    "fast": "the FAST tokenizer: pass codec= (--fast DIR)",
+    "fast": "the action tokenizer: pass codec= (--fast DIR)",
     "max_delay": "the delay that trained real-time chunking saw: Contract(max_delay=0)",
 }

@@ -12,6 +12,7 @@ from pioxide.contract.contract import (
     FIELDS,
     UNKNOWN,
     CameraSlot,
+    CodecVocabulary,
     Contract,
     FastVocabulary,
 )
@@ -97,7 +98,7 @@ def _plain(value: Any) -> Any:
         return plain if value.key is UNKNOWN else {**plain, "key": value.key}
     if isinstance(value, NormRule):
         return {"mode": str(value.mode), "arithmetic": str(value.arithmetic), "epsilon": value.epsilon}
-    if isinstance(value, FastVocabulary):
+    if isinstance(value, FastVocabulary | CodecVocabulary):
         return asdict(value)
     if isinstance(value, StrEnum):
         return str(value)
@@ -122,6 +123,11 @@ def _camera(value: Mapping[str, Any]) -> CameraSlot:
     if not (key is UNKNOWN or key is None or isinstance(key, str)):
         raise TypeError(f"expected a camera's key or null, got {key!r}")
     return CameraSlot(value["slot"], key, value["required"])
+
+
+def _vocabulary(value: Mapping[str, Any]) -> FastVocabulary | CodecVocabulary:
+    """A FAST vocabulary, or where it names its codec, that codec's; an older pioxide refuses that name."""
+    return CodecVocabulary(**value) if "codec" in value else FastVocabulary(**value)
 
 
 def _stats(value: Mapping[str, Any]) -> dict[str, Stats]:
@@ -149,5 +155,5 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "norm_stats": _stats,
     "state_in_text": _flag,
     "default_prompt": _text,
-    "fast": lambda value: None if value is None else FastVocabulary(**value),
+    "fast": lambda value: None if value is None else _vocabulary(value),
 }

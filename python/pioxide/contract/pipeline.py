@@ -11,8 +11,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, TextTokenizer
-from pioxide.contract.contract import AbsentCamera, Contract, FastVocabulary, Resize, known
+from pioxide.codec import (
+    ActionCodec,
+    FastCodec,
+    Pi0FastPrompts,
+    Pi0Prompts,
+    Pi05Prompts,
+    TextTokenizer,
+)
+from pioxide.contract.contract import (
+    AbsentCamera,
+    CodecVocabulary,
+    Contract,
+    FastVocabulary,
+    Resize,
+    known,
+)
 from pioxide.contract.numbers import Numbers, StateRange
 from pioxide.errors import ContractError, InputError
 from pioxide.family import Family
@@ -79,7 +93,7 @@ class Pipeline:
         self,
         contract: Contract,
         tokenizer: TextTokenizer | None = None,
-        codec: FastCodec | None = None,
+        codec: ActionCodec | None = None,
     ) -> None:
         """Refuses what can't work before the first frame.
 
@@ -226,7 +240,7 @@ class Pipeline:
         return prompt
 
 
-def make_prompts(contract: Contract, tokenizer: TextTokenizer, codec: FastCodec | None) -> Prompts:
+def make_prompts(contract: Contract, tokenizer: TextTokenizer, codec: ActionCodec | None) -> Prompts:
     """Returns the prompts of a contract's family and style.
 
     Raises:
@@ -252,25 +266,27 @@ def make_prompts(contract: Contract, tokenizer: TextTokenizer, codec: FastCodec 
     return Pi0Prompts(tokenizer, length, style=style)
 
 
-def fast_vocabulary(codec: FastCodec) -> FastVocabulary:
-    """Returns what identifies a FAST tokenizer in a contract."""
-    return FastVocabulary(
-        codec.fingerprint, codec.vocab_size, codec.scale, codec.min_token, codec.horizon, codec.dim
-    )
+def action_vocabulary(codec: ActionCodec) -> FastVocabulary | CodecVocabulary:
+    """Returns what identifies an action codec in a contract."""
+    if isinstance(codec, FastCodec):
+        return FastVocabulary(
+            codec.fingerprint, codec.vocab_size, codec.scale, codec.min_token, codec.horizon, codec.dim
+        )
+    return CodecVocabulary(codec.kind, codec.fingerprint, codec.vocab_size, codec.horizon, codec.dim)
 
 
-def check_codec(contract: Contract, codec: FastCodec) -> None:
-    """Refuses a FAST tokenizer that was fitted for something else than the contract's chunks.
+def check_codec(contract: Contract, codec: ActionCodec) -> None:
+    """Refuses an action codec that was fitted for something else than the contract's chunks.
 
     Raises:
-        ContractError: Its vocabulary is not the contract's, or its own horizon or width is another.
+        ContractError: It is not the contract's, or its own horizon or width is another.
     """
-    found = fast_vocabulary(codec)
-    if contract.fast and contract.fast.sha256 != found.sha256:
+    found, wanted = action_vocabulary(codec), contract.fast
+    if wanted and wanted.sha256 != found.sha256:
         raise ContractError(
-            f"the FAST tokenizer has {found.vocab_size} tokens ({found.sha256[:12]}), and "
-            f"{contract.source or 'the contract'} was made with one of {contract.fast.vocab_size} "
-            f"({contract.fast.sha256[:12]}): its ids mean other actions; pass that one"
+            f"{_named(found)} has {found.vocab_size} tokens ({found.sha256[:12]}), and "
+            f"{contract.source or 'the contract'} was made with {_named(wanted)} of {wanted.vocab_size} "
+            f"({wanted.sha256[:12]}): its ids mean other actions; pass that one"
         )
     expected = {
         "horizon": contract.action_horizon,
@@ -280,6 +296,13 @@ def check_codec(contract: Contract, codec: FastCodec) -> None:
         fitted = getattr(found, name)
         if fitted is not None and number and fitted != number:
             raise ContractError(
-                f"the FAST tokenizer was fitted for chunks {found.horizon} x {found.action_dim} "
-                f"(processor_config.json), and here {name} is {number}; fit one for these chunks"
+                f"{_named(found)} was fitted for chunks {found.horizon or 'any'} x "
+                f"{found.action_dim or 'any'} (so its files say), and here {name} is {number}; fit one for "
+                "these chunks"
             )
+
+
+def _named(vocabulary: FastVocabulary | CodecVocabulary) -> str:
+    if isinstance(vocabulary, FastVocabulary):
+        return "the FAST tokenizer"
+    return f"the {vocabulary.codec} codec"

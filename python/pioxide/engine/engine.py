@@ -284,6 +284,5 @@ def _check_sampler(model: Pi0 | Pi0Fast, sampler: Sampler, token_format: TokenFo
     if sampler.constrained:
         if token_format.grammar is None:
             raise InputError("token_format: a constrained TokenSampler needs its grammar")
-        token_format.grammar.shortest(
-            model.config.action_horizon * model.config.action_dim, sampler.max_tokens
-        )
+        grammar, config = token_format.grammar, model.config
+        grammar.shortest(grammar.characters(config.action_horizon, config.action_dim), sampler.max_tokens)

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
-from pioxide.codec import FastCodec, TextTokenizer
+from pioxide.codec import ActionCodec, TextTokenizer, load_codec
 from pioxide.contract import UNKNOWN, Contract, PromptStyle, known, merge
 from pioxide.errors import InputError
 from pioxide.family import Family
@@ -27,7 +27,7 @@ class PolicyParts(NamedTuple):
     model: Pi0 | Pi0Fast
     contract: Contract
     tokenizer: TextTokenizer
-    codec: FastCodec | None
+    codec: ActionCodec | None
 
 
 def load_policy_parts(
@@ -37,7 +37,7 @@ def load_policy_parts(
     said: Contract | None,
     cameras: Mapping[str, str | None] | None,
     tokenizer: TextTokenizer | str | PathLike[str] | None,
-    codec: FastCodec | str | PathLike[str] | None,
+    codec: ActionCodec | str | PathLike[str] | None,
     base: str | Path | None,
     asset_id: str | None,
     norm_stats: Mapping[str, Stats] | None,
@@ -105,9 +105,7 @@ def _tokenizer(tokenizer: TextTokenizer | str | PathLike[str] | None) -> TextTok
     return TextTokenizer.load(tokenizer)
 
 
-def _codec(codec: FastCodec | str | PathLike[str] | None, path: Path) -> FastCodec:
-    if isinstance(codec, FastCodec):
-        return codec
+def _codec(codec: ActionCodec | str | PathLike[str] | None, path: Path) -> ActionCodec:
     if codec is None:
-        raise InputError(f"{path} comes without a FAST tokenizer: pass codec")
-    return FastCodec.load(codec)
+        raise InputError(f"{path} comes without an action tokenizer: pass codec")
+    return load_codec(codec) if isinstance(codec, str | PathLike) else codec

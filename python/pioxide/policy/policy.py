@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pioxide.codec import FastCodec, Pi0FastPrompts, TextTokenizer
+from pioxide.codec import ActionCodec, Pi0FastPrompts, TextTokenizer
 from pioxide.contract import Contract, Pipeline, PromptStyle, Resize, known
 from pioxide.control import Request
 from pioxide.engine import Answer, Engine, FlowSampler, Inputs, Sampler, Shape, TokenFormat, TokenSampler
@@ -71,7 +71,7 @@ class Policy:
         contract: Contract,
         tokenizer: TextTokenizer,
         *,
-        codec: FastCodec | None = None,
+        codec: ActionCodec | None = None,
         options: PolicyOptions | None = None,
         consume: bool = False,
     ) -> None:
@@ -98,7 +98,7 @@ class Policy:
         check_tokenizer(tokenizer, model.config)
         self.contract, self._config = contract, model.config
         if not model.config.family.is_flow and codec is None:
-            raise InputError("π0-FAST needs the FAST tokenizer (codec) that its actions are written with")
+            raise InputError("π0-FAST needs the tokenizer (codec) that its actions are written with")
         self.pipeline = Pipeline(contract, tokenizer, codec)
         self.robot = self.pipeline.numbers.robot
         self._sampler = sampler = _own_sampler(contract, self.options.sampler)
@@ -130,7 +130,7 @@ class Policy:
         contract: Contract | None = None,
         cameras: Mapping[str, str | None] | None = None,
         tokenizer: TextTokenizer | str | PathLike[str] | None = None,
-        codec: FastCodec | str | PathLike[str] | None = None,
+        codec: ActionCodec | str | PathLike[str] | None = None,
         base: str | Path | None = None,
         asset_id: str | None = None,
         norm_stats: Mapping[str, Stats] | None = None,
@@ -148,7 +148,8 @@ class Policy:
             cameras: A robot's camera key by image slot, where the names do not tell which goes where.
             tokenizer: A SentencePiece model; by default the checkpoint's own, else the one that
                 `pioxide fetch` keeps.
-            codec: π0-FAST: the directory of a FAST tokenizer; by default the checkpoint's own.
+            codec: π0-FAST: the directory of an action tokenizer (FAST, binning or BEAST); by default the
+                checkpoint's own.
             base: The checkpoint that an adapter (PEFT) belongs to, where it is not the one it names.
             asset_id: Whose norm statistics, where the checkpoint has several.
             norm_stats: Where the checkpoint has none, or in place of its own.

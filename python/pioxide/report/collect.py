@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pioxide.codec import FastCodec
+from pioxide.codec import ActionCodec, load_codec
 from pioxide.contract import Contract, known
 from pioxide.data import Episode, FrameColumns, LeRobotDataset, Level, check_dataset, cores
 from pioxide.data.selection import select_episodes
@@ -130,7 +130,7 @@ class _Tokens:
         self.stats = self.tokens.norm_stats
         self.cutter = FrameCutter.of(self.tokens.contract, self.tokens.columns)
         self.dataset, self.missing = _find(dataset, self.manifest.dataset)
-        self.codec = FastCodec.load(self.tokens.fast_directory) if self.tokens.fast_directory else None
+        self.codec = load_codec(self.tokens.fast_directory) if self.tokens.fast_directory else None
         self.meters = _Meters.make(
             self.cutter.horizon, self.stats, worst, self.codec.vocab_size if self.codec else 0
         )
@@ -198,7 +198,7 @@ class _Tokens:
         meters.clipped_chunks += int(np.count_nonzero(rows["clipped"]))
         meters.clipped += int(rows["clipped"].sum())
 
-    def _compare(self, rows: dict[str, NDArray[Any]], episode: Episode, codec: FastCodec) -> None:
+    def _compare(self, rows: dict[str, NDArray[Any]], episode: Episode, codec: ActionCodec) -> None:
         """Encodes sampled frames again, checks that the shard holds these ids, decodes them."""
         for block in self.cutter.blocks(episode, len(rows["frame"])):
             first = int(block.frame_index[0])
@@ -278,7 +278,7 @@ class _Tokens:
             "what overflows": settings["on_overflow"] if self.codec else "",
             "episodes": settings["episodes"] or "all",
             "limit": f"{settings['limit']:,} frames" if settings["limit"] else "",
-            "FAST tokenizer": _describe(self.codec) if self.codec else "",
+            "action tokenizer": self.codec.description if self.codec else "",
             "shards": f"{len(self.manifest.shards)}, {totals['bytes'] / 1e6:.1f} MB",
             "dataset fingerprint": about["fingerprint"],
             "versions": ", ".join(f"{k} {v}" for k, v in self.manifest.versions.items()),
@@ -313,7 +313,7 @@ class _Fit:
     def report(self) -> Report:
         fitted, cutter = self.fitted, FrameCutter.of(self.fitted.contract, self.fitted.columns)
         stats = known(fitted.contract.norm_stats, "norm_stats")
-        codec = FastCodec.load(self.root)
+        codec = load_codec(self.root)
         meters = _Meters.make(cutter.horizon, stats, self.worst, codec.vocab_size)
         bad = {s["episode"] for s in fitted.skipped}
         used = select_episodes(fitted.settings["episodes"], [e.index for e in self.dataset.episodes])
@@ -347,7 +347,7 @@ class _Fit:
         )
 
     def _judge(
-        self, meters: _Meters, cutter: FrameCutter, codec: FastCodec, episode: int, block: Any, step: int
+        self, meters: _Meters, cutter: FrameCutter, codec: ActionCodec, episode: int, block: Any, step: int
     ) -> None:
         picked = np.arange(-int(block.frame_index[0]) % step, len(block), step)
         if not len(picked):
@@ -364,7 +364,7 @@ class _Fit:
         meters.clipped += int(batch.clipped.sum())
 
     def _source(
-        self, names: tuple[str, ...], codec: FastCodec, cutter: FrameCutter, episodes: int, frames: int
+        self, names: tuple[str, ...], codec: ActionCodec, cutter: FrameCutter, episodes: int, frames: int
     ) -> Source:
         fitted = self.fitted
         shown = {
@@ -372,7 +372,7 @@ class _Fit:
             if fitted.held_out
             else "the episodes it was fitted on",
             "fitted on": f"{fitted.fitted_chunks:,} chunks",
-            "FAST tokenizer": _describe(codec),
+            "action tokenizer": codec.description,
             **_meaning(fitted.contract, cutter),
             "dataset fingerprint": fitted.dataset["fingerprint"],
             "versions": ", ".join(f"{k} {v}" for k, v in fitted.versions.items()),
@@ -431,8 +431,3 @@ def _meaning(contract: Contract, cutter: FrameCutter) -> dict[str, str]:
         "actions": ", ".join(cutter.columns.action_keys) + relative,
         "normalisation": str(contract.action_norm),
     }
-
-
-def _describe(codec: FastCodec) -> str:
-    low, high = codec.value_range
-    return f"{codec.vocab_size:,} tokens, scale {codec.scale:g}, coefficients {low:,} to {high:,}"

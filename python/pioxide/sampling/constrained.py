@@ -7,7 +7,7 @@ may follow: its state is where in a character the text stands, and how many char
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from numpy.typing import NDArray
 
-from pioxide.codec import FastCodec
+from pioxide.codec import ActionCodec
 from pioxide.errors import InputError
 from pioxide.models.observation import Observation
 from pioxide.models.pi0_fast import Decoding, Pi0Fast
@@ -66,7 +66,10 @@ def _read(token: bytes, place: int) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, eq=False)
 class Grammar:
-    """The tokens of one FAST vocabulary inside a text vocabulary, and what each does to a text.
+    """The tokens of one action codec inside a text vocabulary, and what each does to a text.
+
+    A text has a character a coefficient. FAST's tokens may be several characters or parts of one; the tokens
+    of other codecs are one each, so that their grammar only counts.
 
     Attributes:
         ids: [V] the text ids that a chunk may consist of, ascending.
@@ -74,26 +77,29 @@ class Grammar:
         completes: [8, V] characters that a token completes from each place in a character; `NEVER` where it
             would break one.
         places: [8, V] where it ends.
+        steps: Characters of each dimension; None for as many as the chunk has actions.
     """
 
     ids: NDArray[np.int32]
     end: int
     completes: NDArray[np.int16]
     places: NDArray[np.int8]
+    steps: int | None = None
 
     @classmethod
-    def of(cls, codec: FastCodec, *, first_fast_id: int, end: int) -> Grammar:
+    def of(cls, codec: ActionCodec, *, first_fast_id: int, end: int) -> Grammar:
         """Makes the grammar of a codec's tokens.
 
         Args:
-            codec: The FAST tokenizer.
+            codec: FAST, or another.
             first_fast_id: The text id of FAST id 0; the others count down from it.
             end: The text id of "|".
 
         Raises:
             InputError: The FAST ids don't fit into the text vocabulary, or one of them is `end`.
         """
-        return cls.spelled([codec.token_bytes(t) for t in range(codec.vocab_size)], first_fast_id, end)
+        tokens = [codec.token_bytes(t) for t in range(codec.vocab_size)]
+        return replace(cls.spelled(tokens, first_fast_id, end), steps=codec.steps)
 
     @classmethod
     def spelled(cls, tokens: Sequence[bytes | None], first_fast_id: int, end: int) -> Grammar:
@@ -116,6 +122,10 @@ class Grammar:
                 if found is not None and found[0] < NEVER:
                     completes[place, column], places[place, column] = found
         return cls(np.array(ids, np.int32), end, completes, places)
+
+    def characters(self, horizon: int, dim: int) -> int:
+        """Returns how many characters the text of a chunk [horizon, dim] has."""
+        return (self.steps or horizon) * dim
 
     @property
     def begins(self) -> NDArray[np.int32]:
@@ -155,7 +165,7 @@ class Grammar:
         if needed >= min(max_tokens, NEVER):
             needs = "can't be written at all" if needed >= NEVER else f"takes at least {needed + 1} tokens"
             raise InputError(
-                f"a chunk of {characters} numbers {needs} with this FAST vocabulary; there are {max_tokens}"
+                f"a chunk of {characters} numbers {needs} with this action vocabulary; there are {max_tokens}"
             )
         return np.minimum(fewest, NEVER).astype(np.int16)
 
@@ -181,9 +191,10 @@ class Rules(NamedTuple):
         Raises:
             InputError: The vocabulary can't write such a chunk within `max_tokens`, or there is none.
         """
-        if min(horizon, dim) < 1 or horizon * dim >= NEVER:
+        characters = grammar.characters(horizon, dim)
+        if min(horizon, dim) < 1 or characters >= NEVER:
             raise InputError(f"a chunk of [{horizon}, {dim}]: expected 1 to {NEVER - 1:,} numbers")
-        shortest = grammar.shortest(horizon * dim, max_tokens)
+        shortest = grammar.shortest(characters, max_tokens)
         return cls(jnp.asarray(grammar.completes), jnp.asarray(grammar.places), jnp.asarray(shortest))
 
     def compute_mask(
@@ -291,7 +302,8 @@ def sample_action_tokens(
         scores, decoding = model.decode(state.token[:, None], state.decoding, head=head)
         return write(scores[:, 0], state._replace(decoding=decoding))
 
-    chunk = ChunkState(jnp.zeros(batch, jnp.int32), jnp.full(batch, horizon * dim, jnp.int32))
+    characters = grammar.characters(horizon, dim)
+    chunk = ChunkState(jnp.zeros(batch, jnp.int32), jnp.full(batch, characters, jnp.int32))
     empty = jnp.zeros(batch, jnp.int32), jnp.zeros((batch, max_tokens), jnp.int32)
     start = write(logits, WritingState(jnp.int32(0), *empty, chunk, jnp.zeros(batch, bool), decoding))
     end = jax.lax.while_loop(going, body, start)

@@ -202,7 +202,7 @@ def speculate_action_tokens(
     ids, begins = jnp.asarray(grammar.ids), jnp.asarray(grammar.begins)
     head = model.language.head(ids)
     logits, decoding = model.prefill(observation, max_tokens + block, head=head, scan_layers=scan_layers)
-    writer = ChunkWriter(rules, ids, begins, horizon * dim, max_tokens)
+    writer = ChunkWriter(rules, ids, begins, grammar.characters(horizon, dim), max_tokens)
     state = _speculate(model, logits, decoding, draft, writer, block=block, max_tokens=max_tokens, head=head)
     tokens = state.tokens[:, :max_tokens]
     length = jnp.sum(tokens != NOTHING, axis=1, keepdims=True)

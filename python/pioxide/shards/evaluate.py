@@ -1,4 +1,4 @@
-"""What a FAST tokenizer is worth on some chunks: their length in tokens, and what is lost there and back."""
+"""What an action codec is worth on some chunks: their length in tokens, and what is lost there and back."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pioxide.codec import FastCodec
+from pioxide.codec import ActionCodec
 from pioxide.contract import Numbers
 
 
 class Evaluation:
     """Adds up block after block; memory is a count a token length and a few numbers a joint."""
 
-    def __init__(self, codec: FastCodec, numbers: Numbers, names: list[str]):
+    def __init__(self, codec: ActionCodec, numbers: Numbers, names: list[str]):
         """Starts with nothing seen.
 
         Args:

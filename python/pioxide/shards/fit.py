@@ -1,4 +1,4 @@
-"""`fit`: a dataset -> statistics, a FAST tokenizer judged on episodes it has not seen, and their contract."""
+"""`fit`: a dataset -> statistics, an action codec judged on episodes it has not seen, and their contract."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pioxide
-from pioxide.codec import FastCodec
+from pioxide.codec import load_codec
 from pioxide.contract import FILE_NAME as CONTRACT_FILE
 from pioxide.contract import (
     Contract,
+    action_vocabulary,
     check_delta_mask,
-    fast_vocabulary,
     known,
     refuse_differences,
     save_contract,
@@ -32,6 +32,7 @@ from pioxide.family import Normalization
 from pioxide.files import new_directory, read_json, write_json
 from pioxide.robots import RobotSpec
 from pioxide.shards.beside import read_contract
+from pioxide.shards.codecs import CodecName, CodecOptions, codec_options
 from pioxide.shards.evaluate import Evaluation
 from pioxide.shards.frames import FrameCutter
 from pioxide.shards.settings import as_json, changes, refuse_changes
@@ -46,7 +47,7 @@ OnStage = Callable[[str], None]
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How a tokenizer is fitted.
+    """How an action codec is fitted.
 
     Attributes:
         robot: The robot that was recorded: its signs and grippers are applied, its names are compared with
@@ -64,10 +65,16 @@ class FitSettings:
             robot says, and absolute where it doesn't.
         relative: The same by name: joints whose actions are relative, as in joints.
         normalization: Of the chunks that the tokenizer sees; quantile is what π0-FAST uses.
-        vocab_size: FAST ids.
-        scale: DCT coefficients are multiplied by this before rounding: larger is finer and longer.
-        regex_split: Whether merges stop where character classes meet, as in published tokenizers; by default
-            as docs/fast.md argues.
+        codec: What turns chunks into tokens: FAST, a bin for every number, or B-splines (BEAST); see
+            docs/choosing-a-codec.md.
+        vocab_size: FAST: ids.
+        scale: FAST: DCT coefficients are multiplied by this before rounding: larger is finer and longer.
+        regex_split: FAST: whether merges stop where character classes meet, as in published tokenizers; by
+            default as docs/fast.md argues.
+        bins: Binning and BEAST: ids; 256 by default.
+        limit: Binning: the largest normalised number that has a bin; openpi's 1 by default.
+        control_points: BEAST: tokens a dimension; 10 by default.
+        degree: BEAST: of the splines; 3 by default.
         episodes: Which episodes to use at all, as in 0:10,15; all by default.
         held_out: Share of them that the tokenizer does not see and is judged on.
         held_out_episodes: These instead of a random share.
@@ -86,9 +93,14 @@ class FitSettings:
     delta_mask: tuple[int, ...] | None = None
     relative: tuple[str, ...] = ()
     normalization: Normalization = "quantile"
+    codec: CodecName = "fast"
     vocab_size: int = 1024
     scale: float = 10.0
     regex_split: bool | None = None
+    bins: int | None = None
+    limit: float | None = None
+    control_points: int | None = None
+    degree: int | None = None
     episodes: str = ""
     held_out: float = 0.1
     held_out_episodes: str = ""
@@ -114,6 +126,17 @@ class FitSettings:
         if self.relative and self.delta_mask is not None:
             raise InputError("relative and delta_mask say the same thing in two ways; leave one out")
         FrameColumns(self.state_keys, self.action_keys)
+        _ = self.codec_options
+
+    @property
+    def codec_options(self) -> CodecOptions:
+        """Returns how the codec is made.
+
+        Raises:
+            InputError: There is no such codec, or an option was said that is another codec's.
+        """
+        names = ("vocab_size", "scale", "regex_split", "bins", "limit", "control_points", "degree")
+        return codec_options(self.codec, {name: getattr(self, name) for name in names})
 
     def columns(self, dataset: LeRobotDataset) -> FrameColumns:
         """Returns which columns and dimensions of a dataset are the state and the actions.
@@ -198,10 +221,10 @@ def fit(
     skip_bad: bool = False,
     on_stage: OnStage | None = None,
 ) -> FitResult:
-    """Makes statistics, a FAST tokenizer (Hugging Face layout) and their contract, and judges them.
+    """Makes statistics, an action codec (FAST in Hugging Face's layout) and their contract, and judges them.
 
-    The statistics cover every episode in use, held-out ones too, as the released models' do; the vocabulary
-    is made from the others only. The directory appears complete or not at all.
+    The statistics cover every episode in use, held-out ones too, as the released models' do; the codec is
+    made from the others only. The directory appears complete or not at all.
 
     Args:
         dataset: A LeRobot dataset, v2.0, v2.1 or v3.0.
@@ -311,12 +334,11 @@ def _fit(
     fit_on, held_out = _split([e for e in chosen if e not in bad], settings)
 
     chunks, places = _sample(dataset, cutter, fit_on, settings)
-    say(f"a vocabulary of {settings.vocab_size} from {len(chunks)} chunks of {len(fit_on)} episodes")
+    options = settings.codec_options
+    say(f"a codec ({options}) from {len(chunks)} chunks of {len(fit_on)} episodes")
     names = columns.action_names(dataset)
     try:
-        codec = FastCodec.fit(
-            chunks, vocab_size=settings.vocab_size, scale=settings.scale, regex_split=settings.regex_split
-        )
+        codec = options.fit(chunks)
     except OverflowingChunkError as error:
         way_out = "leave the episode out with --episodes, mend it, or drop the joint"
         raise placed(error, lambda i: tuple(places[i].tolist()), names, way_out) from None
@@ -329,7 +351,7 @@ def _fit(
     codec.save(directory, horizon=settings.horizon, dim=robot.action_dim)
     save_norm_stats(directory, stats)
     # Loaded again, because the files carry the horizon and the width that the codec in memory does not.
-    contract = replace(contract, fast=fast_vocabulary(FastCodec.load(directory)))
+    contract = replace(contract, fast=action_vocabulary(load_codec(directory)))
     save_contract(contract, directory)
     return contract, {
         "held_out": held_out,

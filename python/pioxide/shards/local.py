@@ -14,6 +14,7 @@ from typing import Protocol
 import pyarrow
 
 import pioxide
+from pioxide.codec import CODEC_FILE
 from pioxide.contract import FILE_NAME as CONTRACT_FILE
 from pioxide.contract import known, load_contract
 from pioxide.data import LeRobotDataset
@@ -44,8 +45,10 @@ from pioxide.shards.settings import JobSettings, as_json, contract_changes, refu
 from pioxide.shards.shard import JobInputs, ShardMaker
 
 FAST = "fast"
-# What of a FAST directory is copied along, and of which the first two decide about ids.
+# What of an action codec's directory is copied along, and of which the first three, where they are, decide
+# about ids.
 FAST_FILES = (
+    CODEC_FILE,
     "tokenizer.json",
     "processor_config.json",
     "tokenizer_config.json",
@@ -221,7 +224,7 @@ def _reopen(manifest: Manifest, kept: dict[str, ShardRecord], directory: Path) -
 
 
 def _copy_fast(inputs: JobInputs, directory: Path) -> None:
-    """Keep the FAST tokenizer with the tokens that were made with it."""
+    """Keep the action codec with the tokens that were made with it."""
     if inputs.fast is not None:
         make_directory(directory / FAST)
         for name in FAST_FILES:
@@ -328,7 +331,8 @@ def _new_manifest(inputs: JobInputs, settings: JobSettings, dataset: LeRobotData
     contract, columns = settings.contract, settings.columns
     digests = {"text_model": sha256_of(inputs.text_model)}
     if inputs.fast is not None:
-        digests |= {f"{FAST}/{name}": sha256_of(inputs.fast / name) for name in FAST_FILES[:2]}
+        deciding = [name for name in FAST_FILES[:3] if (inputs.fast / name).is_file()]
+        digests |= {f"{FAST}/{name}": sha256_of(inputs.fast / name) for name in deciding}
     return Manifest(
         settings=as_json(settings),
         contract={

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from pioxide.codec import FastCodec
+from pioxide.codec import holds_codec, load_codec
 from pioxide.contract import (
     UNKNOWN,
     Contract,
     PromptStyle,
+    action_vocabulary,
     check_codec,
-    fast_vocabulary,
     known,
     load_contract,
     merge,
@@ -47,7 +47,8 @@ class JobRequest:
         asset_id: Whose statistics, where that checkpoint has several robots'.
         robot: The robot that was recorded; the fitted directory's, or the dataset's numbers as they are.
         stats: A `norm_stats.json` in place of the fitted one, for example openpi's.
-        fast: A FAST tokenizer in place of the fitted one, for example the published one.
+        fast: A FAST tokenizer, or another action codec, in place of the fitted one, for example the published
+            one.
         horizon: Actions in a chunk; the fitted directory's, or 50.
         state_keys: Columns that make up the state; the fitted directory's, or observation.state.
         action_keys: Columns that make up an action; the fitted directory's, or action.
@@ -131,9 +132,9 @@ def resolve(request: JobRequest) -> tuple[JobInputs, JobSettings]:
         contract = replace(contract, robot=dataset_robot(dataset, columns))
     contract = _completed(contract, family, own=base is None)
     if fast is not None:
-        codec = FastCodec.load(fast)
+        codec = load_codec(fast)
         check_codec(contract, codec)
-        contract = replace(contract, fast=fast_vocabulary(codec))
+        contract = replace(contract, fast=action_vocabulary(codec))
     settings = JobSettings(
         contract=replace(_trimmed(contract), source="pioxide tokenize"),
         columns=columns,
@@ -287,7 +288,7 @@ def _loaded(given: str, asset_id: str | None) -> _Base:
         if contract is None:
             raise FormatError(f"{path}: no contract.json there; an older pioxide made it: make it again")
         root = path if path.is_dir() else path.parent
-        places = (place for place in (root, root / "fast") if (place / "processor_config.json").is_file())
+        places = (place for place in (root, root / "fast") if holds_codec(place))
         return _Base(replace(contract, source=given), next(places, None))
     from pioxide.weights import contract_of, load  # a checkpoint needs what reads tensors
 

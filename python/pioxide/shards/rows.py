@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts
+from pioxide.codec import ActionCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts
 from pioxide.contract import Pipeline, known
 from pioxide.data.overflow import placed
 from pioxide.errors import InputError, OverflowingChunkError
@@ -103,7 +103,7 @@ class Pi0FastRows:
     """Rows for π0-FAST: instruction, state and actions as text."""
 
     prompts: Pi0FastPrompts
-    codec: FastCodec
+    codec: ActionCodec
     on_overflow: OnOverflow
     joints: tuple[str, ...] = ()
 

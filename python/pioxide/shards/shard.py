@@ -10,7 +10,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pioxide.codec import FastCodec, TextTokenizer
+from pioxide.codec import TextTokenizer, load_codec
 from pioxide.contract import Pipeline
 from pioxide.data import LeRobotDataset
 from pioxide.data.robot import check_robot
@@ -36,7 +36,7 @@ class JobInputs:
     Attributes:
         dataset: A LeRobot dataset, v2.0, v2.1 or v3.0.
         text_model: A SentencePiece model.
-        fast: Directory of a FAST tokenizer; for pi0_fast only.
+        fast: Directory of a FAST tokenizer, or of another action codec; for pi0_fast only.
     """
 
     dataset: Path
@@ -72,7 +72,7 @@ class ShardMaker:
             FormatError: A file is not what it should be.
         """
         dataset = LeRobotDataset.open(inputs.dataset) if dataset is None else dataset
-        codec = None if inputs.fast is None else FastCodec.load(inputs.fast)
+        codec = None if inputs.fast is None else load_codec(inputs.fast)
         pipeline = Pipeline(settings.contract, TextTokenizer.load(inputs.text_model), codec)
         robot = pipeline.numbers.robot
         check_robot(robot, dataset, settings.columns, f"the contract ({robot.name})")

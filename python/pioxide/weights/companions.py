@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pioxide.codec import CODEC_FILE
 from pioxide.errors import CheckpointError, FormatError, InputError
 from pioxide.files import read_json
 from pioxide.transforms import Stats, load_norm_stats
@@ -28,7 +29,7 @@ class Companions:
 
     Attributes:
         norm_stats: Statistics by asset id ("droid", "trossen", ...), each by key ("state", "actions").
-        fast_tokenizer: The directory of a FAST tokenizer, or None.
+        fast_tokenizer: The directory of a FAST tokenizer or of another action codec, or None.
         text_model: A SentencePiece model, or None.
         config: The content of `config.json`, or empty.
     """
@@ -145,6 +146,8 @@ def _grouped(items: Iterable[tuple[str, Array]]) -> dict[str, Stats]:
 
 
 def _fast_tokenizer(root: Path) -> Path | None:
+    for file in _named(root, (CODEC_FILE,)):
+        return file.parent
     for file in _named(root, ("processor_config.json",)):
         if (file.parent / "tokenizer.json").is_file() and "min_token" in _json(file):
             return file.parent

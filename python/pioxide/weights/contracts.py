@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pioxide.codec import FastCodec
+from pioxide.codec import load_codec
 from pioxide.contract import (
     FILE_NAME,
     UNKNOWN,
@@ -15,7 +15,7 @@ from pioxide.contract import (
     Contract,
     PromptStyle,
     Resize,
-    fast_vocabulary,
+    action_vocabulary,
     load_contract,
     openpi_contract,
 )
@@ -139,7 +139,7 @@ def _bare_lerobot(root: Path, architecture: Architecture, companions: Companions
 
 
 def _fast(directory: Path | None) -> Any:
-    return UNKNOWN if directory is None else fast_vocabulary(FastCodec.load(directory))
+    return UNKNOWN if directory is None else action_vocabulary(load_codec(directory))
 
 
 def _check_own(own: Contract, architecture: Architecture, file: Path) -> None:

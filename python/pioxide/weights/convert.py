@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pioxide.codec import CODEC_FILE
 from pioxide.contract import (
     UNKNOWN,
     Contract,
@@ -233,6 +234,7 @@ def _write_companions(companions: Companions, directory: Path, asset_id: str, le
             save_norm_stats(directory / "assets" / (asset_id if name == OWN else name), kept)
     if companions.fast_tokenizer is not None:
         names = (
+            CODEC_FILE,
             "tokenizer.json",
             "processor_config.json",
             "tokenizer_config.json",

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pioxide.codec import FastCodec
+from pioxide.codec import load_codec
 from pioxide.contract import (
     UNKNOWN,
     AbsentCamera,
@@ -19,7 +19,7 @@ from pioxide.contract import (
     PromptStyle,
     Resize,
     Unknown,
-    fast_vocabulary,
+    action_vocabulary,
 )
 from pioxide.errors import CheckpointError, PioxideError
 from pioxide.family import Family
@@ -265,4 +265,4 @@ def _fast(
             f"its FAST tokenizer is {name!r}, which does not lie beside it: pass codec= (--fast DIR)"
         )
         return UNKNOWN
-    return fast_vocabulary(FastCodec.load(found))
+    return action_vocabulary(load_codec(found))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pioxide.contract import AbsentCamera, Contract, PromptStyle, Resize, known
+from pioxide.contract import AbsentCamera, CodecVocabulary, Contract, PromptStyle, Resize, known
 from pioxide.errors import ContractError
 from pioxide.family import Family
 
@@ -63,7 +63,9 @@ def left_out(contract: Contract) -> tuple[str, ...]:
         said.append(f"the instruction where an observation has none, {contract.default_prompt!r}")
     if contract.max_delay:
         said.append(f"the delay of {contract.max_delay} actions that training saw")
-    if fast:
+    if isinstance(contract.fast, CodecVocabulary):
+        said.append(f"the {contract.fast.codec} codec of its action tokens: LeRobot reads FAST tokens alone")
+    elif fast:
         said.append(
             f"the FAST tokenizer: LeRobot loads {ACTION_TOKENIZER}, unless action_tokenizer_name in "
             "config.json and policy_preprocessor.json names another"

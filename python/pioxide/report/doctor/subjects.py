@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pioxide.codec import FastCodec
+from pioxide.codec import ActionCodec, holds_codec, load_codec
 from pioxide.contract import FILE_NAME, UNKNOWN, Contract, load_contract
 from pioxide.data import EpisodeInfo, FrameColumns, JointChoice, LeRobotDataset
 from pioxide.data.robot import dataset_robot
@@ -40,7 +40,7 @@ class Subject:
         path: Where it is, as it was given.
         kind: What it is.
         contract: Its own.
-        codec: The FAST tokenizer that lies there, or None.
+        codec: The action tokenizer that lies there, or None.
         manifest: Of tokens, else None.
         notes: How the contract was read, in whole sentences.
     """
@@ -48,7 +48,7 @@ class Subject:
     path: str
     kind: Kind
     contract: Contract
-    codec: FastCodec | None = None
+    codec: ActionCodec | None = None
     manifest: Manifest | None = None
     notes: tuple[str, ...] = ()
 
@@ -136,7 +136,7 @@ def _checkpoint(path: str, asset_id: str | None) -> Subject:
 
     with load(path) as checkpoint:
         directory = checkpoint.companions.fast_tokenizer
-        codec = None if directory is None else FastCodec.load(directory)
+        codec = None if directory is None else load_codec(directory)
         notes = checkpoint.said.notes
         return Subject(path, Kind.CHECKPOINT, contract_of(checkpoint, asset_id), codec, notes=notes)
 
@@ -258,8 +258,6 @@ def _kind(place: Path) -> Kind:
     return Kind.TOKENS if (place / "manifest.json").is_file() else Kind.CHECKPOINT
 
 
-def _codec(place: Path) -> FastCodec | None:
-    for directory in (place, place / "fast"):
-        if (directory / "processor_config.json").is_file() and (directory / "tokenizer.json").is_file():
-            return FastCodec.load(directory)
-    return None
+def _codec(place: Path) -> ActionCodec | None:
+    directories = (directory for directory in (place, place / "fast") if holds_codec(directory))
+    return next(map(load_codec, directories), None)
