@@ -1,8 +1,11 @@
 """A server and its clients on loopback: whose answer is whose, who waits, who is refused, who is let in."""
 
 import asyncio
+import base64
 import http.client
 import json
+import shutil
+import subprocess
 import threading
 import time
 
@@ -461,3 +464,68 @@ def test_images_sent_as_jpeg_arrive(monkeypatch):
         client({**seen(1.0), "image": image})
     assert arrived[0].shape == image.shape
     assert np.abs(arrived[0].astype(int) - 90).max() <= 2
+
+
+def test_the_page_shows_robots_and_asks_nobody_else():
+    pytest.importorskip("PIL")
+    policy = Echo(continues=True)
+    with serving(policy) as server, Client(address(server)) as client:
+        status, body = asked(server, "/")
+        assert status == 200
+        assert b"http" not in body.replace(b"http://www.w3.org/2000/svg", b"")
+        client.limits = {"velocity": 3}
+        client(seen(1.0))
+        client(seen(2.0), prev_chunk_left_over=np.ones((1, DIM)))
+        with pytest.raises(ServerError):
+            client({**seen(1.0), "state": np.zeros(1)})
+        said = json.loads(asked(server, "/v1/status")[1])
+        assert said["names"] == list(ROBOT.joint_names)
+        assert sum(said["histogram"]) == 2
+        (robot,) = said["robots"]
+        assert (robot["answers"], robot["refused"]) == (2, {"invalid": 1})
+        assert (robot["limits"], robot["prompt"]) == ({"velocity": 3}, "lift it")
+        assert robot["chunk"][0] == [2.0] * DIM
+        assert robot["before"][0] == [1.0] * DIM
+        assert robot["played"] == HORIZON - 1
+        assert robot["cameras"]["image"].startswith("data:image/jpeg;base64,")
+
+
+@pytest.mark.slow
+def test_a_browser_draws_the_page():
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("the page is drawn where there is a chromium")
+    with serving(Echo()) as server, Client(address(server)) as client:
+        client(seen(1.0))
+        command = [
+            browser,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--virtual-time-budget=3000",
+            "--dump-dom",
+        ]
+        done = subprocess.run(
+            [*command, address(server, "http") + "/"], capture_output=True, text=True, timeout=120
+        )
+    assert "π0 for arm" in done.stdout
+    assert done.stdout.count("<svg") == DIM
+    assert "lift it" in done.stdout
+
+
+def test_the_page_asks_for_the_key_as_a_browser_can_give_it(tmp_path):
+    file = tmp_path / "keys"
+    file.write_text(KEY)
+    with serving(Echo(), ServeConfig(port=0, key_file=file)) as server:
+        assert asked(server, "/")[0] == asked(server, "/v1/status")[0] == 401
+        for name, status in ((f":{KEY}", 200), (f"anybody:{KEY}", 200), ("anybody:guess", 401)):
+            given = base64.b64encode(name.encode()).decode()
+            assert asked(server, "/", Authorization=f"Basic {given}")[0] == status
+        assert asked(server, "/", Authorization="Basic %%%")[0] == 401
+
+
+def test_a_page_elsewhere_whose_name_was_made_to_lead_here_is_refused():
+    with serving(Echo()) as server:
+        assert asked(server, "/v1/status", Host="evil.example")[0] == 403
+        assert asked(server, "/healthz", Host=f"localhost:{server.port}")[0] == 200
+        assert asked(server, "/healthz", Host="[::1]")[0] == 200

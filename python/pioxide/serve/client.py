@@ -84,6 +84,8 @@ class Client:
         uri: Where the server is.
         metadata: What it said of itself: see `pioxide.serve.describe.metadata`; openpi's servers say less.
         generation: The episode's number; `reset` begins the next.
+        limits: How often this robot's safety filter changed an action, by kind: give it
+            `SafetyFilter.counts`, and the server's page shows them.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Client:
         self._connection: ClientConnection | None = None
         self._turn = threading.Lock()
         self._requests = self.generation = 0
+        self.limits: Mapping[str, int] = {}
         self._shape: tuple[int, int] | None = None
         self._connect()
 
@@ -153,6 +156,7 @@ class Client:
                     inference_delay=inference_delay,
                     deadline=self._config.deadline,
                     age=0.0 if taken is None else max(0.0, time.monotonic() - taken),
+                    limits=dict(self.limits),
                 )
             return self._checked(ask, self._exchanged(write_ask(ask)))
 

@@ -60,12 +60,7 @@ class ServeConfig:
     @property
     def is_local(self) -> bool:
         """Returns whether only this machine reaches the server."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return self.host == "localhost" or is_loopback(self.host)
 
     def keys(self) -> Keys:
         """Reads the keys.
@@ -80,3 +75,11 @@ class ServeConfig:
                 "key_file (--key-file) or in $PIOXIDE_SERVE_KEYS, or say without_key (--without-key)"
             )
         return keys
+
+
+def is_loopback(address: str) -> bool:
+    """Returns whether an address is one that only this machine reaches."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False

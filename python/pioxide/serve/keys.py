@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 import os
 from pathlib import Path
@@ -42,12 +44,20 @@ class Keys:
         return bool(self._keys)
 
     def admit(self, authorization: str | None) -> bool:
-        """Returns whether a request's `Authorization` header opens the server: "Api-Key K" or "Bearer K"."""
+        """Returns whether a request's `Authorization` header opens the server.
+
+        It says "Api-Key K" or "Bearer K", or what a browser sends for a name and the password K.
+        """
         self._refresh()
         if not self._keys:
             return True
-        kind, _, key = (authorization or "").partition(" ")
-        given = key.strip().encode() if kind.lower() in ("api-key", "bearer") else b""
+        kind, _, rest = (authorization or "").partition(" ")
+        given = rest.strip().encode() if kind.lower() in ("api-key", "bearer") else b""
+        if kind.lower() == "basic":
+            try:
+                given = base64.b64decode(rest, validate=True).partition(b":")[2]
+            except (binascii.Error, ValueError):
+                given = b""
         # Every key is compared, so that time tells nothing of which one came near.
         return sum(hmac.compare_digest(given, known.encode()) for known in self._keys) > 0
 

@@ -37,6 +37,7 @@ class Ask(NamedTuple):
         inference_delay: How many of these will be played before the answer is there.
         deadline: Seconds after arrival from which an answer is of no use; None for never.
         age: Seconds between the observation and its sending.
+        limits: How often the robot's safety filter changed an action, by kind.
     """
 
     observation: Mapping[str, Any]
@@ -49,6 +50,7 @@ class Ask(NamedTuple):
     inference_delay: int = 0
     deadline: float | None = None
     age: float = 0.0
+    limits: Mapping[str, int] = {}
 
 
 class ServerTiming(NamedTuple):
@@ -87,7 +89,16 @@ def read_ask(message: bytes | str, limits: WireLimits) -> Ask:
         return Ask(value, dialect)
     if not isinstance(added, dict):
         raise WireError(f"{KEY}: expected a map, got {_kind(added)}")
-    known = {"request", "generation", "forget", "left_over", "inference_delay", "deadline_ms", "age_ms"}
+    known = {
+        "request",
+        "generation",
+        "forget",
+        "left_over",
+        "inference_delay",
+        "deadline_ms",
+        "age_ms",
+        "limits",
+    }
     if unknown := sorted(set(added) - known):
         raise WireError(f"{KEY}: {unknown[0]!r} is not known; it has {', '.join(sorted(known))}")
     deadline = _number(added, "deadline_ms", None)
@@ -102,6 +113,7 @@ def read_ask(message: bytes | str, limits: WireLimits) -> Ask:
         inference_delay=_natural(added, "inference_delay"),
         deadline=None if deadline is None else deadline / 1e3,
         age=(_number(added, "age_ms", 0.0) or 0.0) / 1e3,
+        limits=_counts(added.get("limits", {})),
     )
 
 
@@ -119,6 +131,8 @@ def write_ask(ask: Ask) -> bytes:
         added["forget"] = True
     if ask.prev_chunk_left_over is not None and ask.prev_chunk_left_over.size:
         added["left_over"] = np.ascontiguousarray(ask.prev_chunk_left_over, np.float64)
+    if ask.limits:
+        added["limits"] = dict(ask.limits)
     if ask.deadline is not None:
         added["deadline_ms"] = ask.deadline * 1e3
     return encode({**ask.observation, KEY: added}, ask.dialect)
@@ -174,6 +188,12 @@ def _left_over(value: Any) -> NDArray[np.float64] | None:
     if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype.kind not in "fiu":
         raise WireError(f"{KEY}.left_over: expected actions [n, D], got {_kind(value)}")
     return value.astype(np.float64)
+
+
+def _counts(value: Any) -> dict[str, int]:
+    if not isinstance(value, dict) or len(value) > 16:
+        raise WireError(f"{KEY}.limits: expected at most 16 counts by kind, got {_kind(value)}")
+    return {str(kind)[:40]: _natural(value, kind) for kind in value}
 
 
 def _natural(added: Mapping[str, Any], name: str) -> int:

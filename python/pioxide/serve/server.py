@@ -8,10 +8,11 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
@@ -21,10 +22,11 @@ from websockets.http11 import Request, Response
 
 from pioxide.errors import ContractError, InputError, PioxideError, ServerError, WireError
 from pioxide.serve.batcher import Batcher, refusal
-from pioxide.serve.config import ServeConfig
+from pioxide.serve.config import ServeConfig, is_loopback
 from pioxide.serve.describe import document, metadata
 from pioxide.serve.messages import Ask, ServerTiming, error_code, read_ask, write_answer, write_error
 from pioxide.serve.metrics import Metrics
+from pioxide.serve.status import Watched, figures, page
 from pioxide.serve.wire import encode
 
 if TYPE_CHECKING:
@@ -49,9 +51,9 @@ class _Robot:
 
     session: Session
     policy: Policy
+    watched: Watched
     generation: int = 0
     total_before: float | None = None
-    refusals: set[str] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
@@ -170,7 +172,9 @@ class Server:
 
     async def _connected(self, connection: ServerConnection) -> None:
         self._seeds += 1
-        robot = _Robot(self._policy.new_session(self._seeds), self._policy)
+        address = connection.remote_address
+        name = ":".join(map(str, address[:2])) if address else "a socket"
+        robot = _Robot(self._policy.new_session(self._seeds), self._policy, Watched(name))
         self._robots[connection] = robot
         self._batcher.owners = len(self._robots)
         try:
@@ -208,16 +212,18 @@ class Server:
             await self._send(connection, write_answer(ask, prediction, timing, age=age))
             robot.total_before = time.perf_counter() - arrived
             self.metrics.answered(prediction, waited, robot.total_before, age)
+            robot.watched.answered(ask, prediction, robot.total_before, age)
         except ConnectionClosed:
             return
         except Exception as error:  # the client hears one sentence, the log all of it
             code = error.code if isinstance(error, ServerError) else error_code(error)
             self.metrics.refused(code)
+            first = code not in robot.watched.refused
+            robot.watched.refuse(code)
             if isinstance(error, PioxideError):
                 # A robot that goes on being refused must not fill a disk.
-                level = logging.DEBUG if code in robot.refusals else logging.WARNING
-                log.log(level, "refused robot=%s code=%s reason=%s", connection.remote_address, code, error)
-                robot.refusals.add(code)
+                level = logging.WARNING if first else logging.DEBUG
+                log.log(level, "refused robot=%s code=%s reason=%s", robot.watched.name, code, error)
             else:
                 log.exception("a request failed")
             await self._send(connection, write_error(ask, error))
@@ -242,7 +248,8 @@ class Server:
         if robot.policy is not self._policy:
             self._seeds += 1
             robot.policy, robot.session = self._policy, self._policy.new_session(self._seeds)
-        robot.policy.pipeline.read(ask.observation)
+        frames = robot.policy.pipeline.read(ask.observation)
+        robot.watched.saw(frames.images[0], frames.prompts[0])
         if ask.generation > robot.generation or ask.forget:
             robot.generation = ask.generation
             robot.session.forget()
@@ -260,6 +267,9 @@ class Server:
     def _http(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answers plain HTTP, and says who may open a WebSocket; None lets the handshake go on."""
         path = request.path.partition("?")[0]
+        if self.config.is_local and not _names_this_machine(request.headers.get("Host", "")):
+            # A page elsewhere whose name was made to lead here.
+            return _response(HTTPStatus.FORBIDDEN, b"this server is for this machine\n")
         if path == "/healthz":
             return _response(HTTPStatus.OK, b"OK\n")
         if path == "/readyz":
@@ -269,16 +279,26 @@ class Server:
                 b"ready\n" if ready else b"closing\n",
             )
         if not self._keys.admit(request.headers.get("Authorization")):
-            return _response(HTTPStatus.UNAUTHORIZED, b"send Authorization: Api-Key KEY\n")
+            return _response(
+                HTTPStatus.UNAUTHORIZED,
+                b"send Authorization: Api-Key KEY, or in a browser the key as password\n",
+                more={"WWW-Authenticate": 'Basic realm="pioxide"'},
+            )
         if path == "/metrics":
             return _response(HTTPStatus.OK, self.metrics.text(), "text/plain; version=0.0.4")
         if path == "/v1/metadata":
             said = json.dumps(document(self._policy, self.config.limits), ensure_ascii=False, indent=2)
             return _response(HTTPStatus.OK, said.encode() + b"\n", "application/json")
-        if "upgrade" not in request.headers.get("Connection", "").lower():
-            return _response(
-                HTTPStatus.NOT_FOUND, b"/healthz, /readyz, /metrics, /v1/metadata, or a WebSocket\n"
+        if path == "/v1/status":
+            watched = [robot.watched for robot in self._robots.values()]
+            said = figures(
+                self._policy, watched, waiting=self._batcher.waiting, batches=self._batcher.batches
             )
+            return _response(HTTPStatus.OK, json.dumps(said).encode(), "application/json")
+        if "upgrade" not in request.headers.get("Connection", "").lower():
+            if path == "/":
+                return _response(HTTPStatus.OK, page(), "text/html; charset=utf-8", more=_PAGE_POLICY)
+            return _response(HTTPStatus.NOT_FOUND, b"there is /, /healthz, /readyz, /metrics, /v1/metadata\n")
         if self._closing or len(self._robots) >= self.config.connections:
             return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"no more robots are taken\n")
         return None
@@ -313,7 +333,19 @@ def _answers(policy: Policy, jobs: Sequence[Job]) -> list[Prediction | Exception
         return [answer for job in jobs for answer in _answers(policy, [job])]
 
 
-def _response(status: HTTPStatus, body: bytes, kind: str = "text/plain; charset=utf-8") -> Response:
+# The page runs its own script and asks its own server, and nothing else.
+_PAGE_POLICY = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "img-src data:; connect-src 'self'; frame-ancestors 'none'"
+}
+
+
+def _response(
+    status: HTTPStatus,
+    body: bytes,
+    kind: str = "text/plain; charset=utf-8",
+    more: Mapping[str, str] | None = None,
+) -> Response:
     headers = Headers(
         {
             "Content-Type": kind,
@@ -321,9 +353,16 @@ def _response(status: HTTPStatus, body: bytes, kind: str = "text/plain; charset=
             "Connection": "close",
             "X-Content-Type-Options": "nosniff",
             "Cache-Control": "no-store",
+            **(more or {}),
         }
     )
     return Response(status.value, status.phrase, headers, body)
+
+
+def _names_this_machine(host: str) -> bool:
+    """Whether a request's Host is a name of this machine alone."""
+    name = urlsplit(f"//{host}").hostname or ""
+    return name == "localhost" or is_loopback(name)
 
 
 def _tls(config: ServeConfig) -> ssl.SSLContext | None:
