@@ -301,6 +301,16 @@ def test_a_runner_can_ask_it(policies):
     assert chunk.shape == (6, 7)
 
 
+def test_several_runners_can_ask_it_at_once(policies):
+    policy = policies["pi0"]
+    requests = [Request(libero_observation(seed), np.ones((3, 7)), 2) for seed in (1, 2)]
+    answers = policy.chunks(requests, [policy.new_session(seed) for seed in (5, 6)])
+    for seed, request, answer in zip((5, 6), requests, answers, strict=True):
+        alone = policy.chunk(request, policy.new_session(seed))
+        np.testing.assert_allclose(answer.actions, alone, atol=1e-4)
+    assert not np.allclose(answers[0].actions, answers[1].actions)
+
+
 NOISE = np.random.default_rng(3).standard_normal((6, 16), np.float32)
 
 

@@ -227,6 +227,36 @@ def test_failures_are_counted_and_raised_when_they_go_on():
     assert runner.errors == 3
 
 
+def test_a_simulation_that_waits_gets_the_answer_to_what_it_has_just_seen():
+    """Ask, answer, step: no action passes between an observation and the first action for it."""
+
+    class Waiting:
+        def __init__(self):
+            self.request, self.done = None, None
+
+        busy = property(lambda self: self.request is not None)
+
+        def start(self, request, since):
+            self.request, self.since = request, since
+
+        def collect(self):
+            done, self.done = self.done, None
+            return done
+
+    worker, played = Waiting(), []
+    runner = Runner(worker, ActionQueue(OnEmpty.HOLD), replan_below=1)
+    for tick in range(6):
+        seen = {"tick": tick}
+        if runner.ask(seen):
+            assert worker.request.observation == seen
+            first = worker.request.observation["tick"]
+            worker.done = Answer(np.array([[first], [first + 0.1], [first + 0.2]]), None, worker.since)
+            worker.request = None
+        assert not runner.ask(seen)
+        played.append(runner.step(seen).action[0])
+    assert played == [0.0, 0.1, 2.0, 2.1, 4.0, 4.1]
+
+
 def test_a_real_thread_plays_every_action_in_order_and_the_loop_never_waits():
     go = threading.Semaphore(0)
 

@@ -282,11 +282,9 @@ class Runner:
         self._collect()
         if self.state is RunState.FAULT:
             return self._stopped()
-        if not self.worker.busy and self.queue.remaining() <= self.replan_below:
-            self._ask(observation)
+        self._ask_if_due(observation)
         taken = self.queue.take()
-        self._follow(taken.dry)
-        if self.state is RunState.FAULT:
+        if self._follow(taken.dry) is RunState.FAULT:
             return self._stopped()
         if self.safety is None:
             return Step(taken.action, taken.dry)
@@ -295,19 +293,40 @@ class Runner:
             return Step(None, taken.dry)
         return Step(self.safety(taken.action), taken.dry)
 
-    def _follow(self, dry: bool) -> None:
-        """Moves on to the state that a tick with or without a fresh action leads to."""
+    def _follow(self, dry: bool) -> RunState:
+        """Moves on to the state that a tick with or without a fresh action leads to, and returns it."""
         if not dry:
             self._dry, self.state = 0, RunState.PLAYING
         elif self.state is not RunState.WAITING:
             self._dry += 1
             over = self.starvation_grace is not None and self._dry > self.starvation_grace
             self.state = RunState.FAULT if over else RunState.STARVED
+        return self.state
 
     def _stopped(self) -> Step:
         if self.safety is not None:
             self.safety.hold()
         return Step(None, True)
+
+    def ask(self, observation: Mapping[str, Any]) -> bool:
+        """Asks for the next chunk now, if one is due; `step` does so by itself.
+
+        For a simulation that stands still while its policy answers: ask, let the worker answer, step.
+
+        Returns:
+            Whether it was asked.
+
+        Raises:
+            Exception: As `step`.
+        """
+        self._collect()
+        return self.state is not RunState.FAULT and self._ask_if_due(observation)
+
+    def _ask_if_due(self, observation: Mapping[str, Any]) -> bool:
+        due = not self.worker.busy and self.queue.remaining() <= self.replan_below
+        if due:
+            self._ask(observation)
+        return due
 
     def _ask(self, observation: Mapping[str, Any]) -> None:
         now: Snapshot = self.queue.snapshot()

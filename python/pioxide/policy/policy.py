@@ -315,14 +315,21 @@ class Policy:
 
         What is left to play is used by a sampler with `realtime` or `speculative` alone.
         """
-        if not self.continues:
-            return self(request.observation, session=session).actions
-        return self(
-            request.observation,
-            session=session,
-            prev_chunk_left_over=request.prev_chunk_left_over,
-            inference_delay=request.inference_delay,
-        ).actions
+        return self.chunks([request], None if session is None else [session])[0].actions
+
+    def chunks(
+        self, requests: Sequence[Request], sessions: Sequence[Session] | None = None
+    ) -> list[Prediction]:
+        """Answers the runners of several robots at once, as `chunk` answers one.
+
+        Args:
+            requests: One a robot.
+            sessions: As in `batch`.
+        """
+        left_over = None
+        if self.continues:
+            left_over = [Continuation(one.prev_chunk_left_over, one.inference_delay) for one in requests]
+        return self.batch([one.observation for one in requests], sessions, left_over=left_over)
 
     def _answer(
         self,
