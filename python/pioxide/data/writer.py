@@ -1,4 +1,4 @@
-"""Small LeRobot datasets written whole or not at all: for recorders, examples and tests. No video."""
+"""LeRobot datasets written whole or not at all, v3.0 with video: for recorders, examples and tests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pioxide.data.video_writer import CameraWriter
 from pioxide.errors import InputError
 from pioxide.files import new_directory, write_json, write_text
 
 CHUNK_SIZE = 1000  # episodes (v2.1) or files (v3.0) a folder
 INDEX_FEATURES = {"timestamp": "float32", "frame_index": "int64", "episode_index": "int64", "index": "int64"}
+DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+VIDEO_FILE_MB = 200
+# Frames of an episode, spread over it, that its picture statistics are of.
+PICTURED_FRAMES = 20
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 
 
@@ -30,10 +36,12 @@ class EpisodeData:
     Attributes:
         columns: by feature key, arrays [T] or [T, D] of one length T >= 1; the dtype is kept.
         task: the instruction, or one for every frame.
+        videos: by feature key, pictures [T, height, width, 3] uint8 (v3.0 only).
     """
 
     columns: Mapping[str, NDArray]
     task: str | Sequence[str]
+    videos: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
 
     @property
     def length(self) -> int:
@@ -56,7 +64,7 @@ def write_lerobot_v3(
     rows_per_file: int = 1_000_000,
     compression: str = "snappy",
 ) -> Path:
-    """Write a LeRobot v3.0 dataset: many episodes a file, one row group an episode.
+    """Write a LeRobot v3.0 dataset: many episodes a file, one row group an episode, video in H.264.
 
     Args:
         path: the new dataset's directory; must not exist or be empty.
@@ -71,10 +79,12 @@ def write_lerobot_v3(
         The directory.
 
     Raises:
-        InputError: the directory is not empty, there are no episodes, or their columns don't agree.
+        InputError: the directory is not empty, there are no episodes, or their columns or pictures don't
+            agree.
     """
     with _new_dataset(Path(path)) as root:
         recording = _Recording(episodes, names or {}, fps)
+        cameras: dict[str, CameraWriter] = {}
         writer: pq.ParquetWriter | None = None
         rows_in_file, file, first_row = 0, -1, 0
         listed: list[dict[str, Any]] = []
@@ -84,7 +94,8 @@ def write_lerobot_v3(
                     if writer is not None:
                         writer.close()
                     file, rows_in_file = file + 1, 0
-                    name = root / f"data/chunk-{file // CHUNK_SIZE:03d}/file-{file % CHUNK_SIZE:03d}.parquet"
+                    at = {"chunk_index": file // CHUNK_SIZE, "file_index": file % CHUNK_SIZE}
+                    name = root / DATA_PATH.format(**at)
                     name.parent.mkdir(parents=True, exist_ok=True)
                     writer = _parquet_writer(name, table.schema, compression)
                 writer.write_table(table, row_group_size=episode.length)
@@ -101,6 +112,7 @@ def write_lerobot_v3(
                         "meta/episodes/chunk_index": 0,
                         "meta/episodes/file_index": 0,
                     }
+                    | _encode(root, cameras, episode, fps)
                     | {
                         f"stats/{key}/{name}": value
                         for key, stats in recording.stats[index].items()
@@ -111,16 +123,20 @@ def write_lerobot_v3(
         finally:
             if writer is not None:
                 writer.close()
+            for camera in cameras.values():
+                camera.close()
         (root / "meta/episodes/chunk-000").mkdir(parents=True)
         pq.write_table(pa.Table.from_pylist(listed), root / "meta/episodes/chunk-000/file-000.parquet")
         pq.write_table(_task_table(recording.tasks), root / "meta/tasks.parquet")
         write_json(root / "meta/stats.json", _joined(recording.stats))
         info = recording.info("v3.0", robot_type) | {
             "data_files_size_in_mb": 100,
-            "video_files_size_in_mb": 200,
-            "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
-            "video_path": None,
+            "video_files_size_in_mb": VIDEO_FILE_MB,
+            "data_path": DATA_PATH,
+            "video_path": VIDEO_PATH if cameras else None,
         }
+        for key, (height, width, _) in recording.pictures.items():
+            info["features"][key] = cameras[key].feature(height, width)
         write_json(root / "meta/info.json", info)
     return Path(path)
 
@@ -139,6 +155,8 @@ def write_lerobot_v21(
         recording = _Recording(episodes, names or {}, fps)
         listed: list[dict[str, Any]] = []
         for index, (episode, table) in enumerate(recording):
+            if episode.videos:
+                raise InputError("videos are written in v3.0 only: use write_lerobot_v3")
             name = root / f"data/chunk-{index // CHUNK_SIZE:03d}/episode_{index:06d}.parquet"
             name.parent.mkdir(parents=True, exist_ok=True)
             with _parquet_writer(name, table.schema, compression) as writer:
@@ -177,6 +195,7 @@ class _Recording:
         self.tasks: dict[str, int] = {}
         self.stats: list[dict[str, dict[str, list]]] = []
         self.columns: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self.pictures: dict[str, tuple[int, ...]] = {}
         self.frames = 0
 
     def __iter__(self) -> Iterator[tuple[EpisodeData, pa.Table]]:
@@ -197,6 +216,7 @@ class _Recording:
             raise InputError(f"episode {index} has columns {found}, expected {self.columns or 'some'}")
         self.columns = found
         length, tasks = episode.length, episode.frame_tasks
+        self._check_pictures(index, episode)
         for key, array in episode.columns.items():
             if key in INDEX_FEATURES or key == "task_index":
                 raise InputError(f'episode {index}: "{key}" is filled in by the writer')
@@ -217,8 +237,28 @@ class _Recording:
             "index": frame + self.frames,
             "task_index": np.array([self.tasks.setdefault(task, len(self.tasks)) for task in tasks]),
         }
-        self.stats.append({key: _describe(array) for key, array in arrays.items()})
+        pictures = {key: _describe_pictures(frames) for key, frames in episode.videos.items()}
+        self.stats.append({key: _describe(array) for key, array in arrays.items()} | pictures)
         return pa.table({key: _arrow(array) for key, array in arrays.items()})
+
+    def _check_pictures(self, index: int, episode: EpisodeData) -> None:
+        shapes = {key: frames.shape[1:] for key, frames in episode.videos.items()}
+        if self.stats and shapes != self.pictures:
+            raise InputError(f"episode {index} has pictures {shapes}, expected {self.pictures}")
+        self.pictures = shapes
+        for key, frames in episode.videos.items():
+            if key in episode.columns:
+                raise InputError(f'episode {index}: "{key}" is a column and a video')
+            if (
+                frames.ndim != 4
+                or frames.shape[3] != 3
+                or frames.dtype != np.uint8
+                or len(frames) != episode.length
+            ):
+                raise InputError(
+                    f'episode {index}: "{key}" has shape {frames.shape} of {frames.dtype}, expected '
+                    f"[{episode.length}, height, width, 3] of uint8"
+                )
 
     def info(self, version: str, robot_type: str) -> dict[str, Any]:
         """The part of `info.json` that the versions share."""
@@ -239,6 +279,20 @@ class _Recording:
             "splits": {"train": f"0:{len(self.stats)}"},
             "features": features,
         }
+
+
+def _encode(
+    root: Path, cameras: dict[str, CameraWriter], episode: EpisodeData, fps: int
+) -> dict[str, int | float]:
+    """Write an episode's videos; where they are, as the list of episodes says it."""
+    listed: dict[str, int | float] = {}
+    for key, frames in episode.videos.items():
+        if key not in cameras:
+            template = VIDEO_PATH.replace("{video_key}", key)
+            cameras[key] = CameraWriter(root, template, fps, CHUNK_SIZE, VIDEO_FILE_MB * 1_000_000)
+        place = cameras[key].write(frames)
+        listed |= {f"videos/{key}/{name}": value for name, value in place._asdict().items()}
+    return listed
 
 
 @contextmanager
@@ -317,12 +371,20 @@ def _describe(array: NDArray) -> dict[str, list]:
     return out | {name: np.quantile(values, p, axis=0).tolist() for name, p in QUANTILES.items()}
 
 
+def _describe_pictures(frames: NDArray[np.uint8]) -> dict[str, list]:
+    """LeRobot's statistics of a camera: by channel in [0, 1], as [3, 1, 1], of some frames."""
+    chosen = frames[np.linspace(0, len(frames) - 1, min(len(frames), PICTURED_FRAMES)).round().astype(int)]
+    channels = _describe(chosen.reshape(-1, 3) / 255.0)
+    shaped = {name: [[[value]] for value in values] for name, values in channels.items() if name != "count"}
+    return shaped | {"count": [len(chosen)]}
+
+
 def _joined(stats: Sequence[dict[str, dict[str, list]]]) -> dict[str, dict[str, list]]:
     """Statistics of all episodes from those of each; quantiles by LeRobot's rule, the outermost of them."""
     out: dict[str, dict[str, list]] = {}
     for key in stats[0]:
         columns = {name: np.array([s[key][name] for s in stats], np.float64) for name in stats[0][key]}
-        counts = columns["count"]
+        counts = columns["count"].reshape(-1, *(1 for _ in columns["mean"].shape[1:]))
         total = counts.sum()
         mean = (columns["mean"] * counts).sum(axis=0) / total
         spread = ((columns["std"] ** 2 + (columns["mean"] - mean) ** 2) * counts).sum(axis=0) / total
