@@ -1,8 +1,9 @@
 """The `pioxide` command line: reads the arguments, runs one command, turns what happened into an exit status.
 
 0 done; 1 a fault of ours (with traceback); 2 something the user can put right (one sentence); 3 done, but
-some episodes were left out as asked, or `check` or `doctor` found faults; 4 there are warnings, and --strict
-was said; 130 interrupted; 143 terminated, and so on: 128 and the signal's number.
+some episodes were left out as asked, `check` or `doctor` found faults, or `eval` missed its --at-least; 4
+there are warnings, and --strict was said; 130 interrupted; 143 terminated, and so on: 128 and the signal's
+number.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ COMMANDS = {
     "fit": ("fit", "Fit", "Norm statistics and a FAST tokenizer from a robot dataset."),
     "tokenize": ("tokenize", "Tokenize", "Every frame of a robot dataset as a row of training tokens."),
     "inspect": ("inspect", "Inspect", "What tokens or a fitted tokenizer are worth, as tables and pictures."),
+    "record": ("record", "Record", "Demonstrations of a simulated task, to train on."),
+    "eval": ("eval", "Eval", "How often a checkpoint does a task, in closed loop in a simulator."),
     "fetch": ("fetch", "Fetch", "The text model, and the published FAST tokenizer."),
     "info": ("info", "Info", "What a checkpoint is."),
     "doctor": ("doctor", "Doctor", "Whether checkpoint, robot, dataset and tokens mean the same numbers."),
@@ -56,6 +59,10 @@ EXTRAS = {
     "websockets": "serve",
     "msgpack": "serve",
     "prometheus_client": "serve",
+    "av": "video",
+    "gymnasium": "eval",
+    "mujoco": "eval",
+    "PIL": "train",
 }
 
 OK, OUR_FAULT, YOUR_MISTAKE, LEFT_OUT, FOUND = 0, 1, 2, 3, 4

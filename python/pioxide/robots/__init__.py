@@ -7,6 +7,9 @@ What a robot is:
 Robots that released checkpoints know:
     aloha, droid, libero, so101, ur5e, unitree_g1
 
+The robot of the tasks in `pioxide.evaluate`:
+    tabletop
+
 `ROBOTS` names them all, for command lines.
 """
 
@@ -18,6 +21,7 @@ from pioxide.robots.libero import libero
 from pioxide.robots.parts import AlohaGripper, Camera, Gripper, LinearGripper, StatePart
 from pioxide.robots.single_arm import so101, ur5e
 from pioxide.robots.spec import RobotInput, RobotSpec
+from pioxide.robots.tabletop import tabletop
 from pioxide.robots.unitree import unitree_g1
 
 ROBOTS: dict[str, Callable[[], RobotSpec]] = {
@@ -27,6 +31,8 @@ ROBOTS: dict[str, Callable[[], RobotSpec]] = {
     "droid-jointpos": lambda: droid(joint_positions=True),
     "libero": libero,
     "so101": so101,
+    "tabletop": tabletop,
+    "tabletop-targets": lambda: tabletop(targets=3),
     "unitree-g1": unitree_g1,
     "ur5e": ur5e,
 }
@@ -44,6 +50,7 @@ __all__ = [
     "droid",
     "libero",
     "so101",
+    "tabletop",
     "unitree_g1",
     "ur5e",
 ]

@@ -1,0 +1,169 @@
+"""`pioxide eval`: how often a policy does a task, in closed loop in a simulator."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from tyro.conf import FlagCreatePairsOff
+
+from pioxide.cli import show
+from pioxide.cli.options import METAVARS, derived, left_open, taken
+from pioxide.evaluate import EvaluationSettings, Variant, task_names
+
+if TYPE_CHECKING:
+    from pioxide.evaluate import Adapter, Evaluation, Outcome
+    from pioxide.policy import Policy
+
+
+@derived(EvaluationSettings)
+@dataclass(frozen=True, kw_only=True)
+class Eval:
+    """Play a task in closed loop with a checkpoint, many seeds at once, and count successes.
+
+    What runs is what drives a robot: the checkpoint's contract and pipeline, the action queue, real-time
+    chunking and the safety filter. Ends with 0, and with 3 where --at-least is not reached.
+    """
+
+    checkpoint: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar=METAVARS["contract"])]
+    """A checkpoint of any format that pioxide reads."""
+
+    task: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(task_names()) + "}|MODULE:FUNCTION")] = "reach"
+    """Which task; or a function without arguments that returns a pioxide.evaluate.Adapter."""
+
+    without: Annotated[str, tyro.conf.arg(metavar="A,B")] = ""
+    """What is taken from the policy in further runs over the same seeds, to see that it needs it: blank (the
+    picture), exchanged (the words)."""
+
+    realtime: Literal["off", "guided", "trained"] = "off"
+    """How a chunk continues the one before (π0 and π0.5), which a delay makes necessary."""
+
+    num_steps: Annotated[int | None, left_open("INT")] = None
+    """Flow steps; what the checkpoint says by default."""
+
+    video: Annotated[Path | None, left_open("FILE.mp4")] = None
+    """Film of up to sixteen episodes side by side, failures first."""
+
+    films: int = 16
+    """Episodes in the film."""
+
+    at_least: Annotated[float | None, left_open("RATE")] = None
+    """End with status 3 where the success rate is lower."""
+
+    contract: Annotated[Path | None, left_open("FILE")] = None
+    """A contract.json that says what the checkpoint does not."""
+
+    fast: Annotated[Path | None, left_open("DIR")] = None
+    """π0-FAST: its tokenizer of actions, where the checkpoint has none beside it."""
+
+    text_model: Annotated[Path | None, left_open("FILE")] = None
+    """The text vocabulary, where the checkpoint has none beside it."""
+
+    json: FlagCreatePairsOff[bool] = False
+    """Print one JSON document, every episode in it, and no tables."""
+
+    def __call__(self) -> int:
+        """Plays, prints, and says by the exit status whether it was good enough."""
+        from pioxide.cli import main
+        from pioxide.evaluate import Reel, evaluate, find_task
+        from pioxide.files import json_text
+
+        settings, adapter = taken(self, EvaluationSettings), find_task(self.task)
+        variants = [Variant.PLAIN, *_variants(self.without)]
+        reel = None if self.video is None else Reel(self.films)
+        policy = self._policy(adapter)
+        if not self.json:
+            symbol, play = policy.pipeline.family.symbol, settings.played(policy)
+            print(f"{self.checkpoint}: {symbol}, chunks of {policy.horizon} actions, {play} of them played")
+        progress = _Progress(settings.seeds * len(variants))
+        made = evaluate(policy, adapter, settings, variants=variants, reel=reel, on_outcome=progress)
+        if reel is not None and self.video is not None:
+            reel.write(self.video, adapter.hz)
+        if self.json:
+            print(json_text({"checkpoint": self.checkpoint} | made.as_json()), end="")
+        else:
+            print_evaluation(made)
+            if self.video is not None:
+                print(f"\nfilm: {self.video}")
+        low = self.at_least is not None and made.overall.rate < self.at_least
+        if low:
+            print(
+                f"pioxide: {made.overall.rate:.1%} succeeded, and --at-least is {self.at_least:.1%}",
+                file=sys.stderr,
+            )
+        return main.LEFT_OUT if low else main.OK
+
+    def _policy(self, adapter: Adapter) -> Policy:
+        """The checkpoint for the task's robot, compiled for its prompts."""
+        from dataclasses import replace
+
+        from pioxide.contract import load_contract
+        from pioxide.engine import FlowSampler
+        from pioxide.errors import InputError
+        from pioxide.policy import Policy, PolicyOptions, RTCConfig
+
+        said = None if self.contract is None else load_contract(self.contract)
+        if self.contract is not None and said is None:
+            raise InputError(f"there is no contract {self.contract}")
+        sampler = None
+        if self.realtime != "off" or self.num_steps is not None:
+            how = {"off": None, "guided": RTCConfig(), "trained": "trained"}[self.realtime]
+            sampler = FlowSampler(num_steps=self.num_steps, realtime=how)  # type: ignore[arg-type]
+        if self.films < 1:
+            raise InputError(f"films: expected 1 or more, got {self.films}")
+        return Policy.load(
+            self.checkpoint,
+            robot=replace(adapter.robot, delta_mask=None),  # the checkpoint's to say
+            contract=said,
+            tokenizer=self.text_model,
+            codec=self.fast,
+            options=PolicyOptions(sampler=sampler, compile_when="on_demand"),
+        )
+
+
+def print_evaluation(made: Evaluation) -> None:
+    """Prints a table with a line a variant and kind of instruction."""
+    rows = [
+        [
+            {"plain": "as it is", "blank": "picture blanked", "exchanged": "words exchanged"}[one.variant]
+            + (f", {one.kind}" if one.kind else ""),
+            f"{one.successes}/{one.episodes}",
+            f"{one.rate:.0%}",
+            f"{one.low:.0%} to {one.high:.0%}",
+            "-" if one.successes == 0 else f"{one.steps:.1f}",
+            f"{one.jerk:.3g}",
+            f"{one.limited:.1%}",
+        ]
+        for one in made.scores
+    ]
+    columns = ["", "done", "rate", "95% interval", "steps", "jerk", "limited"]
+    show.table(f"{made.task}, seeds from {made.settings.first_seed:,}", columns, rows)
+    print(f"  the policy took {made.seconds * 1e3:.0f} ms a batch; delay {made.settings.delay} actions")
+
+
+def _variants(text: str) -> Sequence[Variant]:
+    from pioxide.errors import InputError
+
+    known = {str(one): one for one in Variant if one is not Variant.PLAIN}
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"without: expected some of {', '.join(known)}, got {unknown[0]!r}")
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+class _Progress:
+    """Episodes done, on standard error."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done, self._successes = total, 0, 0
+
+    def __call__(self, outcome: Outcome) -> None:
+        self._done += 1
+        self._successes += outcome.success
+        if self._done % 25 == 0 or self._done == self._total:
+            line = f"{self._done:,} of {self._total:,} episodes, {self._successes:,} done"
+            print(line, file=sys.stderr, flush=True)
