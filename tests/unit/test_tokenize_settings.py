@@ -20,7 +20,7 @@ from pioxide.shards.settings import (
 )
 from pioxide.transforms import NormRule, Stats
 
-JOB = JobSettings(Contract())
+JOB = JobSettings(Contract(), task="fold")
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,10 @@ def test_every_changed_setting_is_shown() -> None:
         "columns": FrameColumns(state_keys=("s",)),
         "on_overflow": "clip",
         "episodes": "0:2",
+        "where": "length > 3",
+        "task": "wave",
+        "task_for": "all",
+        "task_key": "remark",
         "limit": 5,
         "shard_frames": 7,
     }

@@ -47,6 +47,12 @@ class Check:
     action_joints: Annotated[str | None, left_open("A,B")] = None
     """Dimensions of an action, in place of joints."""
 
+    episodes: Annotated[str, left_open("A:B,!C")] = ""
+    """Which episodes, as in 0:100,!17; all by default."""
+
+    where: Annotated[str, left_open("CONDITION")] = ""
+    """Only episodes of which this is true, as in 'length >= 30 and task ~ bottle'."""
+
     width: int = 32
     """Numbers that the model takes; 0 for any."""
 
@@ -62,7 +68,14 @@ class Check:
     def __call__(self) -> int:
         """Check them all, print what was found."""
         from pioxide.cli import main
-        from pioxide.data import CheckSettings, JointChoice, Level, check_datasets, find_datasets
+        from pioxide.data import (
+            CheckSettings,
+            EpisodeChoice,
+            JointChoice,
+            Level,
+            check_datasets,
+            find_datasets,
+        )
         from pioxide.errors import InputError
         from pioxide.files import json_text
 
@@ -70,7 +83,11 @@ class Check:
             raise InputError("name a dataset, a directory with datasets, or a glob")
         said = (_keys(text) or () for text in (self.joints, self.drop, self.state_joints, self.action_joints))
         settings = CheckSettings(
-            _keys(self.state_keys), _keys(self.action_keys), JointChoice(*said), self.width or None
+            _keys(self.state_keys),
+            _keys(self.action_keys),
+            JointChoice(*said),
+            EpisodeChoice(self.episodes, self.where),
+            self.width or None,
         )
         paths = find_datasets(self.paths)
         number = 0

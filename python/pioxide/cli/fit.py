@@ -16,7 +16,6 @@ from pioxide.cli.options import METAVARS, derived, taken
 from pioxide.codec import FastCodec, load_codec
 from pioxide.contract import known
 from pioxide.data import LeRobotDataset
-from pioxide.data.selection import select_episodes
 from pioxide.shards import FitResult, FitSettings, fit, other_names, sentence
 
 
@@ -42,8 +41,8 @@ class Fit:
         from pioxide.cli import main
 
         settings = taken(self, FitSettings)
-        dataset = LeRobotDataset.open(self.dataset)
-        chosen = select_episodes(settings.episodes, [e.index for e in dataset.episodes])
+        dataset = LeRobotDataset.open(self.dataset).with_tasks(settings.tasks)
+        chosen = settings.selection.of(dataset)
         if warn(dataset, settings.columns(dataset), episodes=chosen, strict=self.strict):
             return main.FOUND
         made = fit(

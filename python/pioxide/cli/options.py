@@ -28,8 +28,10 @@ METAVARS = {
     "stats": "FILE",
     "fast": "DIR",
     "output": "DIR",
-    "episodes": "A:B,C",
-    "held_out_episodes": "A:B,C",
+    "episodes": "A:B,!C",
+    "held_out_episodes": "A:B,!C",
+    "where": "CONDITION",
+    "task_key": "COLUMN",
 }
 SWITCH = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}
 

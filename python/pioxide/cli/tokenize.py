@@ -14,7 +14,6 @@ from pioxide.cli.check import warn
 from pioxide.cli.options import METAVARS, derived, left_open, taken
 from pioxide.cli.progress import FrameProgress
 from pioxide.contract import known
-from pioxide.data.selection import select_episodes
 from pioxide.family import RELEASED_ACTION_DIM, Family
 from pioxide.shards import (
     Job,
@@ -63,7 +62,7 @@ class Tokenize:
         request = taken(self, JobRequest, dataset=self.dataset, text_model=self.text_model or text_model())
         job = plan_job(*resolve(request))
         settings, dataset = job.settings, job.maker.dataset
-        chosen = select_episodes(settings.episodes, [e.index for e in dataset.episodes])
+        chosen = settings.selection.of(dataset)
         if warn(dataset, settings.columns, episodes=chosen, width=RELEASED_ACTION_DIM, strict=self.strict):
             return main.FOUND
         if self.dry_run:

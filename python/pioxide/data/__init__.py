@@ -19,9 +19,10 @@ from pioxide.data.lerobot import LeRobotDataset
 from pioxide.data.quantiles import ExactQuantiles
 
 # Which episodes
-from pioxide.data.selection import Split, select_episodes, split_episodes
+from pioxide.data.selection import EpisodeChoice, Split, select_episodes, split_episodes
 from pioxide.data.stats import chunk_stats, compute_stats
 from pioxide.data.survey import Checked, CheckSettings, check_datasets, cores, find_datasets
+from pioxide.data.tasks import TaskChoice
 from pioxide.data.windows import delta_windows, window_weights, windows
 
 # Writing
@@ -32,6 +33,7 @@ __all__ = [
     "Checked",
     "Code",
     "Episode",
+    "EpisodeChoice",
     "EpisodeData",
     "EpisodeInfo",
     "ExactQuantiles",
@@ -42,6 +44,7 @@ __all__ = [
     "LeRobotDataset",
     "Level",
     "Split",
+    "TaskChoice",
     "check_dataset",
     "check_datasets",
     "chunk_stats",

@@ -124,7 +124,7 @@ def judge(
         return merged(found)
     ordered = sorted(summaries, key=lambda summary: summary.index)
     found += _where(dataset, ordered)
-    found += _tasks(ordered)
+    found += _tasks(dataset, ordered)
     found += _times(dataset.fps, ordered)
     found += _duplicates(ordered)
     other, unlike = units(ordered)
@@ -169,12 +169,24 @@ def _where(dataset: LeRobotDataset, summaries: Sequence[EpisodeSummary]) -> list
     return found
 
 
-def _tasks(summaries: Sequence[EpisodeSummary]) -> list[Finding]:
+def _tasks(dataset: LeRobotDataset, summaries: Sequence[EpisodeSummary]) -> list[Finding]:
+    said = dataset.instructions
+    if said is not None and said.fill is not None and not any(s.filled for s in summaries):
+        message = f"{said.tasks[said.fill]!r} is used for no frame, since each has an instruction of its own"
+        return [Finding(Code.UNUSED_TASK, "--task", message, "--task-for all puts it in their place")]
     empty = tuple(s.index for s in summaries if any(not prompt.strip() for prompt in s.prompts))
     if not empty:
         return []
     message = f"no task text in {numbers(empty, 'episode')}"
-    return [Finding(Code.EMPTY_TASK, "tasks", message, "write one into meta/tasks", empty)]
+    return [
+        Finding(
+            Code.EMPTY_TASK,
+            "tasks",
+            message,
+            "--task TEXT gives one, --task-key COLUMN takes another column",
+            empty,
+        )
+    ]
 
 
 def _times(fps: float, summaries: Sequence[EpisodeSummary]) -> list[Finding]:

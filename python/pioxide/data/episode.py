@@ -73,6 +73,7 @@ class Episode:
         task_index: [T] int64.
         tasks: instruction by task index, of the whole dataset.
         derived: which of `frame_index` and `task_index` are not in the file, and only one value was possible.
+        filled: frames without an instruction of their own, which have the one that was given for such.
     """
 
     info: EpisodeInfo
@@ -81,6 +82,7 @@ class Episode:
     task_index: NDArray[np.int64]
     tasks: dict[int, str]
     derived: tuple[str, ...] = ()
+    filled: int = 0
 
     @property
     def index(self) -> int:

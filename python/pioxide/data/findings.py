@@ -35,6 +35,7 @@ class Code(StrEnum):
     HOLE = "hole-in-time"
     WRONG_RATE = "wrong-rate"
     EMPTY_TASK = "empty-task"
+    UNUSED_TASK = "task-unused"
     STILL = "joint-never-moves"
     SELDOM = "joint-seldom-moves"
     NOISE = "joint-is-noise"

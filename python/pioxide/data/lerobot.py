@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from pioxide.data.episode import Episode, EpisodeInfo, Feature
 from pioxide.data.faults import fault, one_line
 from pioxide.data.findings import Finding
+from pioxide.data.listing import listed_columns, listed_values
 from pioxide.data.meta import load_meta
-from pioxide.data.rows import FileRows, build_episode, episodes_in
+from pioxide.data.rows import FileRows, build_episode, column_texts, episodes_in
+from pioxide.data.tasks import Instructions, TaskChoice
 from pioxide.errors import DatasetError, InputError
 from pioxide.files import sha256_of
 
@@ -43,6 +46,7 @@ class LeRobotDataset:
         meta_files: the metadata files that were read, relative to `path`.
         findings: what is contradictory in the metadata, and not needed.
         undeclared: features whose entry is wrong, with the reason.
+        instructions: where the frames' instructions come from; None for `task_index` and `tasks`.
     """
 
     path: Path
@@ -55,6 +59,7 @@ class LeRobotDataset:
     meta_files: tuple[str, ...]
     findings: tuple[Finding, ...] = ()
     undeclared: dict[str, str] = field(default_factory=dict)
+    instructions: Instructions | None = None
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> LeRobotDataset:
@@ -82,6 +87,46 @@ class LeRobotDataset:
     def total_frames(self) -> int:
         """Frames of all episodes."""
         return sum(episode.length for episode in self.episodes)
+
+    def with_tasks(self, choice: TaskChoice) -> LeRobotDataset:
+        """The same dataset with the instructions that a person chose.
+
+        Raises:
+            InputError: there is no such column, or it holds neither texts nor task indices.
+            DatasetError: the list of episodes can't be read any more.
+        """
+        if choice == TaskChoice():
+            return self
+        texts: list[str] | None = None
+        by_episode: dict[int, Any] | None = None
+        key = choice.task_key
+        if key and (key in self.features or key in self.undeclared):
+            if key in self.undeclared or not self.features[key].is_numeric:
+                texts = column_texts(self.path, self._data_files(), key)
+        elif key in self.episode_columns():
+            by_episode = self.episode_values(key)
+            if not any(isinstance(text, str) for text in by_episode.values()):
+                raise InputError(f'task_key "{key}": the list of episodes holds no text there')
+        elif key:
+            there = ", ".join((*self.features, *self.episode_columns()))
+            raise InputError(f'task_key: there is no column "{key}"; there are {there}')
+        instructions = choice.instructions(self.tasks, texts, by_episode)
+        return replace(self, tasks=instructions.tasks, instructions=instructions)
+
+    def episode_columns(self) -> tuple[str, ...]:
+        """What the list of episodes says besides what every list has: success, operator, ..."""
+        return listed_columns(self.path, self._lists())
+
+    def episode_values(self, column: str) -> dict[int, Any]:
+        """One of `episode_columns`, by episode; a list of one value is that value.
+
+        Raises:
+            DatasetError: the list can't be read any more.
+        """
+        return listed_values(self.path, self._lists(), column)
+
+    def _lists(self) -> list[str]:
+        return [file for file in self.meta_files if file.startswith("meta/episodes")]
 
     def episode(self, index: int) -> EpisodeInfo:
         """One episode as the metadata lists it, by its number.
@@ -220,12 +265,14 @@ class LeRobotDataset:
                 pending[info.index] = info
         if not pending:
             return
-        rows = FileRows(self.path, file, wanted.columns, set(pending), wanted.optional)
+        said = Instructions(self.tasks) if self.instructions is None else self.instructions
+        optional = tuple(dict.fromkeys((*wanted.optional, *said.columns)))
+        rows = FileRows(self.path, file, wanted.columns, set(pending), optional)
         try:
             for index, batches in rows:
                 info = pending.pop(index, None)
                 if info is not None:
-                    result = self._build(info, batches, wanted)
+                    result = self._build(info, batches, wanted, said)
                     torn = rows.lost is not None and sum(b.num_rows for b in batches) < info.length
                     yield info, _for_episode(rows.lost, info) if torn and rows.lost else result
         except DatasetError as error:
@@ -265,9 +312,11 @@ class LeRobotDataset:
         there = {path.relative_to(self.path).as_posix() for path in self.path.glob("data/**/*.parquet")}
         return sorted(there | {info.file for info in self.episodes if not info.problem})
 
-    def _build(self, info: EpisodeInfo, batches: list, wanted: _Wanted) -> Episode | DatasetError:
+    def _build(
+        self, info: EpisodeInfo, batches: list, wanted: _Wanted, said: Instructions
+    ) -> Episode | DatasetError:
         try:
-            return build_episode(info, batches, wanted.every, self.features, self.tasks)
+            return build_episode(info, batches, wanted.every, self.features, said)
         except DatasetError as error:
             return error
 

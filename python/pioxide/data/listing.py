@@ -5,7 +5,7 @@ Part of `data.meta`. An entry that can't be read takes its episode's place in th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from pioxide.errors import DatasetError, FormatError
 from pioxide.files import parse_json, read_text
 
 V3_COLUMNS = ("episode_index", "length", "data/chunk_index", "data/file_index")
+# Columns of v3's lists that say where things lie, and statistics.
+_OF_FILES = ("stats/", "data/", "videos/", "meta/")
 V3_OPTIONAL = ("tasks", "dataset_from_index", "dataset_to_index")
 
 
@@ -114,6 +116,39 @@ def read_v3(root: Path, template: str, findings: list[Finding]) -> Listing:
         message = f"dataset_from_index and dataset_to_index of {numbers(contradicting, 'episode')} "
         findings.append(Finding(Code.ROWS, tables[0], f"{message}contradict its length", "they are not used"))
     return Listing(tasks, episodes, (tasks_file, *tables))
+
+
+def listed_columns(root: Path, files: Sequence[str]) -> tuple[str, ...]:
+    """Returns what the lists of episodes say besides what every list has; statistics and paths left out."""
+    found: dict[str, None] = {}
+    for file in files:
+        if file.endswith(".jsonl"):
+            for _, row, _ in _json_lines(root, file):
+                found.update(dict.fromkeys(row))
+        else:
+            with open_parquet(root / file) as parquet:
+                found.update(dict.fromkeys(parquet.schema_arrow.names))
+    usual = {*V3_COLUMNS, *V3_OPTIONAL}
+    return tuple(name for name in found if name not in usual and not name.startswith(_OF_FILES))
+
+
+def listed_values(root: Path, files: Sequence[str], column: str) -> dict[int, Any]:
+    """Returns a column of the lists of episodes by episode; a list of one value is that value.
+
+    Raises:
+        DatasetError: a list can't be read.
+    """
+    found: dict[int, Any] = {}
+    for file in files:
+        if file.endswith(".jsonl"):
+            rows = [row for _, row, _ in _json_lines(root, file)]
+        else:
+            rows = _rows(root, file, ("episode_index",), (column,))
+        for row in rows:
+            value, index = row.get(column), _natural(row.get("episode_index"))
+            if index is not None:
+                found[index] = value[0] if isinstance(value, list) and len(value) == 1 else value
+    return found
 
 
 class _Elsewhere:

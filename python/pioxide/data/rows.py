@@ -1,4 +1,4 @@
-"""The data files of a LeRobot dataset: rows of one Parquet file in bounded memory, Arrow columns as arrays.
+"""The data files of a LeRobot dataset: rows of one Parquet file in bounded memory, and episodes of them.
 
 A file is read in batches and cut where `episode_index` changes, so it makes no difference whether it holds
 one episode (v2) or many (v3), in one row group or in one an episode.
@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pioxide.data.decode import Batches, bad, column_of, indices_of
 from pioxide.data.episode import Episode, EpisodeInfo, Feature
 from pioxide.data.faults import fault, unreadable
 from pioxide.data.parquet import open_parquet
+from pioxide.data.tasks import Instructions, texts_of
 from pioxide.errors import DatasetError
 
 # Rows decoded at a time and bytes read at a time: with 26 joints twice a batch is 0.8 MB.
@@ -28,8 +29,6 @@ INDEX_COLUMNS = ("episode_index", "frame_index", "task_index")
 ORDER_COLUMNS = ("timestamp", "index")
 # Files whose row groups' episodes are remembered.
 KEPT_SPANS = 4096
-
-Batches = list[pa.RecordBatch]
 
 
 class FileRows:
@@ -140,7 +139,7 @@ def build_episode(
     batches: Batches,
     columns: Sequence[str],
     features: dict[str, Feature],
-    tasks: dict[int, str],
+    instructions: Instructions,
 ) -> Episode:
     """Turn an episode's rows into arrays, checking all that can be wrong with them.
 
@@ -151,28 +150,22 @@ def build_episode(
     """
     rows = sum(batch.num_rows for batch in batches)
     if rows != info.length:
-        raise _bad(info, f"has {rows} rows, the metadata says {info.length}")
+        raise bad(info, f"has {rows} rows, the metadata says {info.length}")
     present = batches[0].schema.names
     expected = np.arange(rows)
     if "frame_index" in present:
-        frame_index = _indices(info, batches, "frame_index")
+        frame_index = indices_of(info, batches, "frame_index")
         if not np.array_equal(frame_index, expected):
             row = int(np.argmax(frame_index != expected))
-            raise _bad(info, f"row {row} has frame_index {frame_index[row]}, frames must count from 0")
+            raise bad(info, f"row {row} has frame_index {frame_index[row]}, frames must count from 0")
     else:
         frame_index = expected
         _check_order(info, batches)
-    if "task_index" in present:
-        task_index = _indices(info, batches, "task_index")
-    else:
-        task_index = np.full(rows, _only_task(info, tasks), np.int64)
-    for task in np.unique(task_index):
-        if int(task) not in tasks:
-            row = int(np.argmax(task_index == task))
-            raise _bad(info, f"frame {row} has task_index {task}, and no such task is listed in meta/")
-    arrays = {key: _column(info, batches, key, features[key]) for key in columns if key in present}
-    derived = tuple(name for name in ("frame_index", "task_index") if name not in present)
-    return Episode(info, arrays, frame_index, task_index, tasks, derived)
+    task_index, filled = instructions.of_frames(info, batches)
+    arrays = {key: column_of(info, batches, key, features[key]) for key in columns if key in present}
+    needed = ("frame_index", "task_index") if instructions.plain else ("frame_index",)
+    derived = tuple(name for name in needed if name not in present)
+    return Episode(info, arrays, frame_index, task_index, instructions.tasks, derived, filled)
 
 
 def episodes_in(path: Path) -> frozenset[int]:
@@ -187,6 +180,27 @@ def episodes_in(path: Path) -> frozenset[int]:
             return frozenset(found)
     except (OSError, pa.ArrowException, ValueError):
         return frozenset()
+
+
+def column_texts(root: Path, files: Sequence[str], key: str) -> list[str]:
+    """Returns the different texts of a column in the order in which they come; unreadable files have none."""
+    found: dict[str, None] = {}
+    for file in files:
+        try:
+            with _opened(root / file) as parquet:
+                if key not in parquet.schema_arrow.names:
+                    continue
+                for batch in parquet.iter_batches(BATCH_ROWS, columns=[key], use_threads=False):
+                    column = batch.column(0)
+                    texts = texts_of(column.unique() if _is_text(column) else column)
+                    found.update((text, None) for text in texts if text is not None)
+        except (OSError, pa.ArrowException, ValueError):
+            continue  # its episodes are told of when they are read
+    return list(found)
+
+
+def _is_text(column: pa.Array) -> bool:
+    return pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
 
 
 def _opened(path: Path) -> pq.ParquetFile:
@@ -249,22 +263,11 @@ def _check_order(info: EpisodeInfo, batches: Batches) -> None:
     """Without `frame_index`, rows count as frames in their order if nothing says that they are not."""
     for key in ORDER_COLUMNS:
         if key in batches[0].schema.names:
-            values = _column(info, batches, key, Feature("float64", (1,)))
+            values = column_of(info, batches, key, Feature("float64", (1,)))
             if np.any(np.diff(values) <= 0):
                 row = int(np.argmax(np.diff(values) <= 0)) + 1
-                raise _bad(info, f"has no frame_index, and {key} does not rise at row {row}")
+                raise bad(info, f"has no frame_index, and {key} does not rise at row {row}")
             return
-
-
-def _only_task(info: EpisodeInfo, tasks: dict[int, str]) -> int:
-    """The task of an episode whose rows don't say: the only one that it, or the dataset, can have."""
-    listed = set(info.tasks)
-    found = [index for index, task in tasks.items() if not listed or task in listed]
-    if len(found) == 1 and len(listed) <= 1:
-        return found[0]
-    if not found and len(tasks) == 1:
-        return next(iter(tasks))
-    raise _bad(info, f'has no column "task_index", and {len(found) or len(tasks)} tasks are possible')
 
 
 def _runs(file: str, column: pa.Array) -> Iterator[tuple[int, int, int]]:
@@ -276,82 +279,3 @@ def _runs(file: str, column: pa.Array) -> Iterator[tuple[int, int, int]]:
     for start, stop in pairwise(edges):
         if stop > start:
             yield int(indices[start]), start, stop
-
-
-def _indices(info: EpisodeInfo, batches: Batches, key: str) -> NDArray[np.int64]:
-    values = _column(info, batches, key, Feature("int64", (1,)))
-    if not np.issubdtype(values.dtype, np.integer):
-        raise _bad(info, f'"{key}" holds {values.dtype}, expected integers')
-    return values.astype(np.int64, copy=False)
-
-
-def _column(info: EpisodeInfo, batches: Batches, key: str, feature: Feature) -> NDArray:
-    """[T] for plain numbers, [T, *shape] otherwise; checked for missing and non-finite values."""
-    parts, frame = [], 0
-    for batch in batches:
-        parts.append(_numbers(info, key, batch.column(key), feature, frame))
-        frame += batch.num_rows
-    flat = np.concatenate(parts)  # copies, so that an episode doesn't keep its whole batch alive
-    table = flat.reshape(info.length, feature.dim)
-    if np.issubdtype(flat.dtype, np.floating) and not np.isfinite(flat).all():
-        frame, joint = (int(i) for i in np.argwhere(~np.isfinite(table))[0])
-        raise _bad(info, f'"{key}" frame {frame}, dimension {feature.label(joint)} is {table[frame, joint]}')
-    return table.reshape(info.length, *feature.shape) if feature.shape not in ((), (1,)) else flat
-
-
-def _numbers(info: EpisodeInfo, key: str, column: pa.Array, feature: Feature, frame: int) -> NDArray:
-    """The values of one batch's column in one line, of which each row must have `feature.dim`."""
-    if isinstance(column, pa.ExtensionArray):
-        column = column.storage
-    leaf = column.type
-    while pa.types.is_list(leaf) or pa.types.is_large_list(leaf) or _is_fixed(leaf):
-        leaf = leaf.value_type
-    if pa.types.is_null(leaf):
-        raise _bad(info, f'"{key}" holds no values at all, expected numbers')
-    if not (pa.types.is_integer(leaf) or pa.types.is_floating(leaf) or pa.types.is_boolean(leaf)):
-        raise _bad(info, f'"{key}" holds {_short(leaf)}, expected numbers')
-    counts: NDArray[np.int64] | None = None  # numbers a row so far, while lists within lists are opened
-    while pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or _is_fixed(column.type):
-        _no_nulls(info, key, column, frame, feature)
-        lengths = (
-            pc.call_function("list_value_length", [column]).to_numpy(zero_copy_only=False).astype(np.int64)
-        )
-        if counts is None:
-            counts = lengths
-        else:
-            ends = np.concatenate([[0], np.cumsum(counts)])
-            totals = np.concatenate([[0], np.cumsum(lengths)])
-            counts = np.diff(totals[ends])
-        column = column.flatten()
-    if counts is None:
-        counts = np.ones(len(column), np.int64)
-    if np.any(counts != feature.dim):
-        row = int(np.argmax(counts != feature.dim))
-        raise _bad(info, f'"{key}" frame {frame + row} has {counts[row]} numbers, expected {feature.dim}')
-    _no_nulls(info, key, column, frame, feature, per_row=feature.dim)
-    return column.to_numpy(zero_copy_only=False)
-
-
-def _short(kind: pa.DataType) -> str:
-    text = str(kind)
-    return text if len(text) <= 60 else f"{text[:60]}…"
-
-
-def _is_fixed(kind: pa.DataType) -> bool:
-    return pa.types.is_fixed_size_list(kind)
-
-
-def _no_nulls(
-    info: EpisodeInfo, key: str, column: pa.Array, frame: int, feature: Feature, per_row: int | None = None
-) -> None:
-    if column.null_count == 0:
-        return
-    position = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
-    if per_row is None:
-        raise _bad(info, f'"{key}" has no value in frame {frame + position} or after')
-    row, joint = divmod(position, per_row)
-    raise _bad(info, f'"{key}" frame {frame + row}, dimension {feature.label(joint)} has no value')
-
-
-def _bad(info: EpisodeInfo, reason: str) -> DatasetError:
-    return fault(reason, file=info.file, episode=info.index)

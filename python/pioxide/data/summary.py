@@ -90,6 +90,7 @@ class EpisodeSummary:
     length: int
     file: str
     derived: tuple[str, ...]
+    filled: int
     prompts: tuple[str, ...]
     digest: bytes
     state: ColumnSummary
@@ -117,6 +118,7 @@ def summarize(episode: Episode, columns: FrameColumns, *, fps: float, step: int)
         length=len(episode),
         file=episode.info.file,
         derived=episode.derived,
+        filled=episode.filled,
         prompts=tuple(episode.prompts[0]),
         digest=digest.digest(),
         state=_column(state, step),

@@ -16,6 +16,7 @@ from pioxide.data.checks import check_dataset
 from pioxide.data.columns import FrameColumns, JointChoice
 from pioxide.data.findings import Code, Finding, Level
 from pioxide.data.lerobot import LeRobotDataset
+from pioxide.data.selection import EpisodeChoice
 from pioxide.errors import PioxideError
 
 OnDone = Callable[["Checked"], None]
@@ -29,12 +30,14 @@ class CheckSettings:
         state_keys: columns of the state; None takes LeRobot's names, else what resembles them.
         action_keys: columns of the actions, likewise.
         choice: which of their dimensions, all by default.
+        episodes: which, all by default.
         width: numbers that the model takes, None for any.
     """
 
     state_keys: tuple[str, ...] | None = None
     action_keys: tuple[str, ...] | None = None
     choice: JointChoice = field(default_factory=JointChoice)
+    episodes: EpisodeChoice = field(default_factory=EpisodeChoice)
     width: int | None = 32
 
 
@@ -141,7 +144,8 @@ def check_one(path: Path, settings: CheckSettings, workers: int = 1) -> Checked:
             settings.action_keys or guessed.action_keys,
         )
         columns = settings.choice.of(opened, columns)
-        findings = check_dataset(opened, columns, width=settings.width, workers=workers)
+        chosen = settings.episodes.of(opened)
+        findings = check_dataset(opened, columns, episodes=chosen, width=settings.width, workers=workers)
     except PioxideError as error:
         findings = [Finding(Code.UNUSABLE, str(path), str(error))]
     except Exception as error:  # the others are to be checked all the same

@@ -14,8 +14,16 @@ from numpy.typing import NDArray
 
 from pioxide.codec import ActionCodec, load_codec
 from pioxide.contract import Contract, known
-from pioxide.data import Episode, FrameColumns, LeRobotDataset, Level, check_dataset, cores
-from pioxide.data.selection import select_episodes
+from pioxide.data import (
+    Episode,
+    EpisodeChoice,
+    FrameColumns,
+    LeRobotDataset,
+    Level,
+    TaskChoice,
+    check_dataset,
+    cores,
+)
 from pioxide.errors import DatasetError, FormatError, InputError
 from pioxide.family import RELEASED_ACTION_DIM
 from pioxide.report.facts import Prompts, Report, Source, Tokens
@@ -52,19 +60,21 @@ def inspect_directory(
     if (root / "manifest.json").is_file():
         tokens = _Tokens(root, dataset, max_chunks, worst)
         report = _dated(tokens.report(), root / "manifest.json")
-        return _warned(report, tokens.dataset, tokens.tokens.columns, tokens.manifest.settings["episodes"])
+        return _warned(report, tokens.dataset, tokens.tokens.columns, tokens.manifest.settings)
     if (root / "fit.json").is_file():
         fitted = _Fit(root, dataset, max_chunks, worst)
         report = _dated(fitted.report(), root / "fit.json")
-        return _warned(report, fitted.dataset, fitted.fitted.columns, fitted.fitted.settings["episodes"])
+        return _warned(report, fitted.dataset, fitted.fitted.columns, fitted.fitted.settings)
     raise FormatError(f"{root} holds neither tokens (manifest.json) nor a fitted tokenizer (fit.json)")
 
 
-def _warned(report: Report, dataset: LeRobotDataset | None, columns: FrameColumns, episodes: str) -> Report:
+def _warned(
+    report: Report, dataset: LeRobotDataset | None, columns: FrameColumns, settings: dict[str, Any]
+) -> Report:
     """The report with what `pioxide check` says of the episodes in use."""
     if dataset is None:
         return report
-    chosen = select_episodes(episodes, [e.index for e in dataset.episodes])
+    chosen = EpisodeChoice.noted(settings).of(dataset)
     found = check_dataset(dataset, columns, episodes=chosen, width=RELEASED_ACTION_DIM, workers=cores())
     return replace(report, warnings=tuple(f for f in found if f.level is Level.WARNING))
 
@@ -129,7 +139,7 @@ class _Tokens:
         self.manifest = self.tokens.manifest
         self.stats = self.tokens.norm_stats
         self.cutter = FrameCutter.of(self.tokens.contract, self.tokens.columns)
-        self.dataset, self.missing = _find(dataset, self.manifest.dataset)
+        self.dataset, self.missing = _find(dataset, self.manifest.dataset, self.manifest.settings)
         self.codec = load_codec(self.tokens.fast_directory) if self.tokens.fast_directory else None
         self.meters = _Meters.make(
             self.cutter.horizon, self.stats, worst, self.codec.vocab_size if self.codec else 0
@@ -245,7 +255,7 @@ class _Tokens:
         if dataset is None:
             return lambda _: None
         bad = {s.episode for s in self.manifest.skipped}
-        chosen = select_episodes(self.manifest.settings["episodes"], [e.index for e in dataset.episodes])
+        chosen = EpisodeChoice.noted(self.manifest.settings).of(dataset)
         wanted = [index for index in chosen if index not in bad]
         # Files are read once, in the order they lie on disk; an episode that comes early waits for its turn.
         scan = dataset.scan(self.cutter.columns.all, wanted, on_bad=lambda *_: None)
@@ -276,7 +286,7 @@ class _Tokens:
             **_meaning(self.tokens.contract, self.cutter),
             "prompt length": str(self.tokens.max_len),
             "what overflows": settings["on_overflow"] if self.codec else "",
-            "episodes": settings["episodes"] or "all",
+            "episodes": " where ".join(filter(None, (settings["episodes"] or "all", settings["where"]))),
             "limit": f"{settings['limit']:,} frames" if settings["limit"] else "",
             "action tokenizer": self.codec.description if self.codec else "",
             "shards": f"{len(self.manifest.shards)}, {totals['bytes'] / 1e6:.1f} MB",
@@ -305,7 +315,7 @@ class _Fit:
         self.fitted = FitResult.load(root)
         self.root = root
         self.max_chunks, self.worst = max_chunks, worst
-        found, missing = _find(dataset, self.fitted.dataset)
+        found, missing = _find(dataset, self.fitted.dataset, self.fitted.settings)
         if found is None:
             raise InputError(f"{missing} A fitted tokenizer can't be judged without it.")
         self.dataset = found
@@ -316,7 +326,7 @@ class _Fit:
         codec = load_codec(self.root)
         meters = _Meters.make(cutter.horizon, stats, self.worst, codec.vocab_size)
         bad = {s["episode"] for s in fitted.skipped}
-        used = select_episodes(fitted.settings["episodes"], [e.index for e in self.dataset.episodes])
+        used = EpisodeChoice.noted(fitted.settings).of(self.dataset)
         everything = [index for index in used if index not in bad]
         judged = set(fitted.held_out or everything)
         total = sum(self.dataset.episode(e).length for e in judged)
@@ -392,7 +402,9 @@ class _Fit:
         )
 
 
-def _find(given: str | os.PathLike[str] | None, noted: dict[str, Any]) -> tuple[LeRobotDataset | None, str]:
+def _find(
+    given: str | os.PathLike[str] | None, noted: dict[str, Any], settings: dict[str, Any]
+) -> tuple[LeRobotDataset | None, str]:
     """The dataset, or None and a sentence that says why not."""
     path = given or noted.get("path")
     if not path or (given is None and not Path(path).is_dir()):
@@ -404,7 +416,7 @@ def _find(given: str | os.PathLike[str] | None, noted: dict[str, Any]) -> tuple[
             f"{path} is not the dataset this was made from, or has changed since: its fingerprint is "
             f"{dataset.fingerprint()}, expected {noted['fingerprint']}"
         )
-    return dataset, ""
+    return dataset.with_tasks(TaskChoice.noted(settings)), ""
 
 
 def _quantiles(stats: Stats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -22,11 +22,20 @@ from pioxide.contract import (
     refuse_differences,
     save_contract,
 )
-from pioxide.data import EpisodeInfo, FrameColumns, JointChoice, LeRobotDataset, compute_stats
+from pioxide.data import (
+    EpisodeChoice,
+    EpisodeInfo,
+    FrameColumns,
+    JointChoice,
+    LeRobotDataset,
+    TaskChoice,
+    compute_stats,
+    select_episodes,
+)
 from pioxide.data.faults import nothing_left
 from pioxide.data.overflow import placed
 from pioxide.data.robot import dataset_robot, named_mask, recorded_robot
-from pioxide.data.selection import select_episodes
+from pioxide.data.tasks import TaskFor
 from pioxide.errors import DatasetError, FormatError, InputError, OverflowingChunkError, SettingsError
 from pioxide.family import Normalization
 from pioxide.files import new_directory, read_json, write_json
@@ -75,7 +84,12 @@ class FitSettings:
         limit: Binning: the largest normalised number that has a bin; openpi's 1 by default.
         control_points: BEAST: tokens a dimension; 10 by default.
         degree: BEAST: of the splines; 3 by default.
-        episodes: Which episodes to use at all, as in 0:10,15; all by default.
+        episodes: Which episodes to use at all, as in 0:100,!17; all by default.
+        where: Only episodes of which this is true, as in 'length >= 30 and task ~ bottle'. Known are episode,
+            length, seconds, task and the columns of the list of episodes.
+        task: The instruction of frames that have none.
+        task_for: "all" puts it in the place of every other instruction.
+        task_key: Column with the instructions, in place of task_index.
         held_out: Share of them that the tokenizer does not see and is judged on.
         held_out_episodes: These instead of a random share.
         max_chunks: Chunks to fit on, drawn from the others.
@@ -102,6 +116,10 @@ class FitSettings:
     control_points: int | None = None
     degree: int | None = None
     episodes: str = ""
+    where: str = ""
+    task: str = ""
+    task_for: TaskFor = "missing"
+    task_key: str = ""
     held_out: float = 0.1
     held_out_episodes: str = ""
     max_chunks: int = 10_000
@@ -127,6 +145,7 @@ class FitSettings:
             raise InputError("relative and delta_mask say the same thing in two ways; leave one out")
         FrameColumns(self.state_keys, self.action_keys)
         _ = self.codec_options
+        _ = self.tasks
 
     @property
     def codec_options(self) -> CodecOptions:
@@ -137,6 +156,16 @@ class FitSettings:
         """
         names = ("vocab_size", "scale", "regex_split", "bins", "limit", "control_points", "degree")
         return codec_options(self.codec, {name: getattr(self, name) for name in names})
+
+    @property
+    def selection(self) -> EpisodeChoice:
+        """Returns which episodes are used."""
+        return EpisodeChoice(self.episodes, self.where)
+
+    @property
+    def tasks(self) -> TaskChoice:
+        """Returns where instructions come from."""
+        return TaskChoice(self.task, self.task_for, self.task_key)
 
     def columns(self, dataset: LeRobotDataset) -> FrameColumns:
         """Returns which columns and dimensions of a dataset are the state and the actions.
@@ -244,7 +273,7 @@ def fit(
     settings = settings or FitSettings()
     say = on_stage or (lambda _: None)
     target = Path(output)
-    opened = LeRobotDataset.open(dataset)
+    opened = LeRobotDataset.open(dataset).with_tasks(settings.tasks)
     columns = settings.columns(opened)
     contract = _begun(opened, settings, columns)
     head = {
@@ -306,7 +335,7 @@ def _fit(
     skip_bad: bool,
     say: OnStage,
 ) -> tuple[Contract, dict[str, Any]]:
-    chosen = select_episodes(settings.episodes, [e.index for e in dataset.episodes])
+    chosen = settings.selection.of(dataset)
     skipped: list[dict[str, Any]] = []
 
     def left_out(info: EpisodeInfo, error: DatasetError) -> None:

@@ -19,7 +19,6 @@ from pioxide.contract import FILE_NAME as CONTRACT_FILE
 from pioxide.contract import known, load_contract
 from pioxide.data import LeRobotDataset
 from pioxide.data.faults import nothing_left
-from pioxide.data.selection import select_episodes
 from pioxide.errors import DatasetError, InputError, OutputError, SettingsError
 from pioxide.files import (
     atomic_file,
@@ -98,9 +97,9 @@ def plan_job(inputs: JobInputs, settings: JobSettings) -> Job:
     Raises:
         PioxideError: the dataset, statistics, tokenizers or settings are wrong or don't fit together.
     """
-    dataset = LeRobotDataset.open(inputs.dataset)
+    dataset = LeRobotDataset.open(inputs.dataset).with_tasks(settings.tasks)
     maker = ShardMaker.load(inputs, settings, dataset)
-    chosen = select_episodes(settings.episodes, [e.index for e in dataset.episodes])
+    chosen = settings.selection.of(dataset)
     lengths = ((index, dataset.episode(index).length) for index in chosen)
     plan = make_plan(lengths, shard_frames=settings.shard_frames, limit=settings.limit)
     return Job(inputs, settings, maker, plan, _new_manifest(inputs, settings, dataset, plan))

@@ -23,6 +23,7 @@ from pioxide.contract import (
 from pioxide.contract.numbers import covering
 from pioxide.data import FrameColumns, JointChoice, LeRobotDataset
 from pioxide.data.robot import dataset_robot, named_mask, other_names, recorded_robot
+from pioxide.data.tasks import TaskFor
 from pioxide.errors import ContractError, FormatError, InputError
 from pioxide.family import Family, Normalization
 from pioxide.robots import RobotSpec
@@ -64,7 +65,12 @@ class JobRequest:
         max_len: Tokens before a prompt is cut; 48, 200 or 250 by model.
         state_in_text: Whether π0.5's prompt holds the state; on, as in most released checkpoints.
         on_overflow: A coefficient without a FAST token: stop, or take the nearest and count it.
-        episodes: Which episodes, as in 0:10,15; all by default.
+        episodes: Which episodes, as in 0:100,!17; all by default.
+        where: Only episodes of which this is true, as in 'length >= 30 and task ~ bottle'. Known are episode,
+            length, seconds, task and the columns of the list of episodes.
+        task: The instruction of frames that have none.
+        task_for: "all" puts it in the place of every other instruction.
+        task_key: Column with the instructions, in place of task_index.
         limit: Stop after this many frames.
         shard_frames: Rows in a shard, which closes before the episode that would exceed them; about 64 shards
             by default.
@@ -93,6 +99,10 @@ class JobRequest:
     state_in_text: bool | None = None
     on_overflow: OnOverflow = "error"
     episodes: str = ""
+    where: str = ""
+    task: str = ""
+    task_for: TaskFor = "missing"
+    task_key: str = ""
     limit: int | None = None
     shard_frames: int | None = None
 
@@ -140,6 +150,10 @@ def resolve(request: JobRequest) -> tuple[JobInputs, JobSettings]:
         columns=columns,
         on_overflow=request.on_overflow,
         episodes=request.episodes,
+        where=request.where,
+        task=request.task,
+        task_for=request.task_for,
+        task_key=request.task_key,
         limit=request.limit,
         shard_frames=request.shard_frames,
     )

@@ -71,7 +71,7 @@ class ShardMaker:
             InputError: Something else doesn't fit.
             FormatError: A file is not what it should be.
         """
-        dataset = LeRobotDataset.open(inputs.dataset) if dataset is None else dataset
+        dataset = dataset or LeRobotDataset.open(inputs.dataset).with_tasks(settings.tasks)
         codec = None if inputs.fast is None else load_codec(inputs.fast)
         pipeline = Pipeline(settings.contract, TextTokenizer.load(inputs.text_model), codec)
         robot = pipeline.numbers.robot
