@@ -30,6 +30,8 @@ TEMPORARY = ".tmp"
 PARTIAL = ".partial"
 # Bytes of a file's name that its temporary name repeats: file systems end names at 255.
 NAME_BYTES = 200
+# How a file system says that it can't give a file a second name (to this user, across devices, or at all).
+NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+", re.IGNORECASE)
 
@@ -228,8 +230,7 @@ def atomic_file(path: Path) -> Iterator[HashingFile]:
     _refuse_output(path)
     if path.exists() and not path.is_file():
         raise OutputError(f"can't write {path}: there is something of that name which is no regular file")
-    # A name of its own: two processes may write the same file, and the last one wins whole.
-    temporary = path.with_name(f".{_short_name(path)}.{secrets.token_hex(4)}{TEMPORARY}")
+    temporary = _temporary(path)
     try:
         with open(temporary, "wb") as raw:
             file = HashingFile(raw)
@@ -294,6 +295,66 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
+def write_new_text(path: Path, text: str) -> bool:
+    """Write a UTF-8 file where there is none: of several who try at once one wins, and its file is whole.
+
+    Returns:
+        Whether this call wrote it; False where there was one already.
+
+    Raises:
+        OutputError: it can't be written. Nothing is left behind then.
+    """
+    _refuse_output(path)
+    temporary = _temporary(path)
+    try:
+        with open(temporary, "wb") as raw:
+            HashingFile(raw).write(text.encode())
+            raw.flush()
+            os.fsync(raw.fileno())
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            if path.exists():
+                return False
+            os.replace(temporary, path)  # a file system without hard links: the last one wins
+        sync_directory(path.parent)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        _remove(temporary)
+    return True
+
+
+def hard_link(source: Path, target: Path) -> bool:
+    """Give a finished file a second name, in the place of whatever has that name, without copying a byte.
+
+    Returns:
+        Whether that was possible; False on another file system, or where there are no hard links.
+
+    Raises:
+        OutputError: `target` can't be written.
+    """
+    temporary = _temporary(target)
+    try:
+        os.link(source, temporary)
+    except OSError as error:
+        if error.errno in NO_LINKS:
+            return False
+        raise output_error(target, error) from error
+    try:
+        os.replace(temporary, target)
+    except OSError as error:
+        raise output_error(target, error) from error
+    finally:
+        _remove(temporary)  # which is still there where both were one file already
+    sync_directory(target.parent)
+    return True
+
+
 def json_text(content: Any) -> str:
     """Returns JSON that is UTF-8 whatever the strings hold.
 
@@ -354,9 +415,14 @@ def make_directory(path: Path) -> None:
         raise output_error(path, error) from error
 
 
-def remove_temporary(directory: Path) -> None:
-    """Remove what a killed run left half-written in `directory`. Call it under the lock only."""
-    for leftover in directory.glob(f".*{TEMPORARY}"):
+def remove_temporary(directory: Path, name: str = "*") -> None:
+    """Remove what a killed run left half-written in `directory`. Call it under the lock only.
+
+    Args:
+        directory: where to look.
+        name: of the file that was to be written; all by default.
+    """
+    for leftover in directory.glob(f".{name}{TEMPORARY}" if name == "*" else f".{name}.*{TEMPORARY}"):
         _remove(leftover)
 
 
@@ -371,8 +437,12 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold `directory` for this run; the system lets go of it however the process ends.
+
+    Args:
+        directory: what to hold.
+        shared: let others hold it too who say the same.
 
     Raises:
         OutputError: another run holds it.
@@ -382,17 +452,59 @@ def locked(directory: Path) -> Iterator[None]:
         return
     handle = os.open(directory, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OutputError(f"another run is writing to {directory}; wait for it, or stop it") from error
-        except OSError:
-            # Some network file systems lock no directories. Shards are still whole, only the work may be
-            # done twice.
-            pass
+        # Some network file systems lock no directories. Shards are still whole, only the work may be done
+        # twice.
+        if _locked_by_another(handle, shared):
+            raise OutputError(f"another run is writing to {directory}; wait for it, or stop it")
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def held(path: Path, owner: str) -> Iterator[bool]:
+    """Hold a lock file, made if absent, which then says who holds it; the file stays.
+
+    Unlike a directory, a file is locked between machines too, by most network file systems.
+
+    Args:
+        path: the file.
+        owner: who asks, for whoever is sent away.
+
+    Returns:
+        Whether the system keeps others out.
+
+    Raises:
+        OutputError: another run holds it, and who that is; or the file can't be made.
+    """
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise output_error(path, error) from error
+    try:
+        alone = fcntl is not None
+        if fcntl is not None and (locked := _locked_by_another(handle, False)) is not False:
+            if locked:
+                said = os.pread(handle, 200, 0).decode(errors="replace").strip()
+                raise OutputError(f"another run holds {path}" + (f": {said}" if said else ""))
+            alone = False
+        os.ftruncate(handle, 0)
+        os.write(handle, owner.encode())
+        yield alone
+    finally:
+        os.close(handle)
+
+
+def _locked_by_another(handle: int, shared: bool) -> bool | None:
+    """Lock an open file; whether somebody else has it, or None where this file system has no locks."""
+    assert fcntl is not None
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    return False
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
@@ -400,6 +512,11 @@ def output_error(path: Path, error: OSError) -> OutputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutputError(f"no space left for {path}; free some, then run the same command again to go on")
     return OutputError(f"can't write {path}: {error.strerror or error}")
+
+
+def _temporary(path: Path) -> Path:
+    """A name of its own: two processes may write the same file, and the last one wins whole."""
+    return path.with_name(f".{_short_name(path)}.{secrets.token_hex(4)}{TEMPORARY}")
 
 
 def _remove(path: Path) -> None:

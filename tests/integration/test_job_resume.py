@@ -1,8 +1,6 @@
 """A job may end at any moment, by any cause; run again it ends with the bytes of an uninterrupted run."""
 
-import errno
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -11,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pioxide import files
 from pioxide.errors import FormatError, OutputError, SettingsError
 from pioxide.shards import Interrupted, TokenDataset, tokenize_dataset
 from pioxide.shards.manifest import FILE_NAME
+from support.interruptions import PowerCut, Script, full_disk
 from support.jobs import World, content
 
 
@@ -24,41 +22,6 @@ def whole(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
     out = tmp_path_factory.mktemp("whole") / "out"
     tokenize_dataset(world.inputs(), out, world.settings())
     return content(out)
-
-
-class PowerCut(BaseException):
-    """The process is gone at this point: nothing after it runs, no cleaning up either."""
-
-
-class Script:
-    """Counts what touches the disk and lets one such call fail."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, fail_at: int, failure: Callable[[], BaseException]):
-        self.calls, self.fail_at, self.failure, self.dead = 0, fail_at, failure, False
-        real_write = files.HashingFile.write
-        monkeypatch.setattr(files.HashingFile, "write", self._counted(real_write))
-        for name in ("fsync", "replace"):
-            monkeypatch.setattr(files.os, name, self._counted(getattr(os, name)))
-        real_remove = files._remove
-        # Whoever has no power removes nothing.
-        monkeypatch.setattr(files, "_remove", lambda path: None if self.dead else real_remove(path))
-
-    def _counted(self, real: Callable) -> Callable:
-        def call(*args, **kwargs):
-            if self.dead:
-                raise PowerCut
-            self.calls += 1
-            if self.calls == self.fail_at:
-                failure = self.failure()
-                self.dead = isinstance(failure, PowerCut)
-                raise failure
-            return real(*args, **kwargs)
-
-        return call
-
-
-def full_disk() -> OSError:
-    return OSError(errno.ENOSPC, "No space left on device")
 
 
 def disk_calls(world: World, out: Path, **changes) -> int:

@@ -75,7 +75,7 @@ class Convert:
                     stated=self.stated(),
                     dtype=None if self.dtype is None else parse_dtype(self.dtype),
                     asset_id=self.asset_id,
-                    on_bytes=progress.advance,
+                    on_bytes=progress.tensor,
                 )
             print(f"{self.target}: {checkpoint.title} for {self.to}, {show.size(written.nbytes)}")
             for name, reason in checkpoint.tree.unused.items():

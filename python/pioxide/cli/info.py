@@ -73,7 +73,7 @@ class Info:
             if self.check:
                 size = sum(spec.nbytes for spec in checkpoint.tree.specs.values())
                 with BytesProgress("check", size) as progress:
-                    for _ in stream(checkpoint.tree, on_bytes=progress.advance):
+                    for _ in stream(checkpoint.tree, on_bytes=progress.tensor):
                         pass
                 print("all values are finite")
             print("\ncontract: what its numbers mean")

@@ -30,6 +30,7 @@ COMMANDS = {
     "check": ("check", "Check", "What is wrong with robot datasets, before anything is made of them."),
     "fit": ("fit", "Fit", "Norm statistics and a FAST tokenizer from a robot dataset."),
     "tokenize": ("tokenize", "Tokenize", "Every frame of a robot dataset as a row of training tokens."),
+    "merge": ("merge", "Merge", "One output of the parts of `tokenize --part`, made by several machines."),
     "inspect": ("inspect", "Inspect", "What tokens or a fitted tokenizer are worth, as tables and pictures."),
     "record": ("record", "Record", "Demonstrations of a simulated task, to train on."),
     "eval": ("eval", "Eval", "How often a checkpoint does a task, in closed loop in a simulator."),

@@ -99,7 +99,7 @@ def say_file(name: str, done: int, total: int) -> None:
 class BytesProgress:
     """A bar of bytes done, on standard error, where a person watches; nothing in a log file."""
 
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, what: str, total: int | None = None) -> None:
         from rich import progress
         from rich.console import Console
 
@@ -126,6 +126,14 @@ class BytesProgress:
     ) -> None:
         self.bar.stop()
 
-    def advance(self, name: str, count: int) -> None:
+    def begin(self, total: int, done: int) -> None:
+        """`total` bytes, `done` of them before."""
+        self.bar.update(self.task, total=total, completed=done)
+
+    def advance(self, count: int, /) -> None:
+        """Some bytes are done."""
+        self.bar.update(self.task, advance=count)
+
+    def tensor(self, name: str, count: int) -> None:
         """Some bytes of the tensor `name` are done."""
         self.bar.update(self.task, advance=count, at=name)

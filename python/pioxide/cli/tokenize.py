@@ -19,11 +19,13 @@ from pioxide.shards import (
     Job,
     JobRequest,
     Manifest,
+    Part,
     estimate,
     other_names,
     plan_job,
     resolve,
     run_job,
+    run_part,
     sentence,
 )
 
@@ -45,6 +47,9 @@ class Tokenize:
     workers: Annotated[int | None, left_open("INT")] = None
     """Threads; one a core by default."""
 
+    part: Annotated[str | None, left_open("N/OF")] = None
+    """Make every OF-th shard only, as 3/16, for one of several machines; `pioxide merge` then joins them."""
+
     skip_bad: FlagCreatePairsOff[bool] = False
     """Leave out episodes that can't be read, list them in the manifest, and end with status 3."""
 
@@ -63,12 +68,17 @@ class Tokenize:
         job = plan_job(*resolve(request))
         settings, dataset = job.settings, job.maker.dataset
         chosen = settings.selection.of(dataset)
+        part = None if self.part is None else Part.parse(self.part)
+        if part is not None:
+            chosen = [one.episode for task in part.tasks(job.plan) for one in task.slices]
         if warn(dataset, settings.columns, episodes=chosen, width=RELEASED_ACTION_DIM, strict=self.strict):
             return main.FOUND
         if self.dry_run:
-            self._print_estimate(job)
+            self._print_estimate(job, part)
             return main.OK
         family = known(settings.contract.family, "family")
+        if part is not None:
+            return self._make_part(job, part, f"tokenizing for {family}, part {part}")
         with FrameProgress(f"tokenizing for {family}") as progress:
             manifest = run_job(
                 job,
@@ -83,16 +93,38 @@ class Tokenize:
             return main.LEFT_OUT
         return main.FOUND if self.strict and manifest.totals["truncated"] else main.OK
 
+    def _make_part(self, job: Job, part: Part, what: str) -> int:
+        from pioxide.cli import main
+
+        with FrameProgress(what) as progress:
+            made = run_part(
+                job, self.output, part, skip_bad=self.skip_bad, workers=self.workers, progress=progress
+            )
+        speed = _speed(progress)
+        print(f"{self.output}: part {part} complete ({speed})")
+        rows, size = (sum(getattr(shard, name) for shard in made.shards) for name in ("rows", "bytes"))
+        truncated = sum(shard.truncated for shard in made.shards)
+        show.facts(
+            [
+                ("rows", f"{rows:,}"),
+                ("shards of this part", f"{len(made.shards):,}, {show.size(size)}"),
+                ("rows cut", show.share(truncated, rows)),
+                ("shards here", f"{made.present:,} of {made.planned:,}"),
+            ]
+        )
+        if not made.shards:
+            print(f"NOTE: there are only {made.planned:,} shards; --shard-frames makes smaller ones")
+        print(f"\nnext, when all parts are made: pioxide merge {self.output}")
+        if skipped := [(s.episode, s.reason) for shard in made.shards for s in shard.skipped]:
+            show.left_out(skipped)
+            return main.LEFT_OUT
+        return main.FOUND if self.strict and truncated else main.OK
+
     def _print_manifest(self, job: Job, manifest: Manifest, progress: FrameProgress) -> None:
         contract, totals = job.settings.contract, manifest.totals
         max_len, is_fast = contract.text_len, contract.family is Family.PI0_FAST
         rows = totals["rows"]
-        if progress.made:
-            rate = progress.made / progress.seconds
-            speed = f"{progress.seconds:.1f} s, {rate:,.0f} frames a second"
-        else:
-            speed = "all of it was there already"
-        print(f"{self.output}: complete ({speed})")
+        print(f"{self.output}: complete ({_speed(progress)})")
         _print_contract(job)
         lines = [
             ("rows", f"{rows:,} from {show.counted(totals['episodes'], 'episode')}"),
@@ -123,7 +155,7 @@ class Tokenize:
             )
         print(f"\nnext: pioxide inspect {self.output}")
 
-    def _print_estimate(self, job: Job) -> None:
+    def _print_estimate(self, job: Job, part: Part | None) -> None:
         made = estimate(job, self.output)
         print(f"{self.output}: nothing written (dry run)")
         _print_contract(job)
@@ -142,11 +174,21 @@ class Tokenize:
             ),
             ("rows cut", f"about {made.truncated:.1%}"),
         ]
+        if part is not None:
+            tasks = part.tasks(job.plan)
+            frames = sum(task.frames for task in tasks)
+            lines.append((f"part {part}", f"{show.counted(len(tasks), 'shard')}, {frames:,} rows"))
         if contract.family is Family.PI0_FAST:
             lines.append(
                 ("rows clipped", f"about {made.clipped:.1%} (--on-overflow {job.settings.on_overflow})")
             )
         show.facts(lines)
+
+
+def _speed(progress: FrameProgress) -> str:
+    if not progress.made:
+        return "all of it was there already"
+    return f"{progress.seconds:.1f} s, {progress.made / progress.seconds:,.0f} frames a second"
 
 
 def _print_contract(job: Job) -> None:

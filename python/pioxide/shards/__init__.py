@@ -17,8 +17,12 @@ from pioxide.shards.fit import FitResult, FitSettings, fit
 from pioxide.shards.frames import FrameCutter, Frames
 
 # A dataset into token shards
-from pioxide.shards.local import Interrupted, Job, Progress, plan_job, run_job, tokenize_dataset
+from pioxide.shards.local import Interrupted, Job, Progress, plan_job, run_job, run_part, tokenize_dataset
 from pioxide.shards.manifest import Manifest, ShardRecord, Skipped
+
+# By several machines
+from pioxide.shards.merge import Merged, merge
+from pioxide.shards.parts import Part, PartResult
 
 # Reading them back
 from pioxide.shards.reader import TokenDataset
@@ -39,6 +43,9 @@ __all__ = [
     "JobRequest",
     "JobSettings",
     "Manifest",
+    "Merged",
+    "Part",
+    "PartResult",
     "Progress",
     "ShardMaker",
     "ShardRecord",
@@ -48,12 +55,14 @@ __all__ = [
     "dataset_robot",
     "estimate",
     "fit",
+    "merge",
     "other_names",
     "parse_mask",
     "plan_job",
     "read_contract",
     "resolve",
     "run_job",
+    "run_part",
     "sentence",
     "tokenize_dataset",
 ]

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pioxide.errors import DatasetError
+from pioxide.shards.directory import earlier_manifest
 from pioxide.shards.frames import Frames
-from pioxide.shards.local import Job, earlier_manifest
+from pioxide.shards.local import Job
 from pioxide.shards.manifest import finished_shards
 from pioxide.shards.plan import ShardTask, Slice
 from pioxide.shards.rows import Counts
@@ -62,7 +63,7 @@ def estimate(job: Job, output: Path) -> Estimate:
         SettingsError: `output` was made with other settings.
         DatasetError: nothing of the sample can be read.
     """
-    before = earlier_manifest(job, output)
+    before = earlier_manifest(job.manifest, job.settings, output)
     slices = [s for task in job.plan.tasks for s in task.slices if s.frames]
     # A sample shows how often coefficients are clipped; it must not stop at the first.
     maker = ShardMaker.load(job.inputs, replace(job.settings, on_overflow="clip"), job.maker.dataset)

@@ -1,9 +1,8 @@
-"""Runs a tokenizing job on this machine: plan, make what is missing with all cores, declare it complete."""
+"""Runs a tokenizing job, or a part of one, on this machine: plan, make what is missing with all cores."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -14,46 +13,35 @@ from typing import Protocol
 import pyarrow
 
 import pioxide
-from pioxide.codec import CODEC_FILE
 from pioxide.contract import FILE_NAME as CONTRACT_FILE
-from pioxide.contract import known, load_contract
+from pioxide.contract import known
 from pioxide.data import LeRobotDataset
 from pioxide.data.faults import nothing_left
-from pioxide.errors import DatasetError, InputError, OutputError, SettingsError
-from pioxide.files import (
-    atomic_file,
-    locked,
-    make_directory,
-    remove_temporary,
-    sha256_of,
+from pioxide.errors import DatasetError, InputError, OutputError
+from pioxide.files import locked, make_directory, sha256_of
+from pioxide.shards.beside import contract_digest
+from pioxide.shards.directory import (
+    FAST,
+    FAST_FILES,
+    earlier_manifest,
+    prepare,
+    refuse_foreign,
+    remove_leftovers,
+    remove_leftovers_of,
+    reopen,
 )
-from pioxide.shards.beside import NORM_STATS, contract_digest, write_contract
 from pioxide.shards.manifest import (
-    FILE_NAME,
     FORMAT,
-    PROGRESS,
     SHARDS,
     Manifest,
     ShardRecord,
     finished_shards,
     remove_progress,
-    save_record,
 )
+from pioxide.shards.parts import Part, PartResult
 from pioxide.shards.plan import Plan, ShardTask, make_plan
-from pioxide.shards.settings import JobSettings, as_json, contract_changes, refuse_changes
+from pioxide.shards.settings import JobSettings, as_json
 from pioxide.shards.shard import JobInputs, ShardMaker
-
-FAST = "fast"
-# What of an action codec's directory is copied along, and of which the first three, where they are, decide
-# about ids.
-FAST_FILES = (
-    CODEC_FILE,
-    "tokenizer.json",
-    "processor_config.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "processing_action_tokenizer.py",
-)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -61,13 +49,13 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Progress(Protocol):
-    """Who wants to hear how far a job is."""
+    """Who wants to hear how far something is: in frames, or in bytes where that is said."""
 
     def begin(self, total: int, done: int) -> None:
         """`total` frames are to be made, `done` of which an earlier run made."""
         ...
 
-    def advance(self, frames: int) -> None:
+    def advance(self, frames: int, /) -> None:
         """Some more frames are done; called from several threads."""
         ...
 
@@ -153,16 +141,13 @@ def run_job(
     directory = Path(output)
     make_directory(directory)
     with locked(directory):
-        before = _begin(job, directory)
-        done = finished_shards(directory, before, [task.name for task in job.plan.tasks])
-        if not skip_bad:
-            # Without leave to skip, a shard that lacks episodes is not finished.
-            done = {name: record for name, record in done.items() if not record.skipped}
-        todo = [task for task in job.plan.tasks if task.name not in done]
-        if progress is not None:
-            progress.begin(job.plan.frames, job.plan.frames - sum(task.frames for task in todo))
+        before = _earlier(job, directory)
+        remove_leftovers(directory)
+        prepare(job.manifest, job.settings, job.inputs.fast, before, directory)
+        done = _finished(directory, before, job.plan.tasks, skip_bad)
+        todo = _begin(job.plan.tasks, done, progress)
         if todo and before is not None and before.complete:
-            before = _reopen(before, done, directory)
+            before = reopen(before, done, directory)
         made = _make_all(job, todo, directory, len(done), skip_bad, workers or _cores(), progress)
         shards = tuple({**done, **made}[task.name] for task in job.plan.tasks)
         manifest = replace(job.manifest, shards=shards, complete=True)
@@ -174,68 +159,80 @@ def run_job(
     return manifest
 
 
-def _begin(job: Job, directory: Path) -> Manifest | None:
-    """Make the directory this job's, or see that it is already; returns the manifest of an earlier run."""
-    before = earlier_manifest(job, directory)
-    if before is None:
-        foreign = sorted(p.name for p in directory.iterdir() if not p.name.endswith(".tmp"))
-        # Inputs are copied before the manifest is there: a run killed in between leaves just them.
-        if set(foreign) - {NORM_STATS, CONTRACT_FILE, FAST, SHARDS, PROGRESS}:
-            raise SettingsError(
-                f"{directory} is not empty and has no {FILE_NAME}; choose another directory for the output"
-            )
-    for folder in (directory, directory / SHARDS, directory / PROGRESS, directory / FAST):
-        if folder.is_dir():
-            remove_temporary(folder)
-    make_directory(directory / SHARDS)
-    write_contract(job.settings.contract, directory)
-    _copy_fast(job.inputs, directory)
-    if before is None:
-        job.manifest.save(directory)
-    return before
+def run_part(
+    job: Job,
+    output: str | os.PathLike[str],
+    part: Part,
+    *,
+    skip_bad: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> PartResult:
+    """Makes the shards of one part; `merge` makes one output of all parts, with the bytes of a single run.
 
-
-def earlier_manifest(job: Job, directory: Path) -> Manifest | None:
-    """Returns the manifest of an earlier run in this directory, or None.
+    Args:
+        job: Planned, the whole of it.
+        output: The directory of all parts, on a file system that several machines share, or one of this
+            part's own. Several parts may be made there at once.
+        part: Which.
+        skip_bad: As in `tokenize_dataset`.
+        workers: As there.
+        progress: Told of frames done, of this part.
 
     Raises:
-        SettingsError: That run made something else; shows every difference, the contract's in words.
-        FormatError: The manifest or the contract there is none.
+        SettingsError: `output` was made with other settings, from another dataset, or by another version.
+        DatasetError: An episode can't be read, without `skip_bad`. Finished shards are kept.
+        OutputError: `output` can't be written, another run makes this part or the whole, or `output` is
+            complete and damaged. Finished shards are kept.
+        Interrupted: Ctrl-C. Finished shards are kept.
     """
-    before = Manifest.load(directory)
+    directory, tasks = Path(output), part.tasks(job.plan)
+    make_directory(directory)
+    with locked(directory, shared=True):
+        before = _earlier(job, directory)
+        if before is not None and before.complete:
+            done = _finished(directory, before, tasks, skip_bad)
+            if missing := _begin(tasks, done, progress):
+                raise OutputError(
+                    f"{directory} is complete, and {missing[0].name} in it is damaged or lacks episodes; "
+                    "run the same command without --part to make it again"
+                )
+        else:
+            with part.held(directory) as alone:
+                if alone:
+                    remove_leftovers_of(directory, (task.name for task in tasks))
+                prepare(job.manifest, job.settings, job.inputs.fast, before, directory)
+                done = _finished(directory, before, tasks, skip_bad)
+                todo = _begin(tasks, done, progress)
+                done |= _make_all(job, todo, directory, len(done), skip_bad, workers or _cores(), progress)
+        present = sum((directory / SHARDS / task.name).is_file() for task in job.plan.tasks)
+    return PartResult(part, tuple(done[task.name] for task in tasks), present, len(job.plan.tasks))
+
+
+def _earlier(job: Job, directory: Path) -> Manifest | None:
+    """The manifest of an earlier run of this job; a directory that is not this job's is refused."""
+    before = earlier_manifest(job.manifest, job.settings, directory)
     if before is None:
-        return None
-    contract = load_contract(directory)
-    lines = [] if contract is None else contract_changes(contract, job.settings.contract)
-    others = before.changes(job.manifest)
-    # A digest says no more where the words are there.
-    refuse_changes(lines + [one for one in others if not (lines and one.startswith("contract."))], directory)
+        refuse_foreign(directory)
     return before
 
 
-def _reopen(manifest: Manifest, kept: dict[str, ShardRecord], directory: Path) -> Manifest:
-    """Take back that a directory is complete until what is damaged has been made again."""
-    for record in kept.values():
-        save_record(directory, record)
-    reopened = replace(manifest, shards=(), complete=False)
-    reopened.save(directory)
-    return reopened
+def _finished(
+    directory: Path, before: Manifest | None, tasks: Sequence[ShardTask], skip_bad: bool
+) -> dict[str, ShardRecord]:
+    """What need not be made: without leave to skip, a shard that lacks episodes is not finished."""
+    done = finished_shards(directory, before, [task.name for task in tasks])
+    return {name: record for name, record in done.items() if skip_bad or not record.skipped}
 
 
-def _copy_fast(inputs: JobInputs, directory: Path) -> None:
-    """Keep the action codec with the tokens that were made with it."""
-    if inputs.fast is not None:
-        make_directory(directory / FAST)
-        for name in FAST_FILES:
-            if (inputs.fast / name).is_file():
-                _copy(inputs.fast / name, directory / FAST / name)
-
-
-def _copy(source: Path, target: Path) -> None:
-    if target.is_file() and sha256_of(target) == sha256_of(source):
-        return
-    with open(source, "rb") as content, atomic_file(target) as file:
-        shutil.copyfileobj(content, file)
+def _begin(
+    tasks: Sequence[ShardTask], done: dict[str, ShardRecord], progress: Progress | None
+) -> list[ShardTask]:
+    todo = [task for task in tasks if task.name not in done]
+    if progress is not None:
+        total = sum(task.frames for task in tasks)
+        progress.begin(total, total - sum(task.frames for task in todo))
+    return todo
 
 
 def _make_all(
@@ -270,7 +267,7 @@ def _make_all(
     made: dict[str, ShardRecord] = {}
 
     def kept() -> str:
-        return f"{done + len(made)} of {len(job.plan.tasks)} shards are finished and kept in {directory}"
+        return f"{done + len(made)} of {done + len(todo)} shards are finished and kept in {directory}"
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="shard")
     futures: list[Future[ShardRecord]] = []

@@ -16,7 +16,15 @@ from typing import Any
 
 from pioxide.data import FrameColumns
 from pioxide.errors import FormatError, InputError
-from pioxide.files import make_directory, output_error, read_json, sha256_of, write_json
+from pioxide.files import (
+    json_text,
+    make_directory,
+    output_error,
+    read_json,
+    sha256_of,
+    write_json,
+    write_new_text,
+)
 from pioxide.shards.settings import changes
 
 FILE_NAME = "manifest.json"
@@ -137,12 +145,19 @@ class Manifest:
         """Returns how another manifest describes another output; names of directories don't count."""
         return changes(_identity(self), _identity(now))
 
-    def save(self, directory: Path) -> None:
-        """Write `manifest.json` atomically."""
+    def as_json(self) -> dict[str, Any]:
+        """Returns what `manifest.json` holds."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         shards = [dataclasses.asdict(shard) for shard in self.shards]
-        content = {"complete": self.complete, **fields, "totals": self.totals, "shards": shards}
-        write_json(directory / FILE_NAME, content)
+        return {"complete": self.complete, **fields, "totals": self.totals, "shards": shards}
+
+    def save(self, directory: Path) -> None:
+        """Write `manifest.json` atomically."""
+        write_json(directory / FILE_NAME, self.as_json())
+
+    def save_new(self, directory: Path) -> bool:
+        """Write `manifest.json` where there is none; returns False where another run was first."""
+        return write_new_text(directory / FILE_NAME, json_text(self.as_json()))
 
     @classmethod
     def load(cls, directory: Path) -> Manifest | None:
@@ -233,8 +248,8 @@ def finished_shards(
     known = {record.file: record for record in manifest.shards} if manifest is not None else {}
     found = {}
     for name in names:
-        record = known.get(name) or _load_record(_record_path(directory, name))
-        if record is not None and record.file == name and _agrees(directory / SHARDS / name, record):
+        record = known.get(name) or load_record(directory, name)
+        if record is not None and record.file == name and agrees(directory / SHARDS / name, record):
             found[name] = record
     return found
 
@@ -264,15 +279,16 @@ def _record_path(directory: Path, name: str) -> Path:
     return directory / PROGRESS / f"{name}.json"
 
 
-def _load_record(path: Path) -> ShardRecord | None:
+def load_record(directory: Path, name: str) -> ShardRecord | None:
     """A shard's record; None where there is none, or none that can be read: the shard is then made again."""
     try:
-        return ShardRecord.from_json(read_json(path))
+        return ShardRecord.from_json(read_json(_record_path(directory, name)))
     except (FormatError, InputError, KeyError, TypeError):
         return None
 
 
-def _agrees(path: Path, record: ShardRecord) -> bool:
+def agrees(path: Path, record: ShardRecord) -> bool:
+    """Whether a shard's bytes are those that its record tells of; reads all of them."""
     try:
         return path.stat().st_size == record.bytes and sha256_of(path) == record.sha256
     except OSError:

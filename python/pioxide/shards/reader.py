@@ -68,7 +68,8 @@ class TokenDataset:
             raise FormatError(f"{directory} has no {FILE_NAME}; it is not the output of pioxide tokenize")
         if not manifest.complete:
             raise FormatError(
-                f"{directory} is not complete; run the same `pioxide tokenize` again to finish it"
+                f"{directory} is not complete; run the same `pioxide tokenize` again to finish it, or "
+                "`pioxide merge` once all of its parts are made"
             )
         contract = read_contract(directory)
         if sha256_of(directory / CONTRACT_FILE) != manifest.contract["sha256"]:
