@@ -37,6 +37,7 @@
 //! ```
 
 mod bpe;
+mod control;
 mod dct;
 mod error;
 mod fast;
@@ -47,6 +48,7 @@ mod sentencepiece;
 mod state;
 mod vocab;
 
+pub use control::{ActionQueue, Limits, OnEmpty, SafetyFilter, Taken, Violations};
 pub use dct::{Dct, Float};
 pub use error::{Error, Result};
 pub use fast::{FastCodec, FastFiles, FastScratch, OnOverflow, Partial};
