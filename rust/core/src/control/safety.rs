@@ -207,5 +207,5 @@ fn clip(x: f64, low: f64, high: f64) -> f64 {
 
 /// Whether two positions differ by more than rounding.
 fn apart(before: f64, after: f64) -> bool {
-    !((before - after).abs() <= 1e-9 * after.abs().max(1.0))
+    (before - after).abs() > 1e-9 * after.abs().max(1.0)
 }
