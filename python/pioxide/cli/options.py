@@ -107,7 +107,7 @@ def _annotated(field: dataclasses.Field[Any], hint: Any, text: str) -> Any:
         str_from_instance=lambda value: ["" if value is None else written.write(value)],
     )
     # Where nothing is given, the sentence says what holds then, and no "(default: None)" follows.
-    left_out = "" if field.default in (None, "") else None
+    left_out = "" if field.default in (None, "", ()) else None
     described = tyro.conf.arg(help=" ".join(text.split()), help_behavior_hint=left_out)
     return Annotated[hint if optional else kind, spec, described]
 
