@@ -16,16 +16,32 @@ from pioxide.cli.options import METAVARS, derived, taken
 from pioxide.codec import FastCodec, load_codec
 from pioxide.contract import known
 from pioxide.data import LeRobotDataset
-from pioxide.shards import FitResult, FitSettings, fit, other_names, sentence
+from pioxide.errors import InputError
+from pioxide.shards import (
+    FitResult,
+    FitSettings,
+    JointResult,
+    JointSettings,
+    fit,
+    fit_jointly,
+    other_names,
+    sentence,
+)
 
 
+@derived(JointSettings)
 @derived(FitSettings)
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """Make norm statistics and an action codec from a robot dataset, and judge them on held-out episodes."""
+    """Make norm statistics and an action codec from robot datasets, and judge them on held-out episodes.
 
-    dataset: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar=METAVARS["dataset"])]
-    """A LeRobot dataset, v2.0, v2.1 or v3.0."""
+    Several datasets get one codec, and statistics a robot; tokenize then takes the same DIR for each of them.
+    """
+
+    datasets: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar=f"{METAVARS['dataset']} [...]")
+    ]
+    """LeRobot datasets, v2.0, v2.1 or v3.0."""
 
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar=METAVARS["output"])]
     """Directory to make: contract.json, norm_stats.json, fit.json, and the codec's files."""
@@ -41,25 +57,65 @@ class Fit:
         from pioxide.cli import main
 
         settings = taken(self, FitSettings)
-        dataset = LeRobotDataset.open(self.dataset).with_tasks(settings.tasks)
-        chosen = settings.selection.of(dataset)
-        if warn(dataset, settings.columns(dataset), episodes=chosen, strict=self.strict):
+        joint = taken(self, JointSettings)
+        if not self.datasets:
+            raise InputError("name a dataset, or several that are to be fitted together")
+        first = self.datasets[0]
+        warned = False
+        for path in self.datasets:
+            dataset = LeRobotDataset.open(path).with_tasks(settings.tasks)
+            chosen = settings.selection.of(dataset)
+            if len(self.datasets) > 1:
+                say(path)
+            warned |= warn(dataset, settings.columns(dataset), episodes=chosen, strict=self.strict)
+        if warned:
             return main.FOUND
-        made = fit(
-            self.dataset,
-            self.output,
-            settings,
-            skip_bad=self.skip_bad,
-            on_stage=lambda stage: print(f"{stage} ...", file=sys.stderr, flush=True),
-        )
-        if made.found:
+        if len(self.datasets) == 1 and joint == JointSettings():
+            made = fit(first, self.output, settings, skip_bad=self.skip_bad, on_stage=say)
+            fits, found = {"": made}, made.found
+        else:
+            several = fit_jointly(
+                self.datasets, self.output, settings, joint, skip_bad=self.skip_bad, on_stage=say
+            )
+            fits, found = several.members, several.found
+            print_joint(several)
+        if found:
             print(f"{self.output} was made with these settings already; nothing to do")
-        print_result(made)
-        print(f"\nnext: pioxide tokenize {self.dataset} --fit {self.output} --model pi0_fast -o TOKENS")
-        if made.skipped:
-            show.left_out([(s["episode"], s["reason"]) for s in made.skipped])
+        if len(fits) == 1:
+            print_result(next(iter(fits.values())))
+        print(f"\nnext: pioxide tokenize {first} --fit {self.output} --model pi0_fast -o TOKENS")
+        skipped = [(s["episode"], s["reason"]) for made in fits.values() for s in made.skipped]
+        if skipped:
+            show.left_out(skipped)
             return main.LEFT_OUT
         return main.OK
+
+
+def say(stage: object) -> None:
+    """Says on standard error what is being done."""
+    print(f"{stage} ...", file=sys.stderr, flush=True)
+
+
+def print_joint(made: JointResult) -> None:
+    """Prints what datasets that were fitted together have of it, each judged by itself."""
+    print(f"{made.directory}: one codec, {load_codec(made.directory).description}")
+    rows = []
+    for name, one in made.members.items():
+        robot, result = known(one.contract.robot, "robot"), one.result
+        rows.append(
+            [
+                name,
+                f"{robot.action_dim}",
+                f"{one.fitted_chunks:,}",
+                f"{result['chunks']:,}",
+                f"{result['tokens']['mean']:.1f}",
+                f"{result['error']['rms']:.4f}",
+                f"{result['clipped_chunks']:,}",
+            ]
+        )
+    columns = ["", "joints", "fitted on", "judged on", "tokens", "RMS", "clipped"]
+    show.table("chunks of each dataset, tokens a chunk, normalised error", columns, rows)
+    print(f"\nstatistics: {'; '.join(' and '.join(names) for names in made.shared)}")
 
 
 def print_result(made: FitResult) -> None:

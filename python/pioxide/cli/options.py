@@ -127,6 +127,8 @@ def _written(kind: Any) -> _Written:
     if get_origin(kind) is Literal:
         return _Written("{" + ",".join(get_args(kind)) + "}", _one_of(get_args(kind)))
     if get_origin(kind) is tuple:
+        if get_args(kind)[0] is float:
+            return _Written("NUMBER,NUMBER", _numbers, lambda values: ",".join(f"{v:g}" for v in values))
         if get_args(kind)[0] is int:
             return _Written("N,-N", _runs, lambda runs: ",".join(map(str, runs)))
         return _Written("A,B", _listed, ",".join)
@@ -166,6 +168,10 @@ def _switch(text: str) -> bool:
 def _listed(text: str) -> tuple[str, ...]:
     """A list is one word, because a list of words would swallow the arguments behind it."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in _listed(text))
 
 
 def _runs(text: str) -> tuple[int, ...]:

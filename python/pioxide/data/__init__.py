@@ -1,7 +1,7 @@
 """Robot datasets on disk -> NumPy arrays: LeRobot v2.0, v2.1 and v3.0 alike, action windows, statistics.
 
-Needs pyarrow (`pip install "pioxide[data]"`). Pictures are in `data.video` and `data.images`, training batches
-in `data.loader`; they need more, and nothing here imports them.
+Needs pyarrow (`pip install "pioxide[data]"`). Pictures are in `data.video` and `data.images`, training
+batches in `data.loader`; they need more, and nothing here imports them.
 """
 
 # Looking before running

@@ -11,26 +11,56 @@ ones are made episode by episode.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pioxide.data.columns import FrameColumns
+from pioxide.data.counters import ActionCounter, Counter, WiderError, floats_of, repeated
+from pioxide.data.episode import EpisodeInfo
 from pioxide.data.lerobot import LeRobotDataset, OnBad
-from pioxide.data.quantiles import ExactQuantiles, Moments
-from pioxide.data.windows import window_weights, windows
-from pioxide.errors import InputError
+from pioxide.errors import DatasetError, InputError
 from pioxide.robots import RobotSpec
 from pioxide.transforms import Stats
-from pioxide.transforms.stats import FIELDS
 
 # Frames kept in memory between passes; a larger dataset is read again for each pass.
 CACHE_BYTES = 256 << 20
-# Numbers of relative actions made at a time.
-BLOCK_NUMBERS = 1 << 20
-QUANTILES = (0.01, 0.99, 0.1, 0.9)
 
 StateAndActions = tuple[NDArray, NDArray]
+# The same with how often each frame counts.
+Counted = tuple[NDArray, NDArray, int]
+
+
+@dataclass(frozen=True)
+class StatsSource:
+    """One of several datasets that are counted together.
+
+    Attributes:
+        dataset: what to read.
+        columns: of state and actions.
+        robot: whose signs and grippers are applied first; None where the numbers are the model's.
+        episodes: which; None for all.
+        weight: how often each frame counts.
+        on_bad: what to do with an episode that can't be read, see `LeRobotDataset.scan`; called once an
+            episode.
+    """
+
+    dataset: LeRobotDataset
+    columns: FrameColumns
+    robot: RobotSpec | None = None
+    episodes: tuple[int, ...] | None = None
+    weight: int = 1
+    on_bad: OnBad | None = None
+
+    def pairs(self, on_bad: OnBad | None) -> Iterator[StateAndActions]:
+        """States and actions of its episodes, in the model's frame."""
+        for episode in self.dataset.scan(self.columns.all, self.episodes, on_bad=on_bad):
+            states, actions = floats_of(self.columns.state(episode)), floats_of(self.columns.actions(episode))
+            if self.robot is None or self.robot.plain:
+                yield states, actions
+            else:
+                yield self.robot.apply_state(states), self.robot.apply_actions(actions)
 
 
 def compute_stats(
@@ -66,30 +96,54 @@ def compute_stats(
         DatasetError: an episode can't be read and `on_bad` is None.
         InputError: no such column, the mask is too long, or fewer than two values.
     """
-    chosen = None if episodes is None else list(episodes)
-    read = columns or FrameColumns()
-    cache: list[StateAndActions] | None = []
-    first = True
+    chosen = None if episodes is None else tuple(episodes)
+    source = StatsSource(dataset, columns or FrameColumns(), robot, chosen, on_bad=on_bad)
+    return joint_stats([source], horizon=horizon, delta_mask=delta_mask, cache_bytes=cache_bytes)
 
-    def frames() -> Iterator[StateAndActions]:
-        nonlocal cache, first
-        if not first and cache is not None:
+
+def joint_stats(
+    sources: Sequence[StatsSource],
+    *,
+    horizon: int,
+    delta_mask: Sequence[bool] | None = None,
+    cache_bytes: int = CACHE_BYTES,
+) -> dict[str, Stats]:
+    """`compute_stats` of several datasets as if they were one, each repeated as often as its weight says.
+
+    Args:
+        sources: of the same numbers in the same order.
+        horizon: H, actions a chunk.
+        delta_mask: as in `compute_stats`.
+        cache_bytes: as in `compute_stats`.
+
+    Returns:
+        {"state": ..., "actions": ...}.
+
+    Raises:
+        DatasetError, InputError: as `compute_stats`.
+    """
+    cache: list[Counted] | None = None
+    complete = False
+    reported: set[tuple[int, int]] = set()
+
+    def frames() -> Iterator[Counted]:
+        nonlocal cache, complete
+        if complete and cache is not None:
             yield from cache
             return
-        report = on_bad if first or on_bad is None else _ignore
+        kept: list[Counted] | None = None if complete else []
         size = 0
-        for episode in dataset.scan(read.all, chosen, on_bad=report):
-            pair = _floats(read.state(episode)), _floats(read.actions(episode))
-            if robot is not None and not robot.plain:
-                pair = robot.apply_state(pair[0]), robot.apply_actions(pair[1])
-            size += pair[0].nbytes + pair[1].nbytes
-            if first and cache is not None:
-                cache.append(pair)
-                cache = None if size > cache_bytes else cache
-            yield pair
-        first = False
+        for number, source in enumerate(sources):
+            for states, actions in source.pairs(_once(source.on_bad, number, reported)):
+                size += states.nbytes + actions.nbytes
+                if kept is not None:
+                    kept.append((states, actions, source.weight))
+                    kept = None if size > cache_bytes else kept
+                yield states, actions, source.weight
+        if not complete:
+            cache, complete = kept, True
 
-    return chunk_stats(frames, horizon=horizon, delta_mask=delta_mask)
+    return _counted(frames, horizon, delta_mask)
 
 
 def chunk_stats(
@@ -112,146 +166,44 @@ def chunk_stats(
     Raises:
         InputError: shapes differ between episodes, the mask is too long, or fewer than two values.
     """
-    state, actions = _Counter("state"), _ActionCounter(horizon, tuple(bool(m) for m in delta_mask or ()))
+    return _counted(lambda: ((states, actions, 1) for states, actions in episodes()), horizon, delta_mask)
+
+
+def _counted(
+    frames: Callable[[], Iterable[Counted]], horizon: int, delta_mask: Sequence[bool] | None
+) -> dict[str, Stats]:
+    mask = tuple(bool(m) for m in delta_mask or ())
+    try:
+        return _passes(frames, Counter("state"), ActionCounter(horizon, mask))
+    except WiderError:  # float64 came after float32: as many bits for all of them
+        wide = np.dtype(np.float64)
+        return _passes(frames, Counter("state", wide), ActionCounter(horizon, mask, wide))
+
+
+def _passes(
+    frames: Callable[[], Iterable[Counted]], state: Counter, actions: ActionCounter
+) -> dict[str, Stats]:
     counters = (state, actions)
     while not all(counter.done for counter in counters):
-        for states, chunk in episodes():
-            states, chunk = _floats(states), _floats(chunk)
-            if len(states) != len(chunk):
-                raise InputError(f"an episode has {len(states)} states and {len(chunk)} actions")
-            state.add(states)
-            actions.add(states, chunk)
+        for states, steps, weight in frames():
+            states, steps = floats_of(states), floats_of(steps)
+            if len(states) != len(steps):
+                raise InputError(f"an episode has {len(states)} states and {len(steps)} actions")
+            state.add(states, repeated(len(states), weight))
+            actions.add(states, steps, weight)
         for counter in counters:
             counter.next_pass()
     return {"state": state.stats(), "actions": actions.stats()}
 
 
-class _Counter:
-    """Moments (in the first pass) and quantiles of some dimensions, made when the first block shows them."""
+def _once(on_bad: OnBad | None, source: int, reported: set[tuple[int, int]]) -> OnBad | None:
+    """Tells of an episode in the first pass that meets it only."""
+    if on_bad is None:
+        return None
 
-    def __init__(self, what: str):
-        self.what = what
-        self.moments: Moments | None = None
-        self.quantiles: ExactQuantiles | None = None
-        self.low = self.high = np.zeros(0)
-        self.passed = 0
+    def report(info: EpisodeInfo, error: DatasetError) -> None:
+        if (source, info.index) not in reported:
+            reported.add((source, info.index))
+            on_bad(info, error)
 
-    def add(self, values: NDArray, weights: NDArray[np.int64] | None = None) -> None:
-        if self.moments is None or self.quantiles is None:
-            self.moments = Moments(values.shape[1])
-            self.quantiles = ExactQuantiles(values.shape[1], values.dtype, QUANTILES)
-            self.low, self.high = np.full(values.shape[1], np.inf), np.full(values.shape[1], -np.inf)
-        if self.done:
-            return
-        if values.shape[1] != self.quantiles.dim:
-            raise InputError(
-                f"{self.what}: an episode has {values.shape[1]} dimensions, earlier ones {self.quantiles.dim}"
-            )
-        if self.passed == 0:
-            self.moments.add(values, weights)
-            self.low = np.minimum(self.low, values.min(axis=0, initial=np.inf))
-            self.high = np.maximum(self.high, values.max(axis=0, initial=-np.inf))
-        self.quantiles.add(values.astype(self.quantiles.dtype, copy=False), weights)
-
-    def next_pass(self) -> None:
-        if self.moments is None or self.quantiles is None or self.moments.count < 2:
-            raise InputError(f"{self.what}: statistics need at least two frames")
-        if not self.done:
-            self.quantiles.next_pass()
-            self.passed += 1
-
-    @property
-    def done(self) -> bool:
-        return self.quantiles is not None and self.passed == self.quantiles.passes
-
-    def stats(self) -> Stats:
-        assert self.moments is not None
-        assert self.quantiles is not None
-        q01, q99, q10, q90 = self.quantiles.values
-        # Adding 0.0 turns a negative zero into a plain one, as in the quantiles.
-        low, high = self.low + 0.0, self.high + 0.0
-        return Stats(self.moments.mean, self.moments.std, q01, q99, low, high, q10, q90)
-
-
-class _ActionCounter:
-    """Action chunks: absolute dimensions by weight, relative ones by making them."""
-
-    def __init__(self, horizon: int, mask: tuple[bool, ...]):
-        if horizon < 1:
-            raise InputError(f"horizon is {horizon}, expected at least 1")
-        self.horizon = horizon
-        self.mask = mask
-        self.absolute = _Counter("actions")
-        self.relative = _Counter("actions")
-        self.dims: NDArray[np.bool_] | None = None  # [D], True where relative
-
-    def add(self, states: NDArray, actions: NDArray) -> None:
-        if self.dims is None:
-            self.dims = self._relative_dims(states.shape[1], actions.shape[1])
-        dims = self.dims
-        if actions.shape[1] != dims.size:
-            raise InputError(
-                f"actions: an episode has {actions.shape[1]} dimensions, earlier ones {dims.size}"
-            )
-        if not dims.all():
-            self.absolute.add(actions[:, ~dims], window_weights(len(actions), self.horizon))
-        if dims.any():
-            relative = np.flatnonzero(dims)
-            chunks = windows(actions[:, relative], self.horizon)
-            step = max(1, BLOCK_NUMBERS // (self.horizon * relative.size))
-            for start in range(0, len(actions), step):
-                # Made with dimensions outermost in memory, as the counters take them.
-                part = slice(start, start + step)
-                block = np.subtract(
-                    chunks[part].transpose(2, 0, 1), states[part, relative].T[:, :, None], order="C"
-                )
-                self.relative.add(block.reshape(relative.size, -1).T)
-
-    def _relative_dims(self, state_dim: int, action_dim: int) -> NDArray[np.bool_]:
-        if len(self.mask) > min(action_dim, state_dim):
-            raise InputError(
-                f"the delta mask covers {len(self.mask)} dimensions, but the actions have {action_dim} "
-                f"and the state has {state_dim}"
-            )
-        dims = np.zeros(action_dim, bool)
-        dims[: len(self.mask)] = self.mask
-        return dims
-
-    @property
-    def used(self) -> list[_Counter]:
-        if self.dims is None:
-            return [self.absolute]
-        return [
-            c for c, any_ in ((self.absolute, not self.dims.all()), (self.relative, self.dims.any())) if any_
-        ]
-
-    def next_pass(self) -> None:
-        for counter in self.used:
-            counter.next_pass()
-
-    @property
-    def done(self) -> bool:
-        return all(counter.done for counter in self.used)
-
-    def stats(self) -> Stats:
-        assert self.dims is not None
-        fields: list[NDArray[np.float64]] = []
-        parts = {False: self.absolute, True: self.relative}
-        made = {
-            relative: counter.stats() for relative, counter in parts.items() if np.any(self.dims == relative)
-        }
-        for name in FIELDS:
-            field = np.zeros(self.dims.size)
-            for relative, stats in made.items():
-                field[self.dims == relative] = getattr(stats, name)
-            fields.append(field)
-        return Stats(*fields)
-
-
-def _floats(x: NDArray) -> NDArray:
-    """float32 stays, everything else becomes float64."""
-    return x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
-
-
-def _ignore(*_: object) -> None:
-    """An episode that was reported in the first pass."""
+    return report

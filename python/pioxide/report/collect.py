@@ -30,6 +30,7 @@ from pioxide.report.facts import Prompts, Report, Source, Tokens
 from pioxide.report.measure import DensityMeter, ErrorMeter, RangeMeter
 from pioxide.shards import FitResult, FrameCutter, TokenDataset
 from pioxide.shards.evaluate import robot_units
+from pioxide.shards.fit import JOINT_FILE
 from pioxide.transforms import Stats
 from pioxide.transforms.actions import mask_runs
 
@@ -65,6 +66,8 @@ def inspect_directory(
         fitted = _Fit(root, dataset, max_chunks, worst)
         report = _dated(fitted.report(), root / "fit.json")
         return _warned(report, fitted.dataset, fitted.fitted.columns, fitted.fitted.settings)
+    if (root / JOINT_FILE).is_file():
+        FitResult.load(root)  # says which fits it holds
     raise FormatError(f"{root} holds neither tokens (manifest.json) nor a fitted tokenizer (fit.json)")
 
 

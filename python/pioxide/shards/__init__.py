@@ -15,6 +15,7 @@ from pioxide.shards.estimate import Estimate, estimate
 # A tokenizer and statistics from a dataset
 from pioxide.shards.fit import FitResult, FitSettings, fit
 from pioxide.shards.frames import FrameCutter, Frames
+from pioxide.shards.joint import JointMember, JointResult, JointSettings, fit_jointly
 
 # A dataset into token shards
 from pioxide.shards.local import Interrupted, Job, Progress, plan_job, run_job, run_part, tokenize_dataset
@@ -42,6 +43,9 @@ __all__ = [
     "JobInputs",
     "JobRequest",
     "JobSettings",
+    "JointMember",
+    "JointResult",
+    "JointSettings",
     "Manifest",
     "Merged",
     "Part",
@@ -55,6 +59,7 @@ __all__ = [
     "dataset_robot",
     "estimate",
     "fit",
+    "fit_jointly",
     "merge",
     "other_names",
     "parse_mask",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from pioxide.codec import BeastCodec, BinningCodec, FastCodec
 from pioxide.errors import InputError
 
 CodecName = Literal["fast", "binning", "beast"]
+Chunks = NDArray[np.float64] | Sequence[NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class FastOptions:
     scale: float = 10.0
     regex_split: bool | None = None
 
-    def fit(self, chunks: NDArray[np.float64]) -> FastCodec:
-        """Makes the codec from normalised chunks [N, H, D]."""
+    def fit(self, chunks: Chunks) -> FastCodec:
+        """Makes the codec from normalised chunks [N, H, D], or N of them that differ in width."""
         return FastCodec.fit(
             chunks, vocab_size=self.vocab_size, scale=self.scale, regex_split=self.regex_split
         )
@@ -40,7 +42,7 @@ class BinningOptions:
     bins: int = 256
     limit: float = 1.0
 
-    def fit(self, chunks: NDArray[np.float64]) -> BinningCodec:
+    def fit(self, chunks: Chunks) -> BinningCodec:
         """Makes the codec."""
         return BinningCodec(self.bins, self.limit)
 
@@ -56,7 +58,7 @@ class BeastOptions:
     degree: int = 3
     bins: int = 256
 
-    def fit(self, chunks: NDArray[np.float64]) -> BeastCodec:
+    def fit(self, chunks: Chunks) -> BeastCodec:
         """Makes the codec from normalised chunks [N, H, D]."""
         return BeastCodec.fit(chunks, control_points=self.control_points, degree=self.degree, bins=self.bins)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 import pioxide
 from pioxide.codec import load_codec
@@ -44,11 +43,14 @@ from pioxide.shards.beside import read_contract
 from pioxide.shards.codecs import CodecName, CodecOptions, codec_options
 from pioxide.shards.evaluate import Evaluation
 from pioxide.shards.frames import FrameCutter
+from pioxide.shards.sample import SampleSource, draw_chunks
 from pioxide.shards.settings import as_json, changes, refuse_changes
 from pioxide.transforms import NormRule, make_mask, save_norm_stats
 
 FILE_NAME = "fit.json"
 FORMAT = 2
+# Of a directory of several, see `shards.joint`.
+JOINT_FILE = "joint.json"
 
 # Told in a few words what is being done.
 OnStage = Callable[[str], None]
@@ -215,6 +217,9 @@ class FitResult:
             ContractError: `norm_stats.json` holds other statistics than the contract.
         """
         path = directory / FILE_NAME
+        if (directory / JOINT_FILE).exists():
+            names = ", ".join(str(p.parent) for p in sorted(directory.glob(f"*/{FILE_NAME}")))
+            raise FormatError(f"{directory} holds fits of several datasets; name one: {names}")
         if not path.exists():
             raise FormatError(f"{directory} has no {FILE_NAME}; make it with `pioxide fit`")
         value = read_json(path)
@@ -275,20 +280,8 @@ def fit(
     target = Path(output)
     opened = LeRobotDataset.open(dataset).with_tasks(settings.tasks)
     columns = settings.columns(opened)
-    contract = _begun(opened, settings, columns)
-    head = {
-        "settings": as_json(settings),
-        "dataset": {
-            "name": opened.path.resolve().name,
-            "path": str(opened.path.resolve()),
-            "fingerprint": opened.fingerprint(),
-            "state_names": columns.state_names(opened),
-            "action_names": columns.action_names(opened),
-            "state_dims": columns.state_dims and list(columns.state_dims),
-            "action_dims": columns.action_dims and list(columns.action_dims),
-        },
-        "versions": {"format": FORMAT, "pioxide": pioxide.__version__},
-    }
+    contract = begun_contract(opened, settings, columns)
+    head = fit_head(opened, settings, columns)
     found = _existing(target, head)
     if found is not None:
         return found
@@ -298,8 +291,30 @@ def fit(
     return FitResult(directory=target, contract=replace(contract, source=str(target)), **head, **made)
 
 
-def _begun(dataset: LeRobotDataset, settings: FitSettings, columns: FrameColumns) -> Contract:
-    """The contract as far as it is known before anything is computed."""
+def fit_head(dataset: LeRobotDataset, settings: FitSettings, columns: FrameColumns) -> dict[str, Any]:
+    """Returns what `fit.json` says before anything is computed: settings, dataset, versions."""
+    return {
+        "settings": as_json(settings),
+        "dataset": {
+            "name": dataset.path.resolve().name,
+            "path": str(dataset.path.resolve()),
+            "fingerprint": dataset.fingerprint(),
+            "state_names": columns.state_names(dataset),
+            "action_names": columns.action_names(dataset),
+            "state_dims": columns.state_dims and list(columns.state_dims),
+            "action_dims": columns.action_dims and list(columns.action_dims),
+        },
+        "versions": {"format": FORMAT, "pioxide": pioxide.__version__},
+    }
+
+
+def begun_contract(dataset: LeRobotDataset, settings: FitSettings, columns: FrameColumns) -> Contract:
+    """Returns the contract as far as it is known before anything is computed.
+
+    Raises:
+        ContractError: The robot's numbers are not the dataset's, or one joint would be relative to another.
+        InputError: The dataset has no such column or joint.
+    """
     if settings.robot is None:
         robot = dataset_robot(dataset, columns)
     else:
@@ -360,9 +375,11 @@ def _fit(
     contract = replace(contract, norm_stats=stats)
     cutter = FrameCutter.of(contract, columns)
     bad = {s["episode"] for s in skipped}
-    fit_on, held_out = _split([e for e in chosen if e not in bad], settings)
+    fit_on, held_out = split_episodes([e for e in chosen if e not in bad], settings)
 
-    chunks, places = _sample(dataset, cutter, fit_on, settings)
+    source = SampleSource(dataset, cutter, tuple(fit_on))
+    (sample,) = draw_chunks([source], settings.max_chunks, settings.seed)
+    chunks, places = sample.chunks, sample.places
     options = settings.codec_options
     say(f"a codec ({options}) from {len(chunks)} chunks of {len(fit_on)} episodes")
     names = columns.action_names(dataset)
@@ -390,8 +407,12 @@ def _fit(
     }
 
 
-def _split(episodes: Sequence[int], settings: FitSettings) -> tuple[list[int], list[int]]:
-    """Episodes to fit on and episodes to judge on; the latter empty when one episode is all there is."""
+def split_episodes(episodes: Sequence[int], settings: FitSettings) -> tuple[list[int], list[int]]:
+    """Returns episodes to fit on and episodes to judge on, the latter empty when one is all there is.
+
+    Raises:
+        InputError: Nothing is left to fit on.
+    """
     if not episodes:
         raise InputError("nothing to fit on: every episode was left out")
     if settings.held_out_episodes:
@@ -405,32 +426,6 @@ def _split(episodes: Sequence[int], settings: FitSettings) -> tuple[list[int], l
     if not fit_on:
         raise InputError("nothing to fit on: every episode is held out")
     return fit_on, sorted(held_out)
-
-
-def _sample(
-    dataset: LeRobotDataset, cutter: FrameCutter, episodes: Sequence[int], settings: FitSettings
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Up to `max_chunks` chunks [n, H, D] of these episodes, every frame equally likely.
-
-    Also [n, 2] the episode and the frame of each.
-    """
-    lengths = [dataset.episode(e).length for e in episodes]
-    total = sum(lengths)
-    number = min(total, settings.max_chunks)
-    drawn = np.sort(np.random.default_rng(settings.seed).choice(total, number, replace=False))
-    first = dict(zip(episodes, np.cumsum([0, *lengths[:-1]]).tolist(), strict=True))
-    out = np.empty((number, cutter.horizon, cutter.numbers.robot.action_dim))
-    places = np.empty((number, 2), np.int64)
-    filled = 0
-    for episode in dataset.scan(cutter.columns.all, episodes):
-        for block in cutter.blocks(episode):
-            start = first[episode.index] + int(block.frame_index[0])
-            rows = drawn[np.searchsorted(drawn, start) : np.searchsorted(drawn, start + len(block))] - start
-            part = slice(filled, filled + len(rows))
-            out[part] = block.chunks[rows]
-            places[part, 0], places[part, 1] = episode.index, block.frame_index[rows]
-            filled += len(rows)
-    return out, places
 
 
 def _existing(target: Path, head: dict[str, Any]) -> FitResult | None:

@@ -28,6 +28,7 @@ from pioxide.errors import ContractError, FormatError, InputError
 from pioxide.family import Family, Normalization
 from pioxide.robots import RobotSpec
 from pioxide.shards.fit import FitResult
+from pioxide.shards.joint import JointResult, is_joint
 from pioxide.shards.settings import JobSettings, OnOverflow
 from pioxide.shards.shard import JobInputs
 from pioxide.transforms import NormRule, load_norm_stats, make_mask
@@ -43,7 +44,8 @@ class JobRequest:
         dataset: A LeRobot dataset, v2.0, v2.1 or v3.0.
         model: Which model the rows are for: pi0, pi05 or pi0_fast.
         text_model: PaliGemma's SentencePiece model.
-        fit: A directory made by `fit`: its contract, statistics, FAST tokenizer and columns.
+        fit: A directory made by `fit`: its contract, statistics, FAST tokenizer and columns. Of several
+            datasets that were fitted together, those of this dataset or its robot.
         contract: A checkpoint, ours or another project's, or a `contract.json`, that the rows must suit.
         asset_id: Whose statistics, where that checkpoint has several robots'.
         robot: The robot that was recorded; the fitted directory's, or the dataset's numbers as they are.
@@ -120,10 +122,12 @@ def resolve(request: JobRequest) -> tuple[JobInputs, JobSettings]:
         family = Family(request.model)
     except ValueError:
         raise InputError(f"model {request.model!r}: expected one of {', '.join(Family)}") from None
-    fitted = None if request.fit is None else FitResult.load(request.fit)
+    dataset = LeRobotDataset.open(request.dataset)
+    fitted = None if request.fit is None else _fitted(request.fit, request, dataset)
+    if fitted is not None:
+        request = replace(request, fit=fitted.directory)
     base = None if request.contract is None else _loaded(request.contract, request.asset_id)
     fast = _fast_directory(request, base) if family is Family.PI0_FAST else None
-    dataset = LeRobotDataset.open(request.dataset)
     columns = _columns(request, fitted, dataset)
     contract = _said(request, family, dataset, columns)
     if fitted is not None:
@@ -158,6 +162,13 @@ def resolve(request: JobRequest) -> tuple[JobInputs, JobSettings]:
         shard_frames=request.shard_frames,
     )
     return JobInputs(request.dataset, request.text_model, fast), settings
+
+
+def _fitted(directory: Path, request: JobRequest, dataset: LeRobotDataset) -> FitResult:
+    """The fitted directory; of several fits that of this dataset, or of its robot."""
+    if not is_joint(directory):
+        return FitResult.load(directory)
+    return JointResult.load(directory).of(dataset, lambda member: _columns(request, member, dataset))
 
 
 def _said(request: JobRequest, family: Family, dataset: LeRobotDataset, columns: FrameColumns) -> Contract:

@@ -1,0 +1,182 @@
+"""Counts the numbers of a dataset pass by pass: a state, and action chunks of which none is stored.
+
+Part of `data.stats`. An absolute action counts with its number of windows; relative ones are made in blocks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pioxide.data.quantiles import ExactQuantiles, Moments
+from pioxide.data.windows import window_weights, windows
+from pioxide.errors import InputError
+from pioxide.transforms import Stats
+from pioxide.transforms.stats import FIELDS
+
+# Numbers of relative actions made at a time.
+BLOCK_NUMBERS = 1 << 20
+QUANTILES = (0.01, 0.99, 0.1, 0.9)
+
+
+class WiderError(Exception):
+    """An episode has more bits a number than those before it."""
+
+
+class Counter:
+    """Moments (in the first pass) and quantiles of some dimensions, made when the first block shows them."""
+
+    def __init__(self, what: str, dtype: np.dtype | None = None):
+        self.what = what
+        self.dtype = dtype
+        self.moments: Moments | None = None
+        self.quantiles: ExactQuantiles | None = None
+        self.low = self.high = np.zeros(0)
+        self.passed = 0
+
+    def add(self, values: NDArray, weights: NDArray[np.int64] | None = None) -> None:
+        """Counts values [n, D], each row as often as its weight says.
+
+        Raises:
+            InputError: An episode has another number of dimensions.
+            WiderError: It has more bits a number than the first.
+        """
+        if self.moments is None or self.quantiles is None:
+            self.moments = Moments(values.shape[1])
+            self.quantiles = ExactQuantiles(values.shape[1], self.dtype or values.dtype, QUANTILES)
+            self.low, self.high = np.full(values.shape[1], np.inf), np.full(values.shape[1], -np.inf)
+        if self.done:
+            return
+        if values.shape[1] != self.quantiles.dim:
+            raise InputError(
+                f"{self.what}: an episode has {values.shape[1]} dimensions, earlier ones {self.quantiles.dim}"
+            )
+        if values.dtype.itemsize > self.quantiles.dtype.itemsize:
+            raise WiderError
+        if self.passed == 0:
+            self.moments.add(values, weights)
+            self.low = np.minimum(self.low, values.min(axis=0, initial=np.inf))
+            self.high = np.maximum(self.high, values.max(axis=0, initial=-np.inf))
+        self.quantiles.add(values.astype(self.quantiles.dtype, copy=False), weights)
+
+    def next_pass(self) -> None:
+        """Closes a pass over all values.
+
+        Raises:
+            InputError: There were fewer than two.
+        """
+        if self.moments is None or self.quantiles is None or self.moments.count < 2:
+            raise InputError(f"{self.what}: statistics need at least two frames")
+        if not self.done:
+            self.quantiles.next_pass()
+            self.passed += 1
+
+    @property
+    def done(self) -> bool:
+        """Whether no pass is missing."""
+        return self.quantiles is not None and self.passed == self.quantiles.passes
+
+    def stats(self) -> Stats:
+        """Returns what was counted, once all passes are done."""
+        assert self.moments is not None
+        assert self.quantiles is not None
+        q01, q99, q10, q90 = self.quantiles.values
+        # Adding 0.0 turns a negative zero into a plain one, as in the quantiles.
+        low, high = self.low + 0.0, self.high + 0.0
+        return Stats(self.moments.mean, self.moments.std, q01, q99, low, high, q10, q90)
+
+
+class ActionCounter:
+    """Action chunks: absolute dimensions by weight, relative ones by making them."""
+
+    def __init__(self, horizon: int, mask: tuple[bool, ...], dtype: np.dtype | None = None):
+        if horizon < 1:
+            raise InputError(f"horizon is {horizon}, expected at least 1")
+        self.horizon = horizon
+        self.mask = mask
+        self.absolute = Counter("actions", dtype)
+        self.relative = Counter("actions", dtype)
+        self.dims: NDArray[np.bool_] | None = None  # [D], True where relative
+
+    def add(self, states: NDArray, actions: NDArray, weight: int) -> None:
+        """Counts the chunks of an episode of states [T, S] and actions [T, D], each `weight` times.
+
+        Raises:
+            InputError: Other numbers of dimensions, or a mask that covers more than there are.
+            WiderError: It has more bits a number than the first.
+        """
+        if self.dims is None:
+            self.dims = self._relative_dims(states.shape[1], actions.shape[1])
+        dims = self.dims
+        if actions.shape[1] != dims.size:
+            raise InputError(
+                f"actions: an episode has {actions.shape[1]} dimensions, earlier ones {dims.size}"
+            )
+        if not dims.all():
+            self.absolute.add(actions[:, ~dims], weight * window_weights(len(actions), self.horizon))
+        if dims.any():
+            relative = np.flatnonzero(dims)
+            chunks = windows(actions[:, relative], self.horizon)
+            step = max(1, BLOCK_NUMBERS // (self.horizon * relative.size))
+            for start in range(0, len(actions), step):
+                # Made with dimensions outermost in memory, as the counters take them.
+                part = slice(start, start + step)
+                block = np.subtract(
+                    chunks[part].transpose(2, 0, 1), states[part, relative].T[:, :, None], order="C"
+                )
+                numbers = block.reshape(relative.size, -1).T
+                self.relative.add(numbers, repeated(len(numbers), weight))
+
+    def _relative_dims(self, state_dim: int, action_dim: int) -> NDArray[np.bool_]:
+        if len(self.mask) > min(action_dim, state_dim):
+            raise InputError(
+                f"the delta mask covers {len(self.mask)} dimensions, but the actions have {action_dim} "
+                f"and the state has {state_dim}"
+            )
+        dims = np.zeros(action_dim, bool)
+        dims[: len(self.mask)] = self.mask
+        return dims
+
+    @property
+    def used(self) -> list[Counter]:
+        """The counters that count anything."""
+        if self.dims is None:
+            return [self.absolute]
+        return [
+            c for c, any_ in ((self.absolute, not self.dims.all()), (self.relative, self.dims.any())) if any_
+        ]
+
+    def next_pass(self) -> None:
+        """Closes a pass over all episodes."""
+        for counter in self.used:
+            counter.next_pass()
+
+    @property
+    def done(self) -> bool:
+        """Whether no pass is missing."""
+        return all(counter.done for counter in self.used)
+
+    def stats(self) -> Stats:
+        """Returns what was counted, once all passes are done."""
+        assert self.dims is not None
+        fields: list[NDArray[np.float64]] = []
+        parts = {False: self.absolute, True: self.relative}
+        made = {
+            relative: counter.stats() for relative, counter in parts.items() if np.any(self.dims == relative)
+        }
+        for name in FIELDS:
+            field = np.zeros(self.dims.size)
+            for relative, stats in made.items():
+                field[self.dims == relative] = getattr(stats, name)
+            fields.append(field)
+        return Stats(*fields)
+
+
+def floats_of(x: NDArray) -> NDArray:
+    """float32 stays, everything else becomes float64."""
+    return x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
+
+
+def repeated(number: int, weight: int) -> NDArray[np.int64] | None:
+    """The weights of rows that all count alike; None where each counts once."""
+    return None if weight == 1 else np.full(number, weight, np.int64)
