@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-newest newest-python test-rust test-python lint format bench bench-models bench-policy bench-loop bench-h100 bench-rust wheel-check lock clean build
+.PHONY: help demo test test-newest newest-python test-rust test-python fuzz miri lint format bench bench-models bench-policy bench-loop bench-h100 bench-rust wheel-check lock clean build
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,8 +50,26 @@ test-rust: ## Run the Rust tests (no Python needed)
 test-python: $(VENV)/.dev build ## Run the Python tests
 	$(BIN)/python -m pytest -q $(TESTS)
 
+# Needs a nightly compiler and `cargo install cargo-fuzz`. What it finds stays below rust/fuzz/artifacts.
+FUZZ_RUNS ?= 100000
+FUZZ_TARGETS := $(basename $(notdir $(wildcard rust/fuzz/fuzz_targets/*.rs)))
+fuzz: ## Search for inputs that break the core with cargo-fuzz; without it, mutate the corpus instead, and say so
+	@if cargo +nightly fuzz --version >/dev/null 2>&1; then \
+	  for target in $(FUZZ_TARGETS); do mkdir -p target/fuzz/$$target && \
+	    cargo +nightly fuzz run --fuzz-dir rust/fuzz $$target target/fuzz/$$target rust/fuzz/corpus/$$target -- \
+	      -runs=$(FUZZ_RUNS) -max_len=2000 -timeout=20 || exit 1; done; \
+	else \
+	  echo "SKIPPED: cargo-fuzz or a nightly compiler is not here (cargo install cargo-fuzz; rustup toolchain install nightly)"; \
+	  PIOXIDE_MUTATIONS=$(FUZZ_RUNS) cargo test --locked --quiet --test fuzz_targets; \
+	fi
+
+miri: ## Interpret the unsafe code, with AVX2 and without it, and check every access (needs a nightly compiler with Miri)
+	for flags in "" -Ctarget-feature=+avx2; do \
+	  RUSTFLAGS=$$flags cargo +nightly miri test -p pioxide-core --lib small_chunks_have_the_portable_bits || exit 1; done
+
 lint: $(VENV)/.dev build ## rustfmt, clippy, ruff, types, stubs, import order
 	cargo fmt --all --check
+	rustfmt --check --edition 2024 rust/fuzz/fuzz_targets/*.rs
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
