@@ -1,0 +1,256 @@
+"""`Loader`: batches of one or several datasets, mixed, in an order that the seed alone decides.
+
+Rows are drawn and gathered into batches before any worker sees them, so the order depends neither on how many
+workers there are nor on how fast they are, and the loader's whole state is the number of the next batch.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pioxide.codec import FastCodec, TextTokenizer
+from pioxide.contract import Contract, refuse_differences
+from pioxide.data.images import Fit
+from pioxide.data.loader.assemble import Assembler
+from pioxide.data.loader.batch import Batch
+from pioxide.data.loader.reading import open_source
+from pioxide.data.loader.source import Source
+from pioxide.data.loader.workers import DieWithParent
+from pioxide.errors import ContractError, InputError
+
+try:
+    import grain
+    from absl import flags
+except ImportError:  # pragma: no cover - the extra is not installed
+    raise InputError('training batches need grain: pip install "pioxide[train]"') from None
+
+# What the sources of one loader must have in common; the rest is a robot's.
+MODEL_SIDE = (
+    "family",
+    "absent_camera",
+    "state_in_text",
+    "prompt_style",
+    "text_len",
+    "action_horizon",
+    "model_dim",
+    "image_size",
+    "resize",
+    "fast",
+    "max_delay",
+)
+
+
+@dataclass(frozen=True)
+class LoaderSettings:
+    """How batches are drawn and made. `batch_size`, `seed`, `shuffle` and `repeat` decide what they hold.
+
+    Attributes:
+        batch_size: B, rows of a batch over all hosts.
+        seed: Of the order.
+        shuffle: Whether rows are drawn in a random order, anew in each pass; else one source after another.
+        repeat: Whether batches go on for ever; else every row comes once, and weights are not used.
+        drop_last: Whether a last batch that is not full is left out; it only is where `repeat` is False.
+        host: Which of the hosts this is, from 0: it gets its slice of each batch.
+        hosts: How many there are.
+        workers: Processes that make batches; 0 for threads of this one.
+        prefetch: Batches that each worker, or thread, makes ahead.
+        exact_images: Whether images are resized to the bit as a policy does; see `Fit`.
+    """
+
+    batch_size: int
+    seed: int = 0
+    shuffle: bool = True
+    repeat: bool = True
+    drop_last: bool = True
+    host: int = 0
+    hosts: int = 1
+    workers: int = 0
+    prefetch: int = 2
+    exact_images: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses what can't be.
+
+        Raises:
+            InputError: A number out of its range, or a batch that hosts can't share alike.
+        """
+        for name, least in (("batch_size", 1), ("hosts", 1), ("workers", 0), ("prefetch", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}, expected at least {least}")
+        if not 0 <= self.host < self.hosts:
+            raise InputError(f"host is {self.host}, expected 0 to {self.hosts - 1}")
+        if self.batch_size % self.hosts:
+            raise InputError(f"a batch of {self.batch_size} can't be shared alike by {self.hosts} hosts")
+
+
+class Loader:
+    """Makes training batches. Opening it reads all numbers, and no image; use it in a `with`, or close it.
+
+    Attributes:
+        contracts: By source, in the order of `Batch.source`.
+        settings: How batches are drawn and made.
+        names: What the sources are called.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source] | Source,
+        settings: LoaderSettings,
+        tokenizer: TextTokenizer,
+        codec: FastCodec | None = None,
+    ) -> None:
+        """Opens the sources.
+
+        Args:
+            sources: What batches are made of.
+            settings: How.
+            tokenizer: Of texts.
+            codec: Of actions, for π0-FAST.
+
+        Raises:
+            ContractError: A contract lacks what is needed or is another robot's, or two models are meant.
+            DatasetError: An episode or a video can't be read.
+            InputError: No sources, or weights of some only.
+        """
+        several = [sources] if isinstance(sources, Source) else list(sources)
+        _check(several)
+        self.settings, self._tokenizer = settings, tokenizer
+        self.contracts = tuple(source.contract for source in several)
+        self.names = tuple(source.name for source in several)
+        opened = [open_source(s, tokenizer, codec, exact=settings.exact_images) for s in several]
+        fit = Fit.of(self.contract, exact=settings.exact_images)
+        self._assembler = Assembler.of(opened, fit)
+        self._weights = [source.weight for source in several]
+        self._running: dict[object, grain.DatasetIterator] = {}
+        if settings.repeat is False and settings.drop_last and self.rows < settings.batch_size:
+            raise InputError(f"{self.rows} rows make no batch of {settings.batch_size}")
+
+    @property
+    def contract(self) -> Contract:
+        """Returns the first source's contract: what is the model's is the same in all."""
+        return self.contracts[0]
+
+    @property
+    def rows(self) -> int:
+        """Returns how many rows all sources have."""
+        return int(self._assembler.starts[-1])
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Returns the image slots of a batch, in the model's order."""
+        return self._assembler.slots
+
+    def __len__(self) -> int:
+        """Returns the number of batches, where `repeat` is False.
+
+        Raises:
+            InputError: They go on for ever.
+        """
+        if self.settings.repeat:
+            raise InputError("batches of a loader that repeats go on for ever; they have no number")
+        return len(self._drawn())
+
+    def batches(self, start_step: int = 0) -> Iterator[Batch]:
+        """Yields batches from number `start_step` on: the same as if those before it had been asked for.
+
+        Raises:
+            DatasetError: An image can't be read; names file and episode.
+            OverflowingChunkError: π0-FAST: a coefficient has no token.
+        """
+        if start_step < 0:
+            raise InputError(f"start_step is {start_step}, expected at least 0")
+        return self._batches(start_step)
+
+    def at(self, step: int) -> Batch:
+        """Returns batch number `step`, made here and now."""
+        return self._assembler.as_batch(self._drawn().map(self._assembler)[step])
+
+    def texts(self, batch: Batch) -> list[str]:
+        """Returns the prompt of each row as text, without π0-FAST's answer, for a person to look at."""
+        mask = batch.token_mask if batch.loss_mask is None else batch.token_mask & ~batch.loss_mask
+        return [self._tokenizer.decode(ids[there]) for ids, there in zip(batch.tokens, mask, strict=True)]
+
+    def close(self) -> None:
+        """Ends all workers. Iterators that were handed out end, too."""
+        self._running.clear()
+        gc.collect()
+
+    def __enter__(self) -> Loader:
+        """Returns the loader."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes it."""
+        self.close()
+
+    def _drawn(self) -> grain.MapDataset[NDArray[np.int64]]:
+        """Row numbers of every batch of this host."""
+        settings, starts = self.settings, self._assembler.starts.tolist()
+        ranges = [grain.MapDataset.range(a, b) for a, b in pairwise(starts)]
+        if settings.repeat:
+            drawn = [self._shuffled(one, i).repeat() for i, one in enumerate(ranges)]
+            weights = [w or len(one) for w, one in zip(self._weights, ranges, strict=True)]
+            rows = drawn[0] if len(drawn) == 1 else grain.MapDataset.mix(drawn, weights)
+        else:
+            rows = self._shuffled(grain.MapDataset.range(0, self.rows), 0)
+        share = settings.batch_size // settings.hosts
+        # The rows of a batch stand side by side, and each host takes its part of them.
+        batched = rows.batch(share, drop_remainder=settings.drop_last or settings.hosts > 1)
+        return batched[settings.host :: settings.hosts] if settings.hosts > 1 else batched
+
+    def _shuffled(self, rows: grain.MapDataset[int], source: int) -> grain.MapDataset[int]:
+        if not self.settings.shuffle:
+            return rows
+        return rows.seed((self.settings.seed * 1009 + source) % (1 << 32)).shuffle()
+
+    def _batches(self, start_step: int) -> Iterator[Batch]:
+        settings = self.settings
+        ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=settings.prefetch)
+        made = self._drawn()[start_step:].map(self._assembler).to_iter_dataset(ahead)
+        if settings.workers:
+            if not flags.FLAGS.is_parsed():
+                flags.FLAGS.mark_as_parsed()  # grain asks absl's flags, which nobody parses here
+            options = grain.MultiprocessingOptions(settings.workers, per_worker_buffer_size=settings.prefetch)
+            made = made.mp_prefetch(options, worker_init_fn=DieWithParent(os.getpid()))
+        # What runs is kept here alone, so that `close` can end it by letting it go: grain's own close leaves
+        # shared memory behind.
+        key = object()
+        self._running[key] = iter(made)
+        try:
+            while (running := self._running.get(key)) is not None:
+                try:
+                    arrays: Any = next(running)
+                except StopIteration:
+                    return
+                del running
+                yield self._assembler.as_batch(arrays)
+        finally:
+            self._running.pop(key, None)
+            running = None
+            gc.collect()
+
+
+def _check(sources: Sequence[Source]) -> None:
+    if not sources:
+        raise InputError("a loader needs at least one source")
+    first = sources[0]
+    for other in sources[1:]:
+        names = (first.name, other.name)
+        refuse_differences(first.contract, other.contract, names=names, only=MODEL_SIDE)
+        slots = [[camera.slot for camera in s.contract.cameras or ()] for s in (first, other)]
+        if slots[0] != slots[1]:
+            raise ContractError(
+                f"{names[0]} has image slots {', '.join(slots[0]) or 'none'}, and {names[1]} has "
+                f"{', '.join(slots[1]) or 'none'}: one model has one list of them, in one order"
+            )
+    weights = [source.weight is None for source in sources]
+    if any(weights) and not all(weights):
+        raise InputError("some sources have a weight and some have none; give all of them one, or none")

@@ -1,0 +1,213 @@
+"""Opens a source: reads its numbers or its token rows once, and says which rows there are to draw from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pioxide.codec import FastCodec, TextTokenizer
+from pioxide.contract import Pipeline, known, refuse_differences
+from pioxide.data.episode import Episode, EpisodeInfo
+from pioxide.data.images import Fit
+from pioxide.data.loader.cameras import Pictures, make_pictures, slot_features
+from pioxide.data.loader.index import FrameIndex, frame_times
+from pioxide.data.loader.rows import RecordedRows, Rows, TokenizedRows, Widths
+from pioxide.data.loader.source import Source, TokenRows
+from pioxide.data.robot import check_robot
+from pioxide.errors import DatasetError, InputError
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A source that rows can be drawn from. Picklable: a worker gets it whole.
+
+    Attributes:
+        source: What a person said.
+        index: Its frames.
+        drawn: [M] the rows of the index to draw from.
+        rows: Text and numbers.
+        pictures: Images, by slot.
+    """
+
+    source: Source
+    index: FrameIndex
+    drawn: NDArray[np.int64]
+    rows: Rows
+    pictures: dict[str, Pictures]
+
+
+def open_source(source: Source, tokenizer: TextTokenizer, codec: FastCodec | None, *, exact: bool) -> Opened:
+    """Reads a source's numbers, or token rows, into memory, and finds its images. No image is opened.
+
+    Args:
+        source: What to open.
+        tokenizer: Of texts.
+        codec: Of actions, for π0-FAST.
+        exact: Whether images are resized to the bit as a policy does; see `Fit`.
+
+    Raises:
+        ContractError: The contract lacks what is needed, or is another robot's.
+        DatasetError: An episode or a video can't be read.
+        InputError: An episode or a column is not there, or nothing is left.
+    """
+    dataset, contract = source.dataset, source.contract
+    widths = Widths.of(contract)
+    pipeline = Pipeline(contract, tokenizer, codec)
+    if source.tokens is not None:
+        refuse_differences(contract, source.tokens.contract, names=(source.name, "its token rows"))
+    features = slot_features(contract, dataset, source.cameras)
+    chosen = _chosen(source)
+    moving = any(dataset.features[feature].dtype == "video" for feature in features.values())
+    if source.tokens is None:
+        index, drawn, rows = _recorded(source, pipeline, widths, chosen, moving)
+    else:
+        index, drawn, rows = _tokenized(source, source.tokens, pipeline, widths, chosen, moving)
+    fit = Fit.of(contract, exact=exact)
+    pictures = {slot: make_pictures(dataset, feature, index, fit) for slot, feature in features.items()}
+    # Workers read images only; what a person passed may be large.
+    return Opened(replace(source, tokens=None), index, drawn, rows, pictures)
+
+
+def _chosen(source: Source) -> list[EpisodeInfo]:
+    dataset = source.dataset
+    if source.episodes is None:
+        return list(dataset.episodes)
+    return [dataset.episode(index) for index in sorted(source.episodes)]
+
+
+def _recorded(
+    source: Source, pipeline: Pipeline, widths: Widths, chosen: Sequence[EpisodeInfo], moving: bool
+) -> tuple[FrameIndex, NDArray[np.int64], Rows]:
+    dataset, columns = source.dataset, source.columns
+    check_robot(pipeline.numbers.robot, dataset, columns, source.contract.source or "the contract")
+    states: list[NDArray[Any]] = []
+    actions: list[NDArray[Any]] = []
+    tasks: list[NDArray[np.int64]] = []
+    seconds: list[NDArray[np.float64]] = []
+    infos: list[EpisodeInfo] = []
+    for episode in _read(source, columns.all, [info.index for info in chosen]):
+        infos.append(episode.info)
+        seconds.append(_times(episode, dataset.fps, moving))
+        states.append(columns.state(episode))
+        actions.append(columns.actions(episode))
+        tasks.append(episode.task_index)
+    index = FrameIndex.of(infos, seconds)
+    prompts, task = _prompts(source, np.concatenate(tasks))
+    rows = RecordedRows(
+        index,
+        np.concatenate(states),
+        np.concatenate(actions),
+        task,
+        prompts,
+        pipeline,
+        widths,
+        source.on_overflow,
+        source.name,
+    )
+    return index, np.arange(len(index), dtype=np.int64), rows
+
+
+def _tokenized(
+    source: Source,
+    tokens: TokenRows,
+    pipeline: Pipeline,
+    widths: Widths,
+    chosen: Sequence[EpisodeInfo],
+    moving: bool,
+) -> tuple[FrameIndex, NDArray[np.int64], Rows]:
+    dataset = source.dataset
+    read = _read_tokens(tokens, [info.index for info in chosen], source.name)
+    present = set(np.unique(read["episode"]).tolist())
+    infos: list[EpisodeInfo] = []
+    seconds: list[NDArray[np.float64]] = []
+    for episode in _read(source, (), sorted(present)):
+        infos.append(episode.info)
+        seconds.append(_times(episode, dataset.fps, moving))
+    index = FrameIndex.of(infos, seconds)
+    order = {info.index: i for i, info in enumerate(infos)}
+    place = np.array([order[i] for i in read["episode"].tolist()], np.int64)
+    lengths = np.diff(index.starts)[place]
+    if (over := np.flatnonzero(read["frame"] >= lengths)).size:
+        first = int(over[0])
+        raise DatasetError(
+            f"{source.name}: the token rows have frame {read['frame'][first]} of episode "
+            f"{read['episode'][first]}, which has {lengths[first]} here: they are of another dataset"
+        )
+    drawn = index.starts[place] + read["frame"]
+    at = np.full(len(index), -1, np.int64)
+    at[drawn] = np.arange(len(drawn))
+    rows = TokenizedRows(
+        index,
+        at,
+        read["ids"],
+        read["offsets"],
+        read["prefix"],
+        read.get("state"),
+        read.get("actions"),
+        pipeline,
+        widths,
+        known(source.contract.text_len, "text_len"),
+    )
+    return index, drawn, rows
+
+
+def _read_tokens(tokens: TokenRows, chosen: Sequence[int], name: str) -> dict[str, Any]:
+    """The token rows of some episodes: `episode`, `frame`, `ids` without padding, `offsets`, and the rest."""
+    wanted = np.asarray(sorted(set(chosen)), np.int64)
+    parts: dict[str, list[NDArray[Any]]] = {}
+    for batch in tokens.batches(4096):
+        kept = np.isin(batch["episode"], wanted)
+        if not kept.any():
+            continue
+        mask = batch["mask"][kept]
+        columns = {"ids": batch["tokens"][kept][mask], "length": mask.sum(axis=1)}
+        for key in ("episode", "frame", "prefix_length", "state", "actions"):
+            if key in batch:
+                columns[key] = batch[key][kept]
+        for key, values in columns.items():
+            parts.setdefault(key, []).append(values)
+    if not parts:
+        raise InputError(f"{name}: the token rows hold none of the chosen episodes")
+    found: dict[str, Any] = {key: np.concatenate(values) for key, values in parts.items()}
+    found["offsets"] = np.concatenate([[0], np.cumsum(found.pop("length"))]).astype(np.int64)
+    found["prefix"] = found.pop("prefix_length", None)
+    return found
+
+
+def _read(source: Source, columns: Sequence[str], episodes: Sequence[int]) -> list[Episode]:
+    dataset = source.dataset
+    timestamp = dataset.features.get("timestamp")
+    optional = ["timestamp"] if timestamp is not None and timestamp.is_numeric else []
+    read = list(dataset.scan(columns, episodes, optional=[k for k in optional if k not in columns]))
+    if not read:
+        raise InputError(f"{source.name}: there are no frames to draw from")
+    return read
+
+
+def _times(episode: Episode, fps: float, moving: bool) -> NDArray[np.float64]:
+    """Times matter where images are found by them."""
+    return frame_times(episode, fps) if moving else np.zeros(len(episode))
+
+
+def _prompts(source: Source, tasks: NDArray[np.int64]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+    """The instructions that occur, and for every row which; an empty task is the contract's default."""
+    if source.prompt is not None:
+        return (source.prompt,), np.zeros(len(tasks), np.int32)
+    unique, task = np.unique(tasks, return_inverse=True)
+    default = source.contract.default_prompt
+    prompts: list[str] = []
+    for number in unique.tolist():
+        text = source.dataset.tasks[number]
+        if not text.strip():
+            if not isinstance(default, str) or not default.strip():
+                raise InputError(
+                    f"{source.name}: task {number} is {text!r}, which is no instruction; pass prompt=, or "
+                    "give the contract a default_prompt"
+                )
+            text = default
+        prompts.append(text)
+    return tuple(prompts), task.astype(np.int32)

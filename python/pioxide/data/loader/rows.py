@@ -1,0 +1,197 @@
+"""Text and numbers of a source's rows, made of the recording as `pioxide tokenize` makes them, or read back.
+
+Both give a `Part`: arrays of n rows at the shapes of a `Batch`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pioxide.codec import Pi0FastPrompts, Pi05Prompts
+from pioxide.contract import Contract, Pipeline, known
+from pioxide.data.loader.index import FrameIndex
+from pioxide.data.overflow import placed
+from pioxide.errors import ContractError, InputError, OverflowingChunkError
+
+
+class Part(NamedTuple):
+    """Text and numbers of n rows; see `Batch`."""
+
+    tokens: NDArray[np.int32]
+    token_mask: NDArray[np.bool_]
+    state: NDArray[np.float32] | None = None
+    actions: NDArray[np.float32] | None = None
+    action_mask: NDArray[np.bool_] | None = None
+    ar_mask: NDArray[np.int32] | None = None
+    loss_mask: NDArray[np.bool_] | None = None
+
+
+class Rows(Protocol):
+    """What gives text and numbers of rows."""
+
+    def part(self, rows: NDArray[np.int64]) -> Part:
+        """Returns those of rows [n], in this order."""
+        ...
+
+
+class Widths(NamedTuple):
+    """Sizes of the arrays.
+
+    Attributes:
+        horizon: H.
+        action_dim: D, the robot's.
+        model_dim: W, the model's; None for π0-FAST, which has no padded actions.
+    """
+
+    horizon: int
+    action_dim: int
+    model_dim: int | None
+
+    @classmethod
+    def of(cls, contract: Contract) -> Widths:
+        """Reads them off a contract.
+
+        Raises:
+            ContractError: It does not say them, or the robot is wider than the model.
+        """
+        contract.require(
+            "family", "robot", "action_horizon", "text_len", "model_dim", doing="making training batches"
+        )
+        robot, horizon = known(contract.robot, "robot"), known(contract.action_horizon, "action_horizon")
+        if not known(contract.family, "family").is_flow:
+            return cls(horizon, robot.action_dim, None)
+        width = known(contract.model_dim, "model_dim")
+        if max(robot.action_dim, robot.state_dim) > width:
+            error = ContractError(
+                f"model_dim: {robot.name} has {robot.state_dim} numbers of state, {robot.action_dim} of an "
+                f"action, and the model holds {width}; choose joints, or a wider model"
+            )
+            error.fields = ("model_dim", "robot")
+            raise error
+        return cls(horizon, robot.action_dim, width)
+
+    def actions(
+        self, chunks: NDArray[np.floating], there: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Returns chunks [n, H, D] padded to [n, H, W], and the mask of what is real."""
+        assert self.model_dim is not None
+        actions = np.zeros((*chunks.shape[:2], self.model_dim), np.float32)
+        actions[..., : self.action_dim] = chunks
+        mask = np.zeros(actions.shape, np.bool_)
+        mask[..., : self.action_dim] = there[..., None]
+        return actions, mask
+
+
+@dataclass(frozen=True)
+class RecordedRows:
+    """Rows made of a recording's numbers.
+
+    Attributes:
+        index: The rows.
+        states: [N, S] as recorded.
+        actions: [N, D] as recorded.
+        task: [N] which of `prompts`.
+        prompts: Instructions.
+        pipeline: Of the source's contract.
+        widths: Of the arrays.
+        on_overflow: For coefficients without a token.
+        name: What messages call the source.
+    """
+
+    index: FrameIndex
+    states: NDArray[np.floating]
+    actions: NDArray[np.floating]
+    task: NDArray[np.int32]
+    prompts: tuple[str, ...]
+    pipeline: Pipeline
+    widths: Widths
+    on_overflow: Literal["error", "clip"]
+    name: str
+
+    def part(self, rows: NDArray[np.int64]) -> Part:
+        """See `Rows`."""
+        window, there = self.index.window(rows, self.widths.horizon)
+        made = self.pipeline.numbers.episode(self.states[rows], self.actions[window.reshape(-1)])
+        everything = slice(0, len(rows))
+        state = made.state(everything)
+        chunks = made.chunks(made.steps.reshape(len(rows), self.widths.horizon, -1), everything)
+        texts = (self.prompts, self.task[rows])
+        prompts = self.pipeline.prompts
+        if isinstance(prompts, Pi0FastPrompts):
+            tokens = self._encoded(chunks, rows)
+            batch = prompts.encode_batch(texts, state, tokens)
+            return Part(batch.tokens, batch.mask, ar_mask=batch.ar_mask, loss_mask=batch.loss_mask)
+        if isinstance(prompts, Pi05Prompts):
+            text = prompts.encode_batch(texts, state)
+        elif prompts is not None:
+            text = prompts.encode_batch(texts)
+        else:
+            raise InputError("a loader needs a text tokenizer, which prompts are made with")
+        return Part(
+            text.tokens, text.mask, self.pipeline.state_vector(state), *self.widths.actions(chunks, there)
+        )
+
+    def _encoded(self, chunks: NDArray[np.float64], rows: NDArray[np.int64]) -> Any:
+        codec = self.pipeline.codec
+        if codec is None:
+            raise InputError("π0-FAST needs a FAST tokenizer: pass codec=")
+        try:
+            return codec.encode_batch(chunks, on_overflow=self.on_overflow)
+        except OverflowingChunkError as error:
+            frames = self.index.frame(rows)
+
+            def frame_of(row: int) -> tuple[int, int]:
+                return self.index.infos[self.index.episode[rows[row]]].index, int(frames[row])
+
+            joints = self.pipeline.numbers.robot.joint_names
+            way_out = "leave the episode out, mend it, or take on_overflow clip"
+            found = placed(error, frame_of, joints, way_out)
+            raise OverflowingChunkError(f"{self.name}: {found}") from None
+
+
+@dataclass(frozen=True)
+class TokenizedRows:
+    """Rows that `pioxide tokenize` made, in memory.
+
+    Attributes:
+        index: The rows of the recording, N of them.
+        at: [N] which of the M token rows each is, -1 for none.
+        ids: All token rows' ids, one after another.
+        offsets: [M + 1] where each one's ids begin.
+        prefix: [M] ids before the answer; π0-FAST only.
+        state: [M, S] normalised; π0 only.
+        actions: [M, H, D] normalised; π0 and π0.5.
+        pipeline: Of the rows' contract.
+        widths: Of the arrays.
+        text_len: L.
+    """
+
+    index: FrameIndex
+    at: NDArray[np.int64]
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    prefix: NDArray[np.int32] | None
+    state: NDArray[np.float32] | None
+    actions: NDArray[np.float32] | None
+    pipeline: Pipeline
+    widths: Widths
+    text_len: int
+
+    def part(self, rows: NDArray[np.int64]) -> Part:
+        """See `Rows`."""
+        at = self.at[rows]
+        lengths = self.offsets[at + 1] - self.offsets[at]
+        mask = np.arange(self.text_len) < lengths[:, None]
+        tokens = np.zeros(mask.shape, np.int32)
+        tokens[mask] = np.concatenate([self.ids[self.offsets[i] : self.offsets[i + 1]] for i in at])
+        if self.prefix is not None:
+            suffix = mask & (np.arange(self.text_len) >= self.prefix[at][:, None])
+            return Part(tokens, mask, ar_mask=suffix.astype(np.int32), loss_mask=suffix)
+        assert self.actions is not None
+        _, there = self.index.window(rows, self.widths.horizon)
+        state = None if self.state is None else self.pipeline.state_vector(self.state[at].astype(np.float64))
+        return Part(tokens, mask, state, *self.widths.actions(self.actions[at], there))
