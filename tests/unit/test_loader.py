@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from pioxide.contract import CameraSlot, Contract, Pipeline
+from pioxide.data import TaskChoice
 from pioxide.data.loader import Loader, LoaderSettings, Source
 from pioxide.errors import ContractError, DatasetError, InputError, OverflowingChunkError
 from support.loading import HORIZON, LENGTHS, SIZE, WIDTH, make_pictured
@@ -316,8 +317,9 @@ def test_exact_images_are_those_of_a_policys_pipeline(world):
         assert np.array_equal(inputs.images[slot][0], batch.images[slot][0])
 
 
-def test_one_prompt_may_stand_in_place_of_all_tasks(world):
-    with world.loader(world.source(prompt="pick it up")) as loader:
+def test_one_instruction_may_stand_in_place_of_all_tasks(world):
+    dataset = world.dataset.with_tasks(TaskChoice("pick it up", task_for="all"))
+    with world.loader(replace(world.source(), dataset=dataset)) as loader:
         assert {text.strip() for text in loader.texts(loader.at(0))} == {"pick it up"}
 
 
@@ -399,7 +401,6 @@ def test_sources_that_can_not_be_are_refused(world):
     for changes, reason in (
         ({"episodes": ()}, "no episodes"),
         ({"weight": 0.0}, "weight is 0.0"),
-        ({"prompt": " "}, "prompt is ' '"),
     ):
         with pytest.raises(InputError, match=reason):
             world.source(**changes)

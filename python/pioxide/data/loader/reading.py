@@ -195,8 +195,6 @@ def _times(episode: Episode, fps: float, moving: bool) -> NDArray[np.float64]:
 
 def _prompts(source: Source, tasks: NDArray[np.int64]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
     """The instructions that occur, and for every row which; an empty task is the contract's default."""
-    if source.prompt is not None:
-        return (source.prompt,), np.zeros(len(tasks), np.int32)
     unique, task = np.unique(tasks, return_inverse=True)
     default = source.contract.default_prompt
     prompts: list[str] = []
@@ -205,8 +203,8 @@ def _prompts(source: Source, tasks: NDArray[np.int64]) -> tuple[tuple[str, ...],
         if not text.strip():
             if not isinstance(default, str) or not default.strip():
                 raise InputError(
-                    f"{source.name}: task {number} is {text!r}, which is no instruction; pass prompt=, or "
-                    "give the contract a default_prompt"
+                    f"{source.name}: task {number} is {text!r}, which is no instruction; give such "
+                    "frames one (--task TEXT), or the contract a default_prompt"
                 )
             text = default
         prompts.append(text)

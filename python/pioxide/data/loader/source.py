@@ -36,7 +36,7 @@ class Source:
     """One dataset, read as its contract says.
 
     Attributes:
-        dataset: Whose frames.
+        dataset: Whose frames; `LeRobotDataset.with_tasks` gives it other instructions.
         contract: What its numbers, cameras and prompts mean. Sources of one loader may be of several robots;
             what is the model's has to be the same.
         columns: Which of its columns are state and actions.
@@ -45,10 +45,9 @@ class Source:
             many as it has frames; where one source has a weight, all need one.
         cameras: The dataset's feature by the robot's key of a camera, where their names differ; None as
             feature for a camera that the dataset does not have and the robot can do without.
-        prompt: One instruction for every frame, in place of the dataset's tasks.
         on_overflow: π0-FAST: what to do with a coefficient that has no token.
         tokens: Rows of `pioxide tokenize` of this dataset: then nothing is tokenized here, `columns`,
-            `prompt` and `on_overflow` are theirs, and of the dataset only images are read.
+            instructions and `on_overflow` are theirs, and of the dataset only images are read.
         name: What messages call it.
     """
 
@@ -58,7 +57,6 @@ class Source:
     episodes: tuple[int, ...] | None = None
     weight: float | None = None
     cameras: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
-    prompt: str | None = None
     on_overflow: Literal["error", "clip"] = "error"
     tokens: TokenRows | None = None
     name: str = ""
@@ -67,7 +65,7 @@ class Source:
         """Refuses what can't be.
 
         Raises:
-            InputError: No episodes, a weight that is none, an empty prompt.
+            InputError: No episodes, or a weight that is none.
         """
         object.__setattr__(self, "name", self.name or self.dataset.path.name)
         if self.episodes is not None:
@@ -76,7 +74,5 @@ class Source:
                 raise InputError(f"{self.name}: no episodes are chosen")
         if self.weight is not None and not 0 < self.weight < float("inf"):
             raise InputError(f"{self.name}: weight is {self.weight}, expected a number above 0")
-        if self.prompt is not None and not self.prompt.strip():
-            raise InputError(f"{self.name}: prompt is {self.prompt!r}, expected an instruction")
         if self.on_overflow not in ("error", "clip"):
             raise InputError(f"{self.name}: on_overflow {self.on_overflow!r}, expected error or clip")
