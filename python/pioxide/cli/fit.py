@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -16,12 +16,16 @@ from pioxide.cli.options import METAVARS, derived, taken
 from pioxide.codec import FastCodec, load_codec
 from pioxide.contract import known
 from pioxide.data import LeRobotDataset
-from pioxide.errors import InputError
+from pioxide.errors import InputError, SettingsError
+from pioxide.files import json_text, new_directory, write_json
 from pioxide.shards import (
+    Exploration,
+    ExploreSettings,
     FitResult,
     FitSettings,
     JointResult,
     JointSettings,
+    explore,
     fit,
     fit_jointly,
     other_names,
@@ -31,6 +35,7 @@ from pioxide.shards import (
 
 @derived(JointSettings)
 @derived(FitSettings)
+@derived(ExploreSettings)
 @dataclass(frozen=True, kw_only=True)
 class Fit:
     """Make norm statistics and an action codec from robot datasets, and judge them on held-out episodes.
@@ -52,6 +57,12 @@ class Fit:
     strict: FlagCreatePairsOff[bool] = False
     """End with status 4, and make nothing, where the dataset has warnings."""
 
+    explore: FlagCreatePairsOff[bool] = False
+    """Try codecs instead of making one, and recommend one; writes explore.json and explore.html."""
+
+    json: FlagCreatePairsOff[bool] = False
+    """With --explore: print JSON in place of the table."""
+
     def __call__(self) -> int:
         """Fits, and prints what it achieves."""
         from pioxide.cli import main
@@ -70,6 +81,9 @@ class Fit:
             warned |= warn(dataset, settings.columns(dataset), episodes=chosen, strict=self.strict)
         if warned:
             return main.FOUND
+        if self.explore:
+            return self._explore(first, settings, joint)
+        self._refuse_unused()
         if len(self.datasets) == 1 and joint == JointSettings():
             made = fit(first, self.output, settings, skip_bad=self.skip_bad, on_stage=say)
             fits, found = {"": made}, made.found
@@ -89,6 +103,58 @@ class Fit:
             show.left_out(skipped)
             return main.LEFT_OUT
         return main.OK
+
+    def _explore(self, dataset: Path, settings: FitSettings, joint: JointSettings) -> int:
+        from pioxide.cli import main
+        from pioxide.report import print_exploration
+
+        if len(self.datasets) > 1 or joint != JointSettings():
+            raise InputError(
+                "--explore looks at one dataset at a time: leave the others, and options of a joint fit, out"
+            )
+
+        if self.output.exists() and (not self.output.is_dir() or any(self.output.iterdir())):
+            raise SettingsError(f"{self.output} exists; choose another directory for what is found")
+        with new_directory(self.output) as directory:
+            found = explore(
+                dataset,
+                settings,
+                taken(self, ExploreSettings),
+                skip_bad=self.skip_bad,
+                on_trial=lambda what, before, of: say(f"{before + 1} of {of}: {what}"),
+            )
+            write_json(directory / "explore.json", found.to_json())
+            page = _write_page(found, directory / "explore.html")
+        if self.json:
+            print(json_text(found.to_json()), end="")
+        else:
+            print_exploration(found, show.console())
+            print(f"\n{self.output}: explore.json{', explore.html' if page else ''}")
+            print(f"next: pioxide fit {dataset} {found.recommendation.options} -o FITTED")
+        if found.drawn["skipped"]:
+            if not self.json:
+                show.left_out([(s["episode"], s["reason"]) for s in found.drawn["skipped"]])
+            return main.LEFT_OUT
+        return main.OK
+
+    def _refuse_unused(self) -> None:
+        """Refuses options of --explore where it is not given."""
+        usual, said = ExploreSettings(), taken(self, ExploreSettings)
+        unused = [f.name for f in fields(usual) if getattr(said, f.name) != getattr(usual, f.name)]
+        if unused or self.json:
+            name = "json" if self.json else unused[0]
+            raise InputError(f"--{name.replace('_', '-')} belongs to --explore, which is not given")
+
+
+def _write_page(found: Exploration, path: Path) -> bool:
+    """Whether the page could be drawn: pictures need matplotlib, which not every machine has."""
+    try:
+        from pioxide.report import write_exploration_page
+    except ImportError:
+        print('no explore.html: pictures need matplotlib (pip install "pioxide[report]")', file=sys.stderr)
+        return False
+    write_exploration_page(found, path)
+    return True
 
 
 def say(stage: object) -> None:

@@ -19,7 +19,7 @@ from pioxide.codec.numbered import NumberCodec, fields_of
 from pioxide.errors import InputError
 
 # Share of the data's range that is added at both ends, so that few chunks of other episodes are outside.
-MARGIN = 0.05
+MARGIN = 0.1
 # The least range of a control point: a joint that never moves has one, too.
 LEAST_RANGE = 1e-3
 # Keeps the regression well-posed where there are as many control points as actions.
@@ -91,7 +91,7 @@ class BeastCodec(NumberCodec):
         degree: int = 3,
         bins: int = 256,
     ) -> BeastCodec:
-        """Takes the range of the control points from normalised action chunks [N, H, D], and 5% more.
+        """Takes the range of the control points from normalised action chunks [N, H, D], and a tenth more.
 
         Args:
             chunks: Of one shape.

@@ -297,7 +297,7 @@ class FastCodec:
     def description(self) -> str:
         """Returns the vocabulary's size, the scale and the range of coefficients; see `ActionCodec`."""
         low, high = self.value_range
-        return f"{self.vocab_size:,} tokens, scale {self.scale:g}, coefficients {low:,} to {high:,}"
+        return f"FAST, {self.vocab_size:,} tokens, scale {self.scale:g}, coefficients {low:,} to {high:,}"
 
     @property
     def fingerprint(self) -> str:

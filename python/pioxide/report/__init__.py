@@ -2,6 +2,7 @@
 
 inspect_directory, Report, Finding, Level, findings: what tokens or a fitted tokenizer are worth
 print_report: the same in the terminal
+print_exploration, write_exploration_page: codecs compared by `pioxide fit --explore`
 page, write_page: the same as one page; these need matplotlib (`pip install "pioxide[data,report]"`)
 pioxide.report.doctor: checkpoint, robot, dataset and tokens compared
 """
@@ -9,11 +10,13 @@ pioxide.report.doctor: checkpoint, robot, dataset and tokens compared
 from typing import TYPE_CHECKING, Any
 
 from pioxide.report.collect import inspect_directory
+from pioxide.report.exploration_table import print_exploration
 from pioxide.report.facts import Report
 from pioxide.report.findings import Finding, Level, findings
 from pioxide.report.tables import print_report
 
 if TYPE_CHECKING:
+    from pioxide.report.exploration import write_exploration_page
     from pioxide.report.html import page, write_page
 
 __all__ = [
@@ -23,7 +26,9 @@ __all__ = [
     "findings",
     "inspect_directory",
     "page",
+    "print_exploration",
     "print_report",
+    "write_exploration_page",
     "write_page",
 ]
 
@@ -34,4 +39,8 @@ def __getattr__(name: str) -> Any:
         from pioxide.report import html
 
         return getattr(html, name)
+    if name == "write_exploration_page":
+        from pioxide.report import exploration
+
+        return exploration.write_exploration_page
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,10 @@ from pioxide.shards.describe import sentence
 from pioxide.shards.estimate import Estimate, estimate
 
 # A tokenizer and statistics from a dataset
+# Codecs compared
+from pioxide.shards.explore import Exploration, ExploreSettings, explore
+
+# A codec and statistics from a dataset
 from pioxide.shards.fit import FitResult, FitSettings, fit
 from pioxide.shards.frames import FrameCutter, Frames
 from pioxide.shards.joint import JointMember, JointResult, JointSettings, fit_jointly
@@ -33,6 +37,8 @@ from pioxide.shards.shard import JobInputs, ShardMaker
 
 __all__ = [
     "Estimate",
+    "Exploration",
+    "ExploreSettings",
     "FitResult",
     "FitSettings",
     "FrameColumns",
@@ -58,6 +64,7 @@ __all__ = [
     "check_robot",
     "dataset_robot",
     "estimate",
+    "explore",
     "fit",
     "fit_jointly",
     "merge",

@@ -1,0 +1,141 @@
+"""Codecs compared in one picture and on one page: what they lose against what it costs to predict them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from pioxide import __version__
+from pioxide.files import write_text
+from pioxide.report.digits import short
+from pioxide.report.exploration_table import COLUMNS, cells
+from pioxide.report.style import FIRST, INK, PAPER, RULE, SECOND, SOFT, Picture, canvas, finish
+from pioxide.shards.explore import Exploration
+from pioxide.shards.trials import Trial
+
+_LOOKS = {"fast": ("o", FIRST, "FAST"), "binning": ("s", SECOND, "binning"), "beast": ("^", INK, "BEAST")}
+
+
+def codecs_compared(exploration: Exploration) -> Picture:
+    """Two panels with one vertical axis, the RMS error: bits a chunk, and tokens a chunk; all logarithmic."""
+    limit = exploration.settings["max_error"]
+    with canvas(3.4, 9.0) as figure:
+        left, right = figure.subplots(1, 2, sharey=True)
+        _panel(left, exploration, lambda trial: trial.bits, "bits a chunk, to be predicted")
+        _panel(right, exploration, lambda trial: trial.tokens["mean"], "tokens a chunk, one pass each")
+        left.set_ylabel("RMS error, normalised")
+        left.annotate(
+            "accurate enough below",
+            (0.01, limit),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            color=SOFT,
+            fontsize=7.5,
+        )
+        handles, labels = left.get_legend_handles_labels()
+        figure.legend(
+            handles,
+            labels,
+            loc="outside upper right",
+            ncols=4,
+            frameon=False,
+            fontsize=8,
+            labelcolor=SOFT,
+            handletextpad=0.2,
+            borderpad=0,
+        )
+        best = _recommended(exploration)
+        alt = (
+            f"RMS error against bits and against tokens a chunk for {len(exploration.trials)} codecs. "
+            f"Recommended is {best.description}: {best.bits:.0f} bits, {best.tokens['mean']:.0f} tokens, "
+            f"error {best.rms:.4f}."
+        )
+        return finish(figure, "codecs", alt)
+
+
+def _panel(axes: Axes, exploration: Exploration, x: Callable[[Trial], float], label: str) -> None:
+    axes.axhline(exploration.settings["max_error"], color=RULE, linewidth=1.1)
+    for kind, (marker, color, name) in _LOOKS.items():
+        own = [trial for trial in exploration.trials if trial.codec == kind]
+        if own:
+            places = [x(trial) for trial in own], [trial.rms for trial in own]
+            axes.scatter(*places, s=26, marker=marker, facecolor=PAPER, edgecolor=color, label=name, zorder=3)
+    best = _recommended(exploration)
+    axes.scatter(x(best), best.rms, s=120, facecolor="none", edgecolor=INK, label="recommended", zorder=4)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+        axis.set_minor_formatter(NullFormatter())
+    axes.margins(0.08)
+    axes.grid(visible=True)
+    axes.set_xlabel(label)
+
+
+def exploration_page(exploration: Exploration) -> str:
+    """Returns one self-contained HTML page: the recommendation, the picture, the table."""
+    css = files("pioxide.report").joinpath("page.css").read_text(encoding="utf-8")
+    picture = codecs_compared(exploration)
+    found, name = exploration.recommendation, escape(exploration.dataset["name"])
+    mark = "good" if found.suits else "warning"
+    reasons = "".join(
+        f'<li class="{mark if i == 0 else "note"}">{escape(reason)}</li>'
+        for i, reason in enumerate(found.reasons)
+    )
+    head = "".join(f"<th>{escape(column)}</th>" for column in COLUMNS)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells(trial)) + "</tr>"
+        for trial in exploration.trials
+    )
+    chunks = exploration.drawn["chunks"]
+    lead = (
+        f"{len(exploration.trials)} codecs, fitted on {chunks['train']:,} chunks and judged on "
+        f"{chunks['judge']:,} of {len(exploration.drawn['episodes']['judge'])} other episodes"
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{name} · codecs compared · pioxide</title>
+<link rel="icon" href="data:,">
+<style>
+{css}</style>
+</head>
+<body>
+<header>
+<p class="eyebrow">Action codecs compared</p>
+<h1>{name}</h1>
+<p class="lead">{lead}.</p>
+<ul class="findings">{reasons}</ul>
+<p><code>pioxide fit DATASET {escape(found.options)} -o FITTED</code></p>
+</header>
+<main>
+<figure>{picture.svg}</figure>
+<h2>Every codec</h2>
+<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>
+</main>
+<footer>Made by pioxide {__version__}.</footer>
+</body>
+</html>
+"""
+
+
+def write_exploration_page(exploration: Exploration, path: Path) -> None:
+    """Writes the page, complete or not at all.
+
+    Raises:
+        OutputError: The file can't be written.
+    """
+    write_text(path, exploration_page(exploration))
+
+
+def _recommended(exploration: Exploration) -> Trial:
+    options = exploration.recommendation.options
+    return next(trial for trial in exploration.trials if trial.options == options)
