@@ -21,8 +21,11 @@ from pioxide.shards.plan import ShardTask
 from pioxide.shards.rows import Counts, RowMaker, row_maker
 from pioxide.shards.settings import JobSettings
 
-# A row group is closed at this many rows or soon after, and is the most that a shard holds in memory.
-ROW_GROUP_ROWS = 4096
+# The least that a reader decodes to get at one row. Smaller ones are read faster in random order, and take
+# more space: against 512 rows, 128 take 8% more, and a row is had in a quarter of the time.
+ROW_GROUP_ROWS = 128
+# A shard holds this many rows in memory, or few more.
+PENDING_ROWS = 4096
 COMPRESSION_LEVEL = 3
 
 # Called with the number of frames just done; it raises to stop the work.
@@ -160,13 +163,13 @@ class ShardMaker:
                 pending.append(batch)
                 written.rows += batch.num_rows
                 written.counts = written.counts.plus(counts)
-                if sum(b.num_rows for b in pending) >= ROW_GROUP_ROWS:
-                    _flush(writer, pending)
+                if sum(b.num_rows for b in pending) >= PENDING_ROWS:
+                    pending = _write_full(writer, pending)
                 if on_frames is not None:
                     on_frames(batch.num_rows)
             written.episodes += 1
         if pending:
-            _flush(writer, pending)
+            writer.write_table(pa.Table.from_batches(pending), row_group_size=ROW_GROUP_ROWS)
 
 
 @dataclass
@@ -179,8 +182,9 @@ class ShardContent:
     skipped: list[Skipped] = field(default_factory=list)
 
 
-def _flush(writer: pq.ParquetWriter, pending: list[pa.RecordBatch]) -> None:
-    """Write the pending rows as one row group."""
+def _write_full(writer: pq.ParquetWriter, pending: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """Writes the pending rows that fill row groups; returns the others."""
     table = pa.Table.from_batches(pending)
-    writer.write_table(table, row_group_size=table.num_rows)
-    pending.clear()
+    full = table.num_rows - table.num_rows % ROW_GROUP_ROWS
+    writer.write_table(table.slice(0, full), row_group_size=ROW_GROUP_ROWS)
+    return table.slice(full).to_batches()
