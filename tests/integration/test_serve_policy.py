@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("jax")
 
+from pioxide.cli import main
 from pioxide.codec import TextTokenizer
 from pioxide.models import Pi0Config
 from pioxide.policy import FlowSampler, Policy, PolicyOptions
@@ -49,11 +50,11 @@ def checkpoint(tmp_path_factory):
     return root / "CKPT", text
 
 
-def test_a_served_checkpoint_answers_as_the_policy_does_and_ends_at_sigterm(checkpoint, tmp_path):
+def test_a_served_checkpoint_answers_as_the_policy_does_and_ends_at_sigterm(checkpoint, tmp_path, capsys):
     directory, text = checkpoint
     log = tmp_path / "log"
     command = [sys.executable, "-m", "pioxide", "serve", directory, "--tokenizer", text, "--port", "0"]
-    command += ["--prompt", WORDS, "--batch-size", "1"]
+    command += ["--prompt", WORDS, "--batch-size", "1", "--record", tmp_path / "REC"]
     with log.open("w") as out:
         server = subprocess.Popen([str(c) for c in command], stderr=out)
     try:
@@ -76,3 +77,6 @@ def test_a_served_checkpoint_answers_as_the_policy_does_and_ends_at_sigterm(chec
     expected = [policy(observation(i), session=session).actions for i in range(2)]
     assert np.allclose(answers, expected, rtol=1e-4, atol=1e-5)
     assert not np.allclose(answers[0], answers[1], atol=1e-3)
+    against = ["--against", str(directory), "--tokenizer", str(text)]
+    assert main.main(["replay", str(tmp_path / "REC"), *against]) == 0
+    assert "2 of 2 answers are the same to the last bit" in capsys.readouterr().out

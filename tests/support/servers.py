@@ -72,14 +72,14 @@ class Echo:
         observations: Sequence[dict[str, Any]],
         sessions: Sequence[Session],
         *,
-        left_over: Sequence[Continuation | None],
+        left_over: Sequence[Continuation | None] | None = None,
     ) -> list[Prediction]:
         time.sleep(self.seconds)
         states = self.pipeline.read(observations).robot_state
         if (states > 1000).any():
             raise PolicyError("the network gave nan")
         self.batches.append(len(observations))
-        self.left_over += left_over
+        self.left_over += left_over or []
         steps = 0.01 * np.arange(HORIZON)[:, None] + self.offset
         timing = Timing(*[0.001] * 7)
         return [Prediction(state + steps, state + steps, timing, False) for state in states]

@@ -393,3 +393,8 @@ def test_an_observation_that_is_nested_without_end_is_refused():
     deep["a"] = deep
     with pytest.raises(InputError, match="nested more than 16 levels"):
         aloha().apply(deep)
+
+
+def test_a_robot_with_a_joint_without_unit_is_read_back_as_it_was_written():
+    robot = replace(libero(), joint_units=("m", "m", "m", "rad", "rad", "rad", ""))
+    assert RobotSpec.from_mapping(robot.to_mapping()) == robot

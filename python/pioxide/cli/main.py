@@ -38,6 +38,7 @@ COMMANDS = {
     "info": ("info", "Info", "What a checkpoint is."),
     "doctor": ("doctor", "Doctor", "Whether checkpoint, robot, dataset and tokens mean the same numbers."),
     "serve": ("serve", "Serve", "A checkpoint that robots ask over a network."),
+    "replay": ("replay", "Replay", "What a server recorded, asked again of a checkpoint, or as a dataset."),
     "convert": ("convert", "Convert", "A checkpoint in another format."),
 }
 

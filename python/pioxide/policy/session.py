@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -52,6 +53,22 @@ class Session:
     def forget(self) -> None:
         """Drops the answer before, as when an episode ends; noise goes on."""
         self.previous = np.zeros(0, np.int32)
+
+    def state(self) -> dict[str, Any]:
+        """Returns all that the next answer depends on, as JSON values, for `restore`."""
+        return {"random": self._random.bit_generator.state, "previous": self.previous.tolist()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes back to where `state` was taken, so that the next answer is the same again.
+
+        Raises:
+            InputError: It is no state of a session.
+        """
+        try:
+            self._random.bit_generator.state = state["random"]
+            self.previous = np.asarray(state["previous"], np.int32)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"session: this is no state of one: {error}") from error
 
     def keys(self) -> NDArray[np.uint32]:
         """Returns the next [2] random bits of a draw of tokens."""

@@ -159,6 +159,13 @@ def _text(field: str, value: Any) -> str:
     return value
 
 
+def _text_or_none(field: str, value: Any) -> str:
+    """A text that may be empty: a gripper has no unit."""
+    if not isinstance(value, str):
+        raise _wrong(field, "a text", value)
+    return value
+
+
 def _whole(field: str, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise _wrong(field, "a whole number", value)
@@ -193,8 +200,8 @@ _READ: dict[str, Callable[[str, Any], Any]] = {
     "signs": _each(_whole),
     "grippers": _grippers,
     "delta_mask": _mask,
-    "joint_names": _each(_text),
-    "state_names": _each(_text),
-    "joint_units": _each(_text),
+    "joint_names": _each(_text_or_none),
+    "state_names": _each(_text_or_none),
+    "joint_units": _each(_text_or_none),
     "ignored_keys": _each(_text),
 }

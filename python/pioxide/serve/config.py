@@ -29,6 +29,8 @@ class ServeConfig:
         connections: Robots that may be connected.
         idle: Seconds without a request after which a connection is closed.
         send_timeout: Seconds after which a client that does not read is let go.
+        record: A directory for a log of all requests and answers; see `pioxide replay`.
+        record_bytes: Bytes after which that log takes no more.
     """
 
     host: str = "127.0.0.1"
@@ -42,6 +44,8 @@ class ServeConfig:
     connections: int = 64
     idle: float = 600.0
     send_timeout: float = 10.0
+    record: Path | None = None
+    record_bytes: int = 50_000_000_000
 
     def __post_init__(self) -> None:
         """Refuses what can't work.

@@ -26,6 +26,7 @@ from pioxide.serve.config import ServeConfig, is_loopback
 from pioxide.serve.describe import document, metadata
 from pioxide.serve.messages import Ask, ServerTiming, error_code, read_ask, write_answer, write_error
 from pioxide.serve.metrics import Metrics
+from pioxide.serve.record import Entry, Recorder
 from pioxide.serve.status import Watched, figures, page
 from pioxide.serve.wire import encode
 
@@ -45,6 +46,22 @@ class Job(NamedTuple):
     policy: Policy
 
 
+class Answered(NamedTuple):
+    """An answer, and what is needed to give it again.
+
+    Attributes:
+        prediction: What the policy said.
+        session: The session's state before it, as JSON; empty where nothing is recorded.
+        rows: Robots in its batch.
+        row: Which of them it was.
+    """
+
+    prediction: Prediction
+    session: str
+    rows: int
+    row: int
+
+
 @dataclass
 class _Robot:
     """One connection's state."""
@@ -52,6 +69,7 @@ class _Robot:
     session: Session
     policy: Policy
     watched: Watched
+    number: int
     generation: int = 0
     total_before: float | None = None
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -81,7 +99,8 @@ class Server:
         self._keys = self.config.keys()
         self._policy, self._seeds = policy, 0
         self._robots: dict[ServerConnection, _Robot] = {}
-        self._batcher = Batcher[Job, "Prediction"](self._compute, self.config.batch)
+        self._batcher = Batcher[Job, Answered](self._compute, self.config.batch)
+        self._recorder: Recorder | None = None
         self.metrics = Metrics(lambda: self._batcher.waiting, lambda: len(self._robots))
         self._listening: WebSocketServer | None = None
         self._batching: asyncio.Task[None] | None = None
@@ -140,6 +159,12 @@ class Server:
             )
         except OSError as error:
             raise InputError(f"{config.host}:{config.port}: can't listen there: {error}") from error
+        if config.record is not None:
+            try:
+                self._recorder = Recorder(config.record, self._policy, config.record_bytes)
+            except BaseException:
+                self._listening.close()
+                raise
         self._batching = asyncio.create_task(self._batcher.run())
         log.info("listening host=%s port=%d tls=%s", config.host, self.port, bool(config.tls_certificate))
 
@@ -158,23 +183,48 @@ class Server:
                 await self._batching
         await asyncio.gather(*(one.close(CLOSING, "the server closes") for one in list(self._robots)))
         await self._listening.wait_closed()
+        if self._recorder is not None:
+            await asyncio.to_thread(self._recorder.close)
         log.info("stopped")
 
-    def _compute(self, jobs: Sequence[Job]) -> list[Prediction | Exception]:
+    def _compute(self, jobs: Sequence[Job]) -> list[Answered | Exception]:
         """Answers a batch, in the inference thread; what spoils a batch is told to its own robot alone."""
         self.metrics.batch.observe(len(jobs))
-        answers: dict[int, Prediction | Exception] = {}
+        answers: dict[int, Answered | Exception] = {}
         # Robots that asked before a swap are answered by the policy that checked them.
         for policy in {id(job.policy): job.policy for job in jobs}.values():
             rows = [i for i, job in enumerate(jobs) if job.policy is policy]
-            answers.update(zip(rows, _answers(policy, [jobs[i] for i in rows]), strict=True))
+            answers.update(zip(rows, self._answers(policy, [jobs[i] for i in rows]), strict=True))
         return [answers[i] for i in range(len(jobs))]
+
+    def _answers(self, policy: Policy, jobs: Sequence[Job]) -> list[Answered | Exception]:
+        from pioxide.policy import Continuation
+
+        before = [
+            Continuation(job.ask.prev_chunk_left_over, job.ask.inference_delay)
+            if job.ask.prev_chunk_left_over is not None and policy.continues
+            else None
+            for job in jobs
+        ]
+        # What is not recorded costs nothing.
+        records = self._recorder is not None
+        states = [json.dumps(job.session.state()) if records else "" for job in jobs]
+        try:
+            predictions = policy.batch(
+                [job.ask.observation for job in jobs], [job.session for job in jobs], left_over=before
+            )
+        except Exception as error:
+            if len(jobs) == 1:
+                return [error]
+            return [answer for job in jobs for answer in self._answers(policy, [job])]
+        each = zip(predictions, states, strict=True)
+        return [Answered(prediction, state, len(jobs), row) for row, (prediction, state) in enumerate(each)]
 
     async def _connected(self, connection: ServerConnection) -> None:
         self._seeds += 1
         address = connection.remote_address
         name = ":".join(map(str, address[:2])) if address else "a socket"
-        robot = _Robot(self._policy.new_session(self._seeds), self._policy, Watched(name))
+        robot = _Robot(self._policy.new_session(self._seeds), self._policy, Watched(name), self._seeds)
         self._robots[connection] = robot
         self._batcher.owners = len(self._robots)
         try:
@@ -203,9 +253,10 @@ class Server:
         try:
             ask = read_ask(message, self.config.limits)
             self._accept(robot, ask)
-            prediction, waited = await self._batcher.ask(
+            answered, waited = await self._batcher.ask(
                 connection, Job(ask, robot.session, robot.policy), ask.deadline
             )
+            prediction = answered.prediction
             done = time.perf_counter()
             age = ask.age + done - arrived
             timing = ServerTiming(done - arrived, waited, robot.total_before)
@@ -213,6 +264,11 @@ class Server:
             robot.total_before = time.perf_counter() - arrived
             self.metrics.answered(prediction, waited, robot.total_before, age)
             robot.watched.answered(ask, prediction, robot.total_before, age)
+            if self._recorder is not None and isinstance(message, bytes):
+                number, generation = robot.number, ask.generation
+                self._recorder.take(
+                    Entry(number, generation, time.time(), message, *answered[1:], actions=prediction.actions)
+                )
         except ConnectionClosed:
             return
         except Exception as error:  # the client hears one sentence, the log all of it
@@ -310,27 +366,6 @@ def batch_sizes(most: int) -> list[int]:
     while sizes[-1] < most:
         sizes.append(sizes[-1] * 2)
     return sizes
-
-
-def _answers(policy: Policy, jobs: Sequence[Job]) -> list[Prediction | Exception]:
-    from pioxide.policy import Continuation
-
-    before = [
-        Continuation(job.ask.prev_chunk_left_over, job.ask.inference_delay)
-        if job.ask.prev_chunk_left_over is not None and policy.continues
-        else None
-        for job in jobs
-    ]
-    try:
-        return list(
-            policy.batch(
-                [job.ask.observation for job in jobs], [job.session for job in jobs], left_over=before
-            )
-        )
-    except Exception as error:
-        if len(jobs) == 1:
-            return [error]
-        return [answer for job in jobs for answer in _answers(policy, [job])]
 
 
 # The page runs its own script and asks its own server, and nothing else.
