@@ -82,6 +82,16 @@ def test_an_episode_does_not_depend_on_how_many_run_beside_it(words):
     assert one.outcomes == many.outcomes
 
 
+def test_one_kind_of_instruction_can_be_chosen(words):
+    made = evaluate(OraclePolicy(words.robot), words, EvaluationSettings(seeds=6, kind="lit"))
+    assert {one.kind for one in made.outcomes} == {"lit"}
+
+
+def test_a_kind_that_the_task_has_not_is_refused(words):
+    with pytest.raises(InputError, match="there is no kind 'sung'"):
+        evaluate(OraclePolicy(words.robot), words, EvaluationSettings(seeds=1, kind="sung"))
+
+
 def test_a_delay_is_kept_and_told_to_the_policy(words):
     policy = OraclePolicy(words.robot)
     made = evaluate(policy, words, EvaluationSettings(seeds=8, delay=4))

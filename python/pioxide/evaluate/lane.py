@@ -108,7 +108,14 @@ class Lane:
     """
 
     def __init__(
-        self, adapter: Adapter, *, play: int, delay: int, horizon: int, picture: Callable[[Any], Any] | None
+        self,
+        adapter: Adapter,
+        *,
+        play: int,
+        delay: int,
+        horizon: int,
+        kind: str | None = None,
+        picture: Callable[[Any], Any] | None = None,
     ) -> None:
         """Makes the environment.
 
@@ -117,17 +124,19 @@ class Lane:
             play: Actions of a chunk to play before the next is asked for.
             delay: Ticks between a question and its answer.
             horizon: Actions in a chunk.
+            kind: Of instruction, asked of the environment at each reset; None for any.
             picture: Makes a film's picture of what the environment renders; None for no film.
         """
         self._adapter, self._play, self._delay, self._horizon = adapter, play, delay, horizon
         self._environment: Environment = adapter.make()
         self._picture = picture
+        self._options = None if kind is None else {"kind": kind}
         self.frames: list[NDArray[np.uint8]] = []
         self._moment: Moment | None = None
 
     def begin(self, episode: Episode, session: Session) -> None:
         """Begins an episode."""
-        seen, info = self._environment.reset(seed=episode.seed)
+        seen, info = self._environment.reset(seed=episode.seed, options=self._options)
         self._episode, self.session = episode, session
         self._limited = self._missing = 0
         self._reward = 0.0

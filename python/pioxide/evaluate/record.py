@@ -25,6 +25,7 @@ class RecordSettings:
         first_seed: The first one's seed; the others follow it. All stay below a million, where those of
             evaluations begin. An episode in which the noise made the expert fail is left out, and the next
             seed takes its place.
+        kind: Only this kind of instruction; all by default.
         noise: Standard deviation, in metres, of what is added to the expert's actions as they are sent. The
             actions that are written are without, so the policy learns the way back.
         correlation: Of that noise from step to step, 0 to below 1.
@@ -32,6 +33,7 @@ class RecordSettings:
 
     episodes: int = 600
     first_seed: int = 0
+    kind: str | None = None
     noise: float = 0.01
     correlation: float = 0.7
 
@@ -90,11 +92,12 @@ def _episodes(
     adapter: Any, settings: RecordSettings, on_episode: Callable[[int], None] | None
 ) -> Iterator[EpisodeData]:
     environment = adapter.make()
+    options = None if settings.kind is None else {"kind": settings.kind}
     camera, state = adapter.robot.cameras[0].key, adapter.robot.state[0].key
     seed, done, failed = settings.first_seed, 0, 0
     while done < settings.episodes:
         random = np.random.default_rng([seed, 2])
-        moment = adapter.read(*environment.reset(seed=seed))
+        moment = adapter.read(*environment.reset(seed=seed, options=options))
         seen: list[dict[str, Any]] = []
         actions: list[Floats] = []
         off = np.zeros(adapter.robot.action_dim)

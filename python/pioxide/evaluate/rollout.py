@@ -29,6 +29,7 @@ class EvaluationSettings:
             says, else half a chunk.
         delay: Control periods between an observation and the chunk that answers it; 0 stops the world while
             the policy thinks.
+        kind: Only this kind of instruction, of a task that has several; all by default.
         lanes: Robots that run at once, in one batch of the policy.
     """
 
@@ -36,6 +37,7 @@ class EvaluationSettings:
     first_seed: int = FIRST_FRESH_SEED
     play: int | None = None
     delay: int = 0
+    kind: str | None = None
     lanes: int = 32
 
     def __post_init__(self) -> None:
@@ -159,6 +161,7 @@ def evaluate(
             play=play,
             delay=settings.delay,
             horizon=policy.horizon,
+            kind=settings.kind,
             picture=None if reel is None else reel.picture,
         )
         for _ in range(min(settings.lanes, settings.seeds * len(variants)))
