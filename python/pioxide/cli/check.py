@@ -56,6 +56,9 @@ class Check:
     width: int = 32
     """Numbers that the model takes; 0 for any."""
 
+    no_videos: FlagCreatePairsOff[bool] = False
+    """Leave videos unopened."""
+
     json: FlagCreatePairsOff[bool] = False
     """Print JSON: a list with an object a dataset."""
 
@@ -88,6 +91,7 @@ class Check:
             JointChoice(*said),
             EpisodeChoice(self.episodes, self.where),
             self.width or None,
+            videos=not self.no_videos,
         )
         paths = find_datasets(self.paths)
         number = 0
@@ -152,9 +156,11 @@ def print_checked(done: Sequence[Checked]) -> None:
     columns = ["dataset", "version", "episodes", "frames", "faults", "warnings"]
     show.table(show.counted(len(done), "dataset"), columns, rows)
     for checked in done:
-        if checked.findings:
+        if checked.findings or checked.unseen:
             print(f"\n{show.printable(str(checked.path))}")
             print_findings(checked.findings)
+        for what in checked.unseen:
+            print(f"  not looked at: {show.printable(what)}")
     if not any(checked.findings for checked in done):
         print("\nnothing found")
 

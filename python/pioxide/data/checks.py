@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from pioxide.data import motion
 from pioxide.data.columns import FrameColumns
 from pioxide.data.episode import EpisodeInfo
 from pioxide.data.findings import Code, Finding, merged, numbers
@@ -24,6 +25,13 @@ SAMPLE_FRAMES = 200_000
 PART_FRAMES = 20_000
 # Median steps further from 1/fps than this share of it are another rate.
 PERIOD_TOLERANCE = 0.05
+# Task texts that were never meant to stay.
+PLACEHOLDERS = {"test", "testing", "asdf", "todo", "tbd", "n/a", "none", "null", "xxx", "task", "placeholder"}
+TASK_WAY_OUT = "--task TEXT gives one, --task-key COLUMN takes another column"
+# A task with so many times fewer episodes than another is rare.
+RARE = 10
+# Episodes so many times shorter or longer than the usual one.
+UNUSUAL_LENGTH = 5
 
 
 def check_dataset(
@@ -70,7 +78,7 @@ def look(
             on_frames(info.length)
 
     step = max(1, dataset.total_frames // SAMPLE_FRAMES)
-    optional = ("timestamp",) if "timestamp" in dataset.features else ()
+    optional = [key for key in ("timestamp", "index") if key in dataset.features]
     keys = columns.all
     dataset.dim(keys)  # raises before any thread is started
 
@@ -127,15 +135,25 @@ def judge(
     found += _tasks(dataset, ordered)
     found += _times(dataset.fps, ordered)
     found += _duplicates(ordered)
+    found += _lengths(ordered)
+    found += _numbering(dataset, ordered)
     other, unlike = units(ordered)
     found += other
     alike = [summary for summary in ordered if summary.index not in unlike] or ordered
-    for what, names in (("state", columns.state_names(dataset)), ("actions", columns.action_names(dataset))):
-        parts = [(s.index, s.length, s.state if what == "state" else s.actions) for s in alike]
-        joints = Joints(what, names, parts)
+    state = Joints("state", columns.state_names(dataset), [(s.index, s.length, s.state) for s in alike])
+    actions = Joints(
+        "actions", columns.action_names(dataset), [(s.index, s.length, s.actions) for s in alike]
+    )
+    for joints in (state, actions):
         found += [*joints.still(), *joints.seldom(), *joints.noise(), *joints.outliers()]
         found += joints.mirrored()
-    found += opposed(columns.action_names(dataset), alike)
+        found += [*motion.jumps(joints), *motion.frozen(joints.what, dataset.fps, joints.parts)]
+        found += [*motion.at_limit(joints), *motion.shifted(joints)]
+    found += [*motion.still_once(state), *motion.one_place(state)]
+    found += opposed(actions.names, alike)
+    found += motion.followed(state, actions, alike)
+    found += motion.actions_in_other_units(actions.names, state, actions, alike)
+    found += motion.alike(ordered, actions.high.max(axis=0) - actions.low.min(axis=0))
     return merged(found)
 
 
@@ -174,19 +192,76 @@ def _tasks(dataset: LeRobotDataset, summaries: Sequence[EpisodeSummary]) -> list
     if said is not None and said.fill is not None and not any(s.filled for s in summaries):
         message = f"{said.tasks[said.fill]!r} is used for no frame, since each has an instruction of its own"
         return [Finding(Code.UNUSED_TASK, "--task", message, "--task-for all puts it in their place")]
+    found = []
     empty = tuple(s.index for s in summaries if any(not prompt.strip() for prompt in s.prompts))
-    if not empty:
+    if empty:
+        message = f"no task text in {numbers(empty, 'episode')}"
+        found.append(Finding(Code.EMPTY_TASK, "tasks", message, TASK_WAY_OUT, empty))
+    told: dict[str, list[int]] = defaultdict(list)
+    for summary in summaries:
+        for prompt in summary.prompts:
+            told[prompt].append(summary.index)
+    for prompt, indices in told.items():
+        if prompt.strip() and (prompt.strip().lower() in PLACEHOLDERS or len(prompt.strip()) < 3):
+            message = f"the task of {numbers(indices, 'episode')} is {prompt!r}, which tells nothing"
+            found.append(Finding(Code.EMPTY_TASK, "tasks", message, TASK_WAY_OUT, tuple(indices)))
+    spelled: dict[str, list[str]] = defaultdict(list)
+    for prompt in told:
+        spelled["".join(c for c in prompt.casefold() if c.isalnum())].append(prompt)
+    for same in spelled.values():
+        if len(same) > 1:
+            message = f"one task is written in {len(same)} ways: {', '.join(map(repr, same[:3]))}"
+            found.append(Finding(Code.SPELLINGS, "tasks", message, "write it in one way"))
+    most = max(map(len, told.values()))
+    if rare := [prompt for prompt, indices in told.items() if len(indices) * RARE < most]:
+        count = len(told[rare[0]])
+        message = f"{rare[0]!r} is the task of {count} of {len(summaries):,} episodes"
+        if len(rare) > 1:
+            message += f", and {len(rare) - 1:,} more are as rare"
+        way_out = "a policy hardly learns it: record more, or leave it out"
+        found.append(Finding(Code.RARE_TASK, "tasks", message, way_out, tuple(told[rare[0]])))
+    return found
+
+
+def _lengths(summaries: Sequence[EpisodeSummary]) -> list[Finding]:
+    found = []
+    middle = sorted(s.length for s in summaries)[len(summaries) // 2]
+    kinds = (
+        ("shorter", [s for s in summaries if s.length < 2 or s.length * UNUSUAL_LENGTH < middle]),
+        ("longer", [s for s in summaries if s.length > UNUSUAL_LENGTH * middle]),
+    )
+    for kind, odd in kinds:
+        if not odd:
+            continue
+        worst = (min if kind == "shorter" else max)(odd, key=lambda s: s.length)
+        frames = "1 frame" if worst.length == 1 else f"{worst.length:,} frames"
+        message = f"{frames}, much {kind} than the usual {middle:,}"
+        if len(odd) > 1:
+            message += f", as are {numbers([s.index for s in odd if s is not worst], 'episode')}"
+        way_out = "a recording that was not meant, or not ended: leave it out with --episodes"
+        indices = tuple(s.index for s in odd)
+        found.append(Finding(Code.LENGTH, f"episode {worst.index}", message, way_out, indices))
+    return found
+
+
+def _numbering(dataset: LeRobotDataset, summaries: Sequence[EpisodeSummary]) -> list[Finding]:
+    """`index` counts the rows of the whole dataset; LeRobot looks frames up by it."""
+    way_out = "LeRobot would take other frames: number the rows anew"
+    for summary in summaries:
+        if summary.index_broken_at is not None:
+            place = f"episode {summary.index}, frame {summary.index_broken_at}"
+            return [Finding(Code.INDEX, place, "index does not count on from the row before", way_out)]
+    if [s.index for s in summaries] != [info.index for info in dataset.episodes]:
         return []
-    message = f"no task text in {numbers(empty, 'episode')}"
-    return [
-        Finding(
-            Code.EMPTY_TASK,
-            "tasks",
-            message,
-            "--task TEXT gives one, --task-key COLUMN takes another column",
-            empty,
-        )
-    ]
+    following = 0
+    for summary in summaries:
+        if summary.first_index is None:
+            return []
+        if summary.first_index != following:
+            message = f"begins with index {summary.first_index}, where {following} rows come before it"
+            return [Finding(Code.INDEX, f"episode {summary.index}", message, way_out)]
+        following += summary.length
+    return []
 
 
 def _times(fps: float, summaries: Sequence[EpisodeSummary]) -> list[Finding]:

@@ -44,11 +44,35 @@ class Code(StrEnum):
     REVERSED = "gripper-reversed"
     DUPLICATE = "episode-duplicated"
     WIDE = "wider-than-model"
+    LENGTH = "episode-length-unusual"
+    JUMP = "joint-jumps"
+    FROZEN = "recording-frozen"
+    STILL_ONCE = "joint-still-in-episode"
+    UNFOLLOWED = "action-not-followed"
+    SHIFTED = "joint-shifted"
+    LIMIT = "joint-at-its-limit"
+    ALIKE = "episodes-alike"
+    RARE_TASK = "task-rare"
+    SPELLINGS = "task-spelled-twice"
+    INDEX = "index-not-consecutive"
+    STATS = "stats-differ"
+    LACKING = "metadata-lacks"
+    COLUMNS = "columns-differ"
+    NOT_FINITE = "column-not-finite"
+    UNLISTED = "file-not-used"
+    LINK = "link-leaves-dataset"
+    VIDEO = "video-unusable"
+    VIDEO_LENGTH = "video-length-differs"
+    VIDEO_SHAPE = "video-size-differs"
+    VIDEO_RATE = "video-rate-differs"
+    VIDEO_FROZEN = "video-frozen"
+    VIDEO_BLANK = "video-blank"
+    VIDEO_TWICE = "video-used-twice"
 
     @property
     def level(self) -> Level:
-        """Faults lose episodes or the whole dataset; the rest can be trained on, and should not be unseen."""
-        return Level.FAULT if self in (Code.UNUSABLE, Code.EPISODE) else Level.WARNING
+        """Faults lose episodes, their pictures or the whole dataset; the rest should not be unseen."""
+        return Level.FAULT if self in (Code.UNUSABLE, Code.EPISODE, Code.VIDEO) else Level.WARNING
 
 
 @dataclass(frozen=True)

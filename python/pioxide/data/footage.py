@@ -5,7 +5,7 @@ v2 has a file an episode; v3.0 puts many episodes into one, and lists where each
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -36,13 +36,21 @@ class Place:
     start: float
 
 
-def video_places(dataset: LeRobotDataset, key: str, episodes: Iterable[int]) -> dict[int, Place]:
+def video_places(
+    dataset: LeRobotDataset,
+    key: str,
+    episodes: Iterable[int],
+    *,
+    on_missing: Callable[[int, DatasetError], None] | None = None,
+) -> dict[int, Place]:
     """Returns where the video of each episode lies. No video is opened; every file is looked for.
 
     Args:
         dataset: Whose.
         key: A feature that is video.
         episodes: Indices.
+        on_missing: Told of each episode whose video is not there, which is then left out; without it that is
+            an error.
 
     Raises:
         DatasetError: The metadata do not say, or a file is not there.
@@ -59,9 +67,12 @@ def video_places(dataset: LeRobotDataset, key: str, episodes: Iterable[int]) -> 
         start = 0.0
         if dataset.version == "v3.0":
             if index not in listed:
-                raise fault(
-                    f"does not say where the video of {key!r} is", file="meta/episodes", episode=index
-                )
+                reason = f"does not say where the video of {key!r} is"
+                error = fault(reason, file="meta/episodes", episode=index)
+                if on_missing is None:
+                    raise error
+                on_missing(index, error)
+                continue
             chunk, number, start = listed[index]
             fields |= {"chunk_index": chunk, "file_index": number, "episode_chunk": chunk}
         else:
@@ -70,9 +81,14 @@ def video_places(dataset: LeRobotDataset, key: str, episodes: Iterable[int]) -> 
             fields |= {"episode_chunk": chunk, "chunk_index": chunk, "file_index": index}
         places[index] = Place(_filled(template, fields), start)
     for file in sorted({place.file for place in places.values()}):
-        if not (dataset.path / file).is_file():
-            first = next(index for index, place in places.items() if place.file == file)
-            raise fault("no such file", file=file, episode=first)
+        if (dataset.path / file).is_file():
+            continue
+        for index in [index for index, place in places.items() if place.file == file]:
+            error = fault("no such file", file=file, episode=index)
+            if on_missing is None:
+                raise error
+            on_missing(index, error)
+            del places[index]
     return places
 
 

@@ -83,6 +83,29 @@ class Joints:
         """[D] joints that move so seldom that q01 equals q99."""
         return (self.share >= SELDOM) & ~self.constant
 
+    @property
+    def noisy(self) -> NDArray[np.bool_]:
+        """[D] joints whose steps are as large as their spread."""
+        if self.frames < 20 * len(self.parts):
+            return np.zeros(len(self.names), bool)
+        steps, spread = self._array("step_squares"), self._array("squares")
+        # Of the episode in the middle: a single jump in one makes no noise of a joint.
+        ratio = np.median(np.divide(steps, 2 * spread, out=np.zeros(steps.shape), where=spread > 0), axis=0)
+        return (ratio > NOISE) & ~self.constant & ~self.stuck
+
+    @property
+    def far(self) -> tuple[Floats, Floats]:
+        """[episodes, D] how far the largest and smallest values lie beyond q99 and q01, in their distance."""
+        usable = ~self.constant & ~self.stuck & (self.width > 0)
+        over = np.where(usable, self.width, 1)
+        above = np.where(usable, (self.high - self.q99) / over, 0)
+        return above, np.where(usable, (self.q01 - self.low) / over, 0)
+
+    @property
+    def outlying(self) -> NDArray[np.bool_]:
+        """[episodes, D] where there are outliers."""
+        return np.maximum(*self.far) > FAR
+
     def still(self) -> list[Finding]:
         """Joints that have one value."""
         way_out = "normalisation would blow up what moves on another robot: drop it, or check the sensor"
@@ -91,7 +114,7 @@ class Joints:
             return []
         value = self.low.min(axis=0)[joints[0]]
         message = "never moves" + (f" from {value:g}" if joints.size == 1 else "")
-        return [Finding(Code.STILL, self._place(joints), message, way_out)]
+        return [Finding(Code.STILL, self.place(joints), message, way_out)]
 
     def seldom(self) -> list[Finding]:
         """Joints that have one value but for a few frames."""
@@ -109,26 +132,21 @@ class Joints:
                 "and quantile normalisation blows the others up"
             )
             way_out = "drop the joint, leave its episodes out, or use --normalization zscore"
-            place = f"{self._place([joint])}, first in episode {index}, frame {at[joint]}"
+            place = f"{self.place([joint])}, first in episode {index}, frame {at[joint]}"
             found.append(Finding(Code.SELDOM, place, message, way_out, tuple(i for i, _ in other)))
         return found
 
     def noise(self) -> list[Finding]:
         """Joints whose steps are as large as their spread."""
-        steps, spread = self._array("step_squares"), self._array("squares")
-        # Of the episode in the middle: a single jump in one makes no noise of a joint.
-        ratio = np.median(np.divide(steps, 2 * spread, out=np.zeros(steps.shape), where=spread > 0), axis=0)
-        joints = np.flatnonzero((ratio > NOISE) & ~self.constant & ~self.stuck)
-        if not joints.size or self.frames < 20 * len(self.parts):
+        joints = np.flatnonzero(self.noisy)
+        if not joints.size:
             return []
         message = "jumps from frame to frame as noise does, without motion"
-        return [Finding(Code.NOISE, self._place(joints), message, "drop it, or check the sensor")]
+        return [Finding(Code.NOISE, self.place(joints), message, "drop it, or check the sensor")]
 
     def outliers(self) -> list[Finding]:
         """Values far beyond the others, by episode, frame and joint."""
-        usable = ~self.constant & ~self.stuck & (self.width > 0)
-        above = np.where(usable, (self.high - self.q99) / np.where(usable, self.width, 1), 0)
-        below = np.where(usable, (self.q01 - self.low) / np.where(usable, self.width, 1), 0)
+        above, below = self.far
         far = np.maximum(above, below)  # [episodes, D]
         found = []
         joints = np.flatnonzero(far.max(axis=0) > FAR)
@@ -143,14 +161,14 @@ class Joints:
                 f"{self.q99[joint]:g}" + (f" ({numbers(hit, 'episode')})" if len(hit) > 1 else "")
             )
             way_out = "leave the episode out with --episodes, mend the frame, or use --on-overflow clip"
-            place = f"episode {index}, frame {frame[joint]}, {self._place([joint])}"
+            place = f"episode {index}, frame {frame[joint]}, {self.place([joint])}"
             found.append(Finding(Code.OUTLIER, place, message, way_out, hit))
         return found
 
     def mirrored(self) -> list[Finding]:
         """Grippers that begin, and are on average, where the others' mirror image would."""
         found = []
-        for joint in (i for i, name in enumerate(self.names) if _is_gripper(name)):
+        for joint in (i for i, name in enumerate(self.names) if is_gripper(name)):
             if self.width[joint] <= 0 or len(self.parts) < 3:
                 continue
             start, mean = (
@@ -167,12 +185,13 @@ class Joints:
                 continue  # it begins anywhere
             if turned.any():
                 indices = tuple(i for i, t in zip(self.indices, turned, strict=True) if t)
-                message = f"{self._place([joint])} is turned round: open where others are closed"
+                message = f"{self.place([joint])} is turned round: open where others are closed"
                 place = numbers(indices, "episode")
                 found.append(Finding(Code.REVERSED, place, message, "turn it back there", indices))
         return found
 
-    def _place(self, joints: Iterable[int]) -> str:
+    def place(self, joints: Iterable[int]) -> str:
+        """Returns the names of joints for a message, with whose they are."""
         named = [self.names[i] for i in joints]
         more = f" and {len(named) - MOST} more" if len(named) > MOST else ""
         return f"{', '.join(named[:MOST])}{more} ({self.what})"
@@ -210,5 +229,6 @@ def opposed(names: Sequence[str], summaries: Sequence[EpisodeSummary]) -> list[F
     return found
 
 
-def _is_gripper(name: str) -> bool:
+def is_gripper(name: str) -> bool:
+    """Returns whether a joint is called a gripper."""
     return any(word in name.lower() for word in GRIPPERS)

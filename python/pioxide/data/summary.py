@@ -14,8 +14,8 @@ from pioxide.data.episode import Episode
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# A step in the timestamps is a hole from so many periods on.
-HOLE_PERIODS = 2.5
+# A step in the timestamps is a hole from so many periods on: one frame that is missing makes two.
+HOLE_PERIODS = 1.5
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,10 @@ class ColumnSummary:
         common_count: frames that have it.
         step_squares: sum of squared steps from frame to frame.
         squares: sum of squared deviations from the mean.
+        jump: largest step from a frame to the next, either way.
+        jump_at: the frame after it.
+        frozen: frames of the longest stretch, not at either end, in which no joint moves at all.
+        frozen_at: its first frame.
         sample: [n, D] every n-th frame.
     """
 
@@ -46,6 +50,10 @@ class ColumnSummary:
     common_count: Ints
     step_squares: Floats
     squares: Floats
+    jump: Floats
+    jump_at: Ints
+    frozen: int
+    frozen_at: int
     sample: NDArray[np.float32]
 
 
@@ -79,6 +87,8 @@ class EpisodeSummary:
         derived: index columns that its file lacks.
         prompts: its instructions.
         digest: of states and actions.
+        first_index: `index` of its first frame, None where the dataset has no such column.
+        index_broken_at: the first frame whose `index` does not follow the one before, or None.
         state: of the state columns, side by side.
         actions: of the action columns, side by side.
         agreement: [D] correlation of each action with the same dimension of the state, 0 where one of them
@@ -93,6 +103,8 @@ class EpisodeSummary:
     filled: int
     prompts: tuple[str, ...]
     digest: bytes
+    first_index: int | None
+    index_broken_at: int | None
     state: ColumnSummary
     actions: ColumnSummary
     agreement: Floats | None
@@ -103,7 +115,7 @@ def summarize(episode: Episode, columns: FrameColumns, *, fps: float, step: int)
     """Returns an episode's numbers.
 
     Args:
-        episode: read with these columns, and with `timestamp` where there is one.
+        episode: read with these columns, and with `timestamp` and `index` where there are such.
         columns: of state and actions.
         fps: frames a second as the dataset says, 0 where it doesn't.
         step: every so many frames one goes into the sample.
@@ -113,6 +125,7 @@ def summarize(episode: Episode, columns: FrameColumns, *, fps: float, step: int)
     for values in (state, actions):
         digest.update(np.ascontiguousarray(values).tobytes())
     stamps = episode.columns.get("timestamp")
+    first_index, index_broken_at = _numbering(episode.columns.get("index"))
     return EpisodeSummary(
         index=episode.index,
         length=len(episode),
@@ -121,6 +134,8 @@ def summarize(episode: Episode, columns: FrameColumns, *, fps: float, step: int)
         filled=episode.filled,
         prompts=tuple(episode.prompts[0]),
         digest=digest.digest(),
+        first_index=first_index,
+        index_broken_at=index_broken_at,
         state=_column(state, step),
         actions=_column(actions, step),
         agreement=_agreement(state, actions) if state.shape == actions.shape else None,
@@ -139,6 +154,10 @@ def _column(values: NDArray, step: int) -> ColumnSummary:
     run = place - np.maximum.accumulate(np.where(begins, place, 0), axis=0)
     last = run.argmax(axis=0)
     joints = np.arange(x.shape[1])
+    steps = np.diff(x, axis=0)
+    moves = np.abs(steps)
+    jump_at = moves.argmax(axis=0) if len(moves) else np.zeros(x.shape[1], np.int64)
+    frozen, frozen_at = _longest_still(np.asarray(moves.any(axis=1)))
     return ColumnSummary(
         low=ordered[0],
         low_at=x.argmin(axis=0),
@@ -148,10 +167,33 @@ def _column(values: NDArray, step: int) -> ColumnSummary:
         start=x[0],
         common=ordered[last, joints],
         common_count=run[last, joints] + 1,
-        step_squares=np.square(np.diff(x, axis=0)).sum(axis=0),
+        step_squares=np.square(steps).sum(axis=0),
         squares=np.square(x - mean).sum(axis=0),
+        jump=moves[jump_at, joints] if len(moves) else np.zeros(x.shape[1]),
+        jump_at=jump_at + 1,
+        frozen=frozen,
+        frozen_at=frozen_at,
         sample=x[::step].astype(np.float32),
     )
+
+
+def _longest_still(moved: NDArray[np.bool_]) -> tuple[int, int]:
+    """Frames of the longest stretch without any motion between two moments of motion, and its first."""
+    at = np.flatnonzero(moved)
+    if len(at) < 2:
+        return 0, 0
+    gaps = np.diff(at)
+    longest = int(np.argmax(gaps))
+    # Between two steps that move lie as many equal frames as there are steps from one to the other.
+    return (int(gaps[longest]), int(at[longest]) + 1) if gaps[longest] > 1 else (0, 0)
+
+
+def _numbering(index: NDArray | None) -> tuple[int | None, int | None]:
+    if index is None or not len(index):
+        return None, None
+    flat = index.reshape(-1)
+    broken = np.flatnonzero(np.diff(flat) != 1)
+    return int(flat[0]), int(broken[0]) + 1 if len(broken) else None
 
 
 def _agreement(state: NDArray, actions: NDArray) -> Floats:

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pioxide.data.checks import check_dataset
+from pioxide.data.checks import judge, look
 from pioxide.data.columns import FrameColumns, JointChoice
-from pioxide.data.findings import Code, Finding, Level
+from pioxide.data.filmed import check_videos
+from pioxide.data.findings import Code, Finding, Level, merged
+from pioxide.data.layout import check_layout
 from pioxide.data.lerobot import LeRobotDataset
+from pioxide.data.recorded import check_recorded
 from pioxide.data.selection import EpisodeChoice
 from pioxide.errors import PioxideError
 
@@ -32,6 +35,7 @@ class CheckSettings:
         choice: which of their dimensions, all by default.
         episodes: which, all by default.
         width: numbers that the model takes, None for any.
+        videos: whether videos are opened.
     """
 
     state_keys: tuple[str, ...] | None = None
@@ -39,6 +43,7 @@ class CheckSettings:
     choice: JointChoice = field(default_factory=JointChoice)
     episodes: EpisodeChoice = field(default_factory=EpisodeChoice)
     width: int | None = 32
+    videos: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Checked:
         episodes: as listed.
         frames: as listed.
         findings: faults first; empty where all is well.
+        unseen: what was not looked at, and why.
     """
 
     path: Path
@@ -59,7 +65,8 @@ class Checked:
     robot: str = ""
     episodes: int = 0
     frames: int = 0
-    findings: tuple[Finding, ...] = field(default=())
+    findings: tuple[Finding, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     def count(self, level: Level) -> int:
         """How many findings are of this level."""
@@ -84,6 +91,7 @@ class Checked:
                 }
                 for finding in self.findings
             ],
+            "not_looked_at": list(self.unseen),
         }
 
 
@@ -136,6 +144,7 @@ def check_datasets(
 def check_one(path: Path, settings: CheckSettings, workers: int = 1) -> Checked:
     """One dataset; whatever is wrong with it is a finding."""
     opened: LeRobotDataset | None = None
+    unseen: list[str] = []
     try:
         opened = LeRobotDataset.open(path)
         guessed = FrameColumns.guess(opened)
@@ -145,7 +154,15 @@ def check_one(path: Path, settings: CheckSettings, workers: int = 1) -> Checked:
         )
         columns = settings.choice.of(opened, columns)
         chosen = settings.episodes.of(opened)
-        findings = check_dataset(opened, columns, episodes=chosen, width=settings.width, workers=workers)
+        summaries, faults = look(opened, columns, chosen, workers=workers)
+        findings = judge(opened, columns, summaries, faults, width=settings.width)
+        findings += check_layout(opened, columns, summaries)
+        findings += check_recorded(opened, columns, summaries)
+        if settings.videos:
+            filmed = check_videos(opened, [summary.index for summary in summaries], workers=workers)
+            findings, unseen = merged([*findings, *filmed.findings]), filmed.unseen
+        elif cameras := [key for key, feature in opened.features.items() if not feature.is_numeric]:
+            unseen = [f"{', '.join(cameras)}: left out"]
     except PioxideError as error:
         findings = [Finding(Code.UNUSABLE, str(path), str(error))]
     except Exception as error:  # the others are to be checked all the same
@@ -160,6 +177,7 @@ def check_one(path: Path, settings: CheckSettings, workers: int = 1) -> Checked:
         len(opened.episodes),
         opened.total_frames,
         tuple(findings),
+        tuple(unseen),
     )
 
 
