@@ -92,6 +92,15 @@ class StillImages:
             row[:] = fit.apply(self._image(info, key, frame, column[frame].as_py()))
         return out
 
+    def shape(self, info: EpisodeInfo, key: str) -> tuple[int, int]:
+        """Returns height and width of an episode's first image.
+
+        Raises:
+            DatasetError: As `frames`.
+        """
+        height, width, _ = self._image(info, key, 0, self._column(info, key, 1)[0].as_py()).shape
+        return height, width
+
     def _column(self, info: EpisodeInfo, key: str, needed: int) -> pa.ChunkedArray:
         """The episode's rows of an image column; row groups without them are not read."""
         try:

@@ -83,6 +83,15 @@ class VideoReader:
             before = at
         return out
 
+    def shape(self, root: Path, file: str) -> tuple[int, int]:
+        """Returns height and width of a video's frames, as it says.
+
+        Raises:
+            DatasetError: The file can't be read.
+        """
+        stream = self._opened(root, file).stream
+        return stream.codec_context.height, stream.codec_context.width
+
     def close(self) -> None:
         """Closes the files of this thread."""
         for opened in self._files().values():

@@ -27,6 +27,23 @@ class Pictures(Protocol):
         ...
 
 
+class RecordedPictures(Pictures, Protocol):
+    """Frames as a dataset holds them, which a cache can be made of."""
+
+    @property
+    def index(self) -> FrameIndex:
+        """The source's rows."""
+        ...
+
+    def origin(self, episode: int) -> tuple[Path, str]:
+        """Returns the file that an episode's frames are in, and what else says which they are."""
+        ...
+
+    def shape(self, episode: int) -> tuple[int, int]:
+        """Returns height and width of an episode's frames as recorded."""
+        ...
+
+
 @dataclass(frozen=True)
 class VideoPictures:
     """A camera whose frames are in video files.
@@ -59,6 +76,15 @@ class VideoPictures:
             out[at] = self.reader.frames(self.root, file, seconds, self.fit, fps=self.fps)
         return out
 
+    def origin(self, episode: int) -> tuple[Path, str]:
+        """See `RecordedPictures`."""
+        place = self.places[episode]
+        return self.root / place.file, f"{place.file} from {place.start!r} at {self.fps!r}"
+
+    def shape(self, episode: int) -> tuple[int, int]:
+        """See `RecordedPictures`."""
+        return self.reader.shape(self.root, self.places[episode].file)
+
 
 @dataclass(frozen=True)
 class StillPictures:
@@ -84,6 +110,15 @@ class StillPictures:
             at = np.flatnonzero(episodes == episode)
             out[at] = self.images.frames(self.index.infos[episode], self.key, frames[at], self.fit)
         return out
+
+    def origin(self, episode: int) -> tuple[Path, str]:
+        """See `RecordedPictures`."""
+        file = self.index.infos[episode].file
+        return self.images.root / file, file
+
+    def shape(self, episode: int) -> tuple[int, int]:
+        """See `RecordedPictures`."""
+        return self.images.shape(self.index.infos[episode], self.key)
 
 
 def slot_features(
@@ -136,7 +171,7 @@ def slot_features(
     return found
 
 
-def make_pictures(dataset: LeRobotDataset, feature: str, index: FrameIndex, fit: Fit) -> Pictures:
+def make_pictures(dataset: LeRobotDataset, feature: str, index: FrameIndex, fit: Fit) -> RecordedPictures:
     """Returns what reads a feature's images.
 
     Raises:

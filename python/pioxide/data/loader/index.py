@@ -40,6 +40,10 @@ class FrameIndex:
         """Returns N."""
         return len(self.episode)
 
+    def length(self, episode: int) -> int:
+        """Returns the frames of one of `infos`."""
+        return int(self.starts[episode + 1] - self.starts[episode])
+
     def frame(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns the place of rows [n] in their episodes."""
         return rows - self.starts[self.episode[rows]]

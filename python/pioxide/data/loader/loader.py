@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from pioxide.contract import Contract, refuse_differences
 from pioxide.data.images import Fit
 from pioxide.data.loader.assemble import Assembler
 from pioxide.data.loader.batch import Batch
+from pioxide.data.loader.cache import CacheSettings
 from pioxide.data.loader.reading import open_source
 from pioxide.data.loader.source import Source
 from pioxide.data.loader.workers import DieWithParent
@@ -92,7 +93,9 @@ class LoaderSettings:
 
 
 class Loader:
-    """Makes training batches. Opening it reads all numbers, and no image; use it in a `with`, or close it.
+    """Makes training batches. Opening it reads all numbers, and no image unless there is a cache to fill.
+
+    Use it in a `with`, or close it.
 
     Attributes:
         contracts: By source, in the order of `Batch.source`.
@@ -106,6 +109,8 @@ class Loader:
         settings: LoaderSettings,
         tokenizer: TextTokenizer,
         codec: FastCodec | None = None,
+        *,
+        cache: CacheSettings | None = None,
     ) -> None:
         """Opens the sources.
 
@@ -114,18 +119,22 @@ class Loader:
             settings: How.
             tokenizer: Of texts.
             codec: Of actions, for π0-FAST.
+            cache: Where pictures are kept at the model's size: made of what is missing, before this returns.
+                None decodes the recording each time.
 
         Raises:
             ContractError: A contract lacks what is needed or is another robot's, or two models are meant.
             DatasetError: An episode or a video can't be read.
             InputError: No sources, or weights of some only.
+            SettingsError: The cache was made in another way.
+            OutputError: The cache can't be written.
         """
         several = [sources] if isinstance(sources, Source) else list(sources)
         _check(several)
         self.settings, self._tokenizer = settings, tokenizer
         self.contracts = tuple(source.contract for source in several)
         self.names = tuple(source.name for source in several)
-        opened = [open_source(s, tokenizer, codec, exact=settings.exact_images) for s in several]
+        opened = [open_source(s, tokenizer, codec, exact=settings.exact_images, cache=cache) for s in several]
         fit = Fit.of(self.contract, exact=settings.exact_images)
         self._assembler = Assembler.of(opened, fit)
         self._weights = [source.weight for source in several]
@@ -171,7 +180,8 @@ class Loader:
 
     def at(self, step: int) -> Batch:
         """Returns batch number `step`, made here and now."""
-        return self._assembler.as_batch(self._drawn().map(self._assembler)[step])
+        numbers = cast("Any", self._drawn()[step])
+        return self._assembler.as_batch(self._assembler(numbers))
 
     def texts(self, batch: Batch) -> list[str]:
         """Returns the prompt of each row as text, without π0-FAST's answer, for a person to look at."""
@@ -227,7 +237,7 @@ class Loader:
         try:
             while (running := self._running.get(key)) is not None:
                 try:
-                    arrays: Any = next(running)
+                    arrays = cast("Any", next(running))
                 except StopIteration:
                     return
                 del running

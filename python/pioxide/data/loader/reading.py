@@ -13,6 +13,7 @@ from pioxide.codec import FastCodec, TextTokenizer
 from pioxide.contract import Pipeline, known, refuse_differences
 from pioxide.data.episode import Episode, EpisodeInfo
 from pioxide.data.images import Fit
+from pioxide.data.loader.cache import CacheSettings, FrameCache
 from pioxide.data.loader.cameras import Pictures, make_pictures, slot_features
 from pioxide.data.loader.index import FrameIndex, frame_times
 from pioxide.data.loader.rows import RecordedRows, Rows, TokenizedRows, Widths
@@ -40,14 +41,22 @@ class Opened:
     pictures: dict[str, Pictures]
 
 
-def open_source(source: Source, tokenizer: TextTokenizer, codec: FastCodec | None, *, exact: bool) -> Opened:
-    """Reads a source's numbers, or token rows, into memory, and finds its images. No image is opened.
+def open_source(
+    source: Source,
+    tokenizer: TextTokenizer,
+    codec: FastCodec | None,
+    *,
+    exact: bool,
+    cache: CacheSettings | None = None,
+) -> Opened:
+    """Reads a source's numbers, or token rows, into memory, and finds its images; fills the cache with them.
 
     Args:
         source: What to open.
         tokenizer: Of texts.
         codec: Of actions, for π0-FAST.
         exact: Whether images are resized to the bit as a policy does; see `Fit`.
+        cache: Where pictures are kept at the model's size; None reads the recording each time.
 
     Raises:
         ContractError: The contract lacks what is needed, or is another robot's.
@@ -55,21 +64,44 @@ def open_source(source: Source, tokenizer: TextTokenizer, codec: FastCodec | Non
         InputError: An episode or a column is not there, or nothing is left.
     """
     dataset, contract = source.dataset, source.contract
-    widths = Widths.of(contract)
+    Widths.of(contract)  # a robot that is too wide is the better word for it than what the pipeline says
     pipeline = Pipeline(contract, tokenizer, codec)
     if source.tokens is not None:
         refuse_differences(contract, source.tokens.contract, names=(source.name, "its token rows"))
     features = slot_features(contract, dataset, source.cameras)
-    chosen = _chosen(source)
-    moving = any(dataset.features[feature].dtype == "video" for feature in features.values())
-    if source.tokens is None:
-        index, drawn, rows = _recorded(source, pipeline, widths, chosen, moving)
-    else:
-        index, drawn, rows = _tokenized(source, source.tokens, pipeline, widths, chosen, moving)
+    timed = any(dataset.features[feature].dtype == "video" for feature in features.values())
+    index, drawn, rows = read_rows(source, pipeline, timed=timed)
     fit = Fit.of(contract, exact=exact)
-    pictures = {slot: make_pictures(dataset, feature, index, fit) for slot, feature in features.items()}
+    made = {slot: make_pictures(dataset, feature, index, fit) for slot, feature in features.items()}
+    pictures: dict[str, Pictures] = {**made}
+    if cache is not None:
+        named = [(features[slot], recorded) for slot, recorded in made.items()]
+        cached = FrameCache.open(cache.directory, dataset.path.resolve().name, fit).fill(named, cache)
+        pictures = dict(zip(made, cached, strict=True))
     # Workers read images only; what a person passed may be large.
     return Opened(replace(source, tokens=None), index, drawn, rows, pictures)
+
+
+def read_rows(
+    source: Source, pipeline: Pipeline, *, timed: bool
+) -> tuple[FrameIndex, NDArray[np.int64], Rows]:
+    """Reads a source's numbers, or its token rows, into memory.
+
+    Args:
+        source: What to read.
+        pipeline: Of its contract.
+        timed: Whether the times of frames are needed, and have to be right.
+
+    Returns:
+        The frames, the rows of them to draw from, and what gives text and numbers of rows.
+
+    Raises:
+        As `open_source`.
+    """
+    widths, chosen = Widths.of(source.contract), _chosen(source)
+    if source.tokens is None:
+        return _recorded(source, pipeline, widths, chosen, timed)
+    return _tokenized(source, source.tokens, pipeline, widths, chosen, timed)
 
 
 def _chosen(source: Source) -> list[EpisodeInfo]:
@@ -80,7 +112,7 @@ def _chosen(source: Source) -> list[EpisodeInfo]:
 
 
 def _recorded(
-    source: Source, pipeline: Pipeline, widths: Widths, chosen: Sequence[EpisodeInfo], moving: bool
+    source: Source, pipeline: Pipeline, widths: Widths, chosen: Sequence[EpisodeInfo], timed: bool
 ) -> tuple[FrameIndex, NDArray[np.int64], Rows]:
     dataset, columns = source.dataset, source.columns
     check_robot(pipeline.numbers.robot, dataset, columns, source.contract.source or "the contract")
@@ -91,7 +123,7 @@ def _recorded(
     infos: list[EpisodeInfo] = []
     for episode in _read(source, columns.all, [info.index for info in chosen]):
         infos.append(episode.info)
-        seconds.append(_times(episode, dataset.fps, moving))
+        seconds.append(_times(episode, dataset.fps, timed))
         states.append(columns.state(episode))
         actions.append(columns.actions(episode))
         tasks.append(episode.task_index)
@@ -117,7 +149,7 @@ def _tokenized(
     pipeline: Pipeline,
     widths: Widths,
     chosen: Sequence[EpisodeInfo],
-    moving: bool,
+    timed: bool,
 ) -> tuple[FrameIndex, NDArray[np.int64], Rows]:
     dataset = source.dataset
     read = _read_tokens(tokens, [info.index for info in chosen], source.name)
@@ -126,7 +158,7 @@ def _tokenized(
     seconds: list[NDArray[np.float64]] = []
     for episode in _read(source, (), sorted(present)):
         infos.append(episode.info)
-        seconds.append(_times(episode, dataset.fps, moving))
+        seconds.append(_times(episode, dataset.fps, timed))
     index = FrameIndex.of(infos, seconds)
     order = {info.index: i for i, info in enumerate(infos)}
     place = np.array([order[i] for i in read["episode"].tolist()], np.int64)
@@ -188,9 +220,9 @@ def _read(source: Source, columns: Sequence[str], episodes: Sequence[int]) -> li
     return read
 
 
-def _times(episode: Episode, fps: float, moving: bool) -> NDArray[np.float64]:
+def _times(episode: Episode, fps: float, timed: bool) -> NDArray[np.float64]:
     """Times matter where images are found by them."""
-    return frame_times(episode, fps) if moving else np.zeros(len(episode))
+    return frame_times(episode, fps) if timed else np.zeros(len(episode))
 
 
 def _prompts(source: Source, tasks: NDArray[np.int64]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
