@@ -6,6 +6,9 @@ Needs pyarrow (`pip install "pioxide[data]"`).
 from pioxide.data import FrameColumns
 from pioxide.data.robot import check_robot, dataset_robot, other_names
 
+# For other loaders
+from pioxide.shards.array_record import ArrayRecordRows, export_array_record
+
 # What it would make
 # What a directory's numbers mean
 from pioxide.shards.beside import read_contract
@@ -15,6 +18,7 @@ from pioxide.shards.estimate import Estimate, estimate
 # A tokenizer and statistics from a dataset
 # Codecs compared
 from pioxide.shards.explore import Exploration, ExploreSettings, explore
+from pioxide.shards.export_lerobot import export_lerobot
 
 # A codec and statistics from a dataset
 from pioxide.shards.fit import FitResult, FitSettings, fit
@@ -36,6 +40,7 @@ from pioxide.shards.settings import JobSettings
 from pioxide.shards.shard import JobInputs, ShardMaker
 
 __all__ = [
+    "ArrayRecordRows",
     "Estimate",
     "Exploration",
     "ExploreSettings",
@@ -65,6 +70,8 @@ __all__ = [
     "dataset_robot",
     "estimate",
     "explore",
+    "export_array_record",
+    "export_lerobot",
     "fit",
     "fit_jointly",
     "merge",
