@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pioxide.codec import FastCodec, TextTokenizer
+from pioxide.codec import ActionCodec, TextTokenizer
 from pioxide.contract import Contract, refuse_differences
 from pioxide.data.images import Fit
 from pioxide.data.loader.assemble import Assembler
@@ -108,7 +108,7 @@ class Loader:
         sources: Sequence[Source] | Source,
         settings: LoaderSettings,
         tokenizer: TextTokenizer,
-        codec: FastCodec | None = None,
+        codec: ActionCodec | None = None,
         *,
         cache: CacheSettings | None = None,
     ) -> None:

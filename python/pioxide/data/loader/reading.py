@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pioxide.codec import FastCodec, TextTokenizer
+from pioxide.codec import ActionCodec, TextTokenizer
 from pioxide.contract import Pipeline, known, refuse_differences
 from pioxide.data.episode import Episode, EpisodeInfo
 from pioxide.data.images import Fit
@@ -44,7 +44,7 @@ class Opened:
 def open_source(
     source: Source,
     tokenizer: TextTokenizer,
-    codec: FastCodec | None,
+    codec: ActionCodec | None,
     *,
     exact: bool,
     cache: CacheSettings | None = None,

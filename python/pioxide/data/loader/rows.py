@@ -138,7 +138,7 @@ class RecordedRows:
     def _encoded(self, chunks: NDArray[np.float64], rows: NDArray[np.int64]) -> Any:
         codec = self.pipeline.codec
         if codec is None:
-            raise InputError("π0-FAST needs a FAST tokenizer: pass codec=")
+            raise InputError("π0-FAST needs an action codec, such as FAST: pass codec=")
         try:
             return codec.encode_batch(chunks, on_overflow=self.on_overflow)
         except OverflowingChunkError as error:
