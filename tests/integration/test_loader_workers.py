@@ -13,6 +13,8 @@ import pytest
 from pioxide.errors import DatasetError
 from support.loading import make_pictured
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import os, sys
 sys.path.insert(0, {tests!r})

@@ -22,6 +22,7 @@ from pioxide.data.images import Fit
 from pioxide.data.loader.assemble import Assembler
 from pioxide.data.loader.batch import Batch
 from pioxide.data.loader.cache import CacheSettings
+from pioxide.data.loader.handover import Shared
 from pioxide.data.loader.reading import open_source
 from pioxide.data.loader.source import Source
 from pioxide.data.loader.workers import DieWithParent
@@ -137,6 +138,7 @@ class Loader:
         opened = [open_source(s, tokenizer, codec, exact=settings.exact_images, cache=cache) for s in several]
         fit = Fit.of(self.contract, exact=settings.exact_images)
         self._assembler = Assembler.of(opened, fit)
+        self._shared = Shared(self._assembler)
         self._weights = [source.weight for source in several]
         self._running: dict[object, grain.DatasetIterator] = {}
         if settings.repeat is False and settings.drop_last and self.rows < settings.batch_size:
@@ -192,6 +194,7 @@ class Loader:
         """Ends all workers. Iterators that were handed out end, too."""
         self._running.clear()
         gc.collect()
+        self._shared.close()
 
     def __enter__(self) -> Loader:
         """Returns the loader."""
@@ -224,7 +227,7 @@ class Loader:
     def _batches(self, start_step: int) -> Iterator[Batch]:
         settings = self.settings
         ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=settings.prefetch)
-        made = self._drawn()[start_step:].map(self._assembler).to_iter_dataset(ahead)
+        made = self._drawn()[start_step:].map(self._shared).to_iter_dataset(ahead)
         if settings.workers:
             if not flags.FLAGS.is_parsed():
                 flags.FLAGS.mark_as_parsed()  # grain asks absl's flags, which nobody parses here
