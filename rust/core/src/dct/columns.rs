@@ -46,7 +46,11 @@ impl<T: Float> Tables<T> {
     ) {
         let horizon = self.quarter.len() + 1;
         let more = self.bluestein.as_ref().map_or(horizon, Bluestein::rows);
-        let rows = sized(scratch, (2 * horizon + more) * W).as_chunks_mut().0;
+        let size = (2 * horizon + more) * W;
+        // A row that begins where a register would is never in two lines of the cache.
+        let buffer = sized(scratch, size + W);
+        let start = buffer.as_ptr().align_offset(W * size_of::<T>()).min(W);
+        let rows = buffer[start..start + size].as_chunks_mut().0;
         let (a, rest) = rows.split_at_mut(horizon);
         let (narrow, b) = rest.split_at_mut(horizon);
         if dim >= W {

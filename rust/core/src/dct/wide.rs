@@ -1,5 +1,5 @@
-//! Picks the instructions that a transform runs with: AVX2 where the processor has it, the same operations in the same
-//! order on registers of 32 bytes, else whatever any machine has. The one place with unsafe code.
+//! Picks the instructions that a transform runs with: AVX-512 or AVX2 where the processor has them, the same operations
+//! in the same order on registers of 64 or 32 bytes, else whatever any machine has. Most of the unsafe code is here.
 #![allow(unsafe_code)]
 
 use super::Direction;
@@ -10,7 +10,7 @@ use super::lanes::Plain;
 pub(super) type Transform<T> = fn(&Tables<T>, Direction, &[T], usize, &mut Vec<T>, &mut [T]);
 
 macro_rules! transforms {
-    ($name:ident, $portable:ident, $scalar:ty, $width:literal, $register:ident) => {
+    ($name:ident, $portable:ident, $scalar:ty, $width:literal, $register:ident, $wide_width:literal, $wide:ident) => {
         pub(super) fn $name(
             tables: &Tables<$scalar>,
             direction: Direction,
@@ -19,6 +19,23 @@ macro_rules! transforms {
             scratch: &mut Vec<$scalar>,
             to: &mut [$scalar],
         ) {
+            // Few columns fill no wider register.
+            #[cfg(target_arch = "x86_64")]
+            if dim > $width && std::arch::is_x86_feature_detected!("avx512f") {
+                #[target_feature(enable = "avx512f")]
+                fn with_avx512(
+                    tables: &Tables<$scalar>,
+                    direction: Direction,
+                    from: &[$scalar],
+                    dim: usize,
+                    scratch: &mut Vec<$scalar>,
+                    to: &mut [$scalar],
+                ) {
+                    tables.transform::<avx::$wide, $wide_width>(direction, from, dim, scratch, to);
+                }
+                // SAFETY: the processor has AVX-512F, as just asked, and the function needs nothing else.
+                return unsafe { with_avx512(tables, direction, from, dim, scratch, to) };
+            }
             #[cfg(target_arch = "x86_64")]
             if std::arch::is_x86_feature_detected!("avx2") {
                 /// Without FMA: a fused product would be rounded once where the reference rounds twice.
@@ -51,10 +68,10 @@ macro_rules! transforms {
         }
     };
 }
-transforms!(single, portable_single, f32, 8, Single);
-transforms!(double, portable_double, f64, 4, Double);
+transforms!(single, portable_single, f32, 8, Single, 16, WideSingle);
+transforms!(double, portable_double, f64, 4, Double, 8, WideDouble);
 
-/// Registers of 32 bytes.
+/// Registers of 32 and of 64 bytes.
 #[cfg(target_arch = "x86_64")]
 mod avx {
     use std::arch::x86_64::*;
@@ -68,8 +85,8 @@ mod avx {
             #[derive(Clone, Copy)]
             pub(super) struct $name($register);
 
-            // SAFETY of all of these: register and row are the same bytes; the intrinsics need AVX, and values of this type
-            // are made inside `with_avx2` alone.
+            // SAFETY of all of these: register and row are the same bytes; the intrinsics need AVX or AVX-512F, and values
+            // of this type are made alone inside `with_avx2` or `with_avx512`, which have it.
             impl Lanes<$scalar, $width> for $name {
                 #[inline(always)]
                 fn load(row: [$scalar; $width]) -> Self {
@@ -117,4 +134,6 @@ mod avx {
     }
     register!(Single, __m256, [f32; 8], _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_set1_ps);
     register!(Double, __m256d, [f64; 4], _mm256_add_pd, _mm256_sub_pd, _mm256_mul_pd, _mm256_set1_pd);
+    register!(WideSingle, __m512, [f32; 16], _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_set1_ps);
+    register!(WideDouble, __m512d, [f64; 8], _mm512_add_pd, _mm512_sub_pd, _mm512_mul_pd, _mm512_set1_pd);
 }

@@ -11,14 +11,33 @@ const SHIFT: f64 = 1.5 * (1_u64 << 52) as f64;
 /// Rounds `coefficients * scale` into `values`, appended. Returns false if one of them is not a number or beyond what
 /// any vocabulary holds: such a one stands as the nearest value that is not beyond it ([`exactly`] has it in full).
 pub(crate) fn quantise<T: Float>(coefficients: &[T], scale: f64, values: &mut Vec<i32>) -> bool {
-    let scale = T::from_f64(scale);
-    let mut near = true;
-    values.extend(coefficients.iter().map(|&coefficient| {
+    let start = values.len();
+    values.resize(start + coefficients.len(), 0);
+    let values = &mut values[start..];
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        #[target_feature(enable = "avx2")]
+        fn with_avx2<T: Float>(coefficients: &[T], scale: T, values: &mut [i32]) -> bool {
+            round(coefficients, scale, values)
+        }
+        #[allow(unsafe_code)]
+        // SAFETY: the processor has AVX2, as just asked, and the function needs nothing else.
+        return unsafe { with_avx2(coefficients, T::from_f64(scale), values) };
+    }
+    round(coefficients, T::from_f64(scale), values)
+}
+
+/// Inlined into its callers, which differ in the instructions they may use.
+#[inline(always)]
+fn round<T: Float>(coefficients: &[T], scale: T, values: &mut [i32]) -> bool {
+    let mut beyond = 0_u64;
+    for (value, &coefficient) in values.iter_mut().zip(coefficients) {
         let scaled: f64 = (coefficient * scale).into();
-        near &= scaled.abs() <= FAR;
-        (scaled.clamp(-FAR, FAR) + SHIFT).to_bits() as i32
-    }));
-    near
+        // What is not a number is not within anything either.
+        beyond |= u64::from(!(scaled.abs() <= FAR));
+        *value = (scaled.clamp(-FAR, FAR) + SHIFT).to_bits() as i32;
+    }
+    beyond == 0
 }
 
 /// One coefficient's integer, saturating; `None` for what is not a number.
