@@ -26,7 +26,8 @@ from pioxide.shards.settings import JobSettings
 ROW_GROUP_ROWS = 128
 # A shard holds this many rows in memory, or few more.
 PENDING_ROWS = 4096
-COMPRESSION_LEVEL = 3
+# As small here as higher levels make it, and in less time.
+COMPRESSION_LEVEL = 1
 
 # Called with the number of frames just done; it raises to stop the work.
 OnFrames = Callable[[int], None]
@@ -122,18 +123,7 @@ class ShardMaker:
     ) -> ShardContent:
         """Write a shard's Parquet bytes; they depend on the task, the inputs and the settings alone."""
         written = ShardContent()
-        schema = self.maker.schema
-        columns = [f.name for f in schema if not pa.types.is_fixed_size_list(f.type)]
-        writer = pq.ParquetWriter(
-            pa.PythonFile(file, mode="w"),
-            schema,
-            compression="zstd",
-            compression_level=COMPRESSION_LEVEL,
-            # Overlapping windows repeat one another byte for byte, which zstd finds and a dictionary of
-            # floats hides.
-            use_dictionary=columns,  # type: ignore[arg-type]  # pyarrow's stub says bool
-            write_page_checksum=True,
-        )
+        writer = _parquet_writer(file, self.maker.schema)
         with writer:
             self._write_episodes(task, writer, written, skip_bad, on_frames)
         return written
@@ -180,6 +170,34 @@ class ShardContent:
     episodes: int = 0
     counts: Counts = field(default_factory=Counts)
     skipped: list[Skipped] = field(default_factory=list)
+
+
+def _parquet_writer(file: HashingFile | BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
+    """Returns a writer that stores each kind of column as measured best (docs/benchmarks.md).
+
+    Token ids have their bytes sorted by place: the upper two hardly change from one id to the next. Numbers
+    stay whole, because overlapping windows repeat one another byte for byte. One integer a row is stored as
+    differences, which leaves nothing to compress.
+    """
+    encodings, codecs = {}, {}
+    for column in schema:
+        if pa.types.is_list(column.type):
+            path, encoding, codec = f"{column.name}.list.element", "BYTE_STREAM_SPLIT", "zstd"
+        elif pa.types.is_fixed_size_list(column.type):
+            path, encoding, codec = f"{column.name}.list.element", "PLAIN", "zstd"
+        else:
+            path, encoding, codec = column.name, "DELTA_BINARY_PACKED", "none"
+        encodings[path], codecs[path] = encoding, codec
+    levels = {path: COMPRESSION_LEVEL for path, codec in codecs.items() if codec == "zstd"}
+    return pq.ParquetWriter(
+        pa.PythonFile(file, mode="w"),
+        schema,
+        compression=codecs,  # type: ignore[arg-type]  # the stub knows one codec for all columns
+        compression_level=levels,
+        use_dictionary=False,
+        column_encoding=encodings,
+        write_page_checksum=True,
+    )
 
 
 def _write_full(writer: pq.ParquetWriter, pending: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
