@@ -178,6 +178,22 @@ def test_hosts_get_their_slices_of_one_batch(world):
     ]
 
 
+def test_hosts_that_go_through_the_data_once_get_as_many_batches(world):
+    options = {"batch_size": 12, "hosts": 3, "shuffle": False, "repeat": False, "drop_last": False}
+    parts = [list(world.loader(host=host, **options).batches()) for host in range(3)]
+    assert [len(part) for part in parts] == [ROWS // 12] * 3
+    rows = [row for step in zip(*parts, strict=True) for batch in step for row in rows_of(batch)]
+    assert rows == list(range(ROWS // 12 * 12))
+
+
+def test_texts_that_are_cut_are_said_once_and_counted(world):
+    with world.loader(world.source("pi0_fast", stated={"text_len": 40}), "pi0_fast") as loader:
+        with pytest.warns(UserWarning, match="8 of 8 rows fill all 40 tokens.*the last of the actions"):
+            batches = [batch for batch, _ in zip(loader.batches(), range(3), strict=False)]
+        assert loader.cut >= 24
+        assert all(batch.token_mask.all() for batch in batches)
+
+
 def test_chosen_episodes_are_the_only_ones_and_a_window_does_not_leave_them(world):
     source = world.source(episodes=(3, 1))
     found = in_order(world, sources=source)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -59,7 +60,8 @@ class LoaderSettings:
         seed: Of the order.
         shuffle: Whether rows are drawn in a random order, anew in each pass; else one source after another.
         repeat: Whether batches go on for ever; else every row comes once, and weights are not used.
-        drop_last: Whether a last batch that is not full is left out; it only is where `repeat` is False.
+        drop_last: Whether a last batch that is not full is left out, where `repeat` is False; several hosts
+            always leave it out.
         host: Which of the hosts this is, from 0: it gets its slice of each batch.
         hosts: How many there are.
         workers: Processes that make batches; 0 for threads of this one.
@@ -102,6 +104,7 @@ class Loader:
         contracts: By source, in the order of `Batch.source`.
         settings: How batches are drawn and made.
         names: What the sources are called.
+        cut: Rows so far whose text fills all L tokens, so that its end is probably cut.
     """
 
     def __init__(
@@ -139,6 +142,7 @@ class Loader:
         fit = Fit.of(self.contract, exact=settings.exact_images)
         self._assembler = Assembler.of(opened, fit)
         self._shared = Shared(self._assembler)
+        self.cut = 0
         self._weights = [source.weight for source in several]
         self._running: dict[object, grain.DatasetIterator] = {}
         if settings.repeat is False and settings.drop_last and self.rows < settings.batch_size:
@@ -217,7 +221,10 @@ class Loader:
         share = settings.batch_size // settings.hosts
         # The rows of a batch stand side by side, and each host takes its part of them.
         batched = rows.batch(share, drop_remainder=settings.drop_last or settings.hosts > 1)
-        return batched[settings.host :: settings.hosts] if settings.hosts > 1 else batched
+        if settings.hosts == 1:
+            return batched
+        # All hosts get as many batches, or they would wait for one another for ever.
+        return batched[: len(batched) // settings.hosts * settings.hosts][settings.host :: settings.hosts]
 
     def _shuffled(self, rows: grain.MapDataset[int], source: int) -> grain.MapDataset[int]:
         if not self.settings.shuffle:
@@ -244,11 +251,28 @@ class Loader:
                 except StopIteration:
                     return
                 del running
-                yield self._assembler.as_batch(arrays)
+                batch = self._assembler.as_batch(arrays)
+                self._look_for_cuts(batch)
+                yield batch
         finally:
             self._running.pop(key, None)
             running = None
             gc.collect()
+
+    def _look_for_cuts(self, batch: Batch) -> None:
+        """Says, once, that texts fill all that there is for them: what is longer was cut without a trace."""
+        full = batch.token_mask.all(axis=1)
+        if not full.any():
+            return
+        if self.cut == 0:
+            lost = "" if batch.loss_mask is None else ", and with it the last of the actions"
+            warnings.warn(
+                f"{self.names[int(batch.source[int(np.argmax(full))])]}: {np.count_nonzero(full)} of "
+                f"{len(batch)} rows fill all {batch.tokens.shape[1]} tokens, so the end of their "
+                f"text is probably cut{lost}; a larger text_len keeps it",
+                stacklevel=3,
+            )
+        self.cut += int(np.count_nonzero(full))
 
 
 def _check(sources: Sequence[Source]) -> None:
