@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, help="Python of an environment with lerobot")
     parser.add_argument("--backend", default="pyav", help="LeRobot's decoder: pyav or torchcodec")
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--json", type=Path, help="write the figures there, too")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -47,17 +48,21 @@ def main() -> None:
         for way, path in paths.items():
             copy_as_v3(arguments.dataset, path, with_video=way == "video")
         paths["cache"] = paths["video"]
+        rows: list[dict[str, Any]] = []
         print(f"{'samples a second of CPU':28} {'pioxide':>10} {'lerobot':>10} {'ratio':>7}   of wall clock")
         for way in WAYS:
             found = {"pioxide": run(sys.executable, arguments, paths[way], f"pioxide/{way}")}
             if arguments.peer is not None:
                 way_of_peer = "numbers" if way == "numbers" else arguments.backend
                 found["lerobot"] = run(arguments.peer, arguments, paths[way], f"lerobot/{way_of_peer}")
+            rows.append({"way": way, **found})
             cpu = [one["cpu"] for one in found.values()]
             line = f"{way:28} " + " ".join(f"{rate:10,.0f}" for rate in cpu)
             if len(cpu) == 2:
                 line += f" {cpu[0] / cpu[1]:6.1f}x"
             print(line + "   " + ", ".join(f"{one['wall']:,.0f}" for one in found.values()), flush=True)
+        if arguments.json is not None:
+            arguments.json.write_text(json.dumps({"rows": rows}))
 
 
 def run(python: Any, arguments: argparse.Namespace, dataset: Path, what: str) -> dict[str, float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pioxide import demo
+from support.videos import write_v21_video
 
 BENCHES = Path(__file__).resolve().parents[2] / "benches"
 
@@ -34,6 +35,13 @@ def test_tokens(tmp_path):
         assert row["checked"]
         assert row["reference"] > 0
         assert row["pioxide"] > 0
+
+
+def test_loader(tmp_path):
+    dataset = write_v21_video(tmp_path / "dataset", (30, 25))
+    result = run("loader.py", tmp_path / "loader.json", dataset, "--seconds", "0.1")
+    assert [row["way"] for row in result["rows"]] == ["numbers", "video", "cache"]
+    assert all(row["pioxide"]["samples"] >= 32 for row in result["rows"])
 
 
 def test_job(tmp_path):
