@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pioxide.data import LeRobotDataset
+from pioxide.data import LeRobotDataset, TaskChoice
 from pioxide.data.findings import Code
 from pioxide.errors import DatasetError, InputError
 from support.datasets import episodes, rewrite, with_column, write_v3, write_v21
+from support.exporters import as_cloth, as_gr1, edit_info, lines, without, write_lines
 
 KEYS = ["observation.state", "action"]
 V3_EPISODES = "meta/episodes/chunk-000/file-000.parquet"
@@ -21,20 +22,6 @@ V3_EPISODES = "meta/episodes/chunk-000/file-000.parquet"
 @pytest.fixture(params=[write_v21, write_v3], ids=["v2.1", "v3.0"])
 def root(request, tmp_path):
     return request.param(tmp_path / "data")
-
-
-def edit_info(root, **changes):
-    info = json.loads((root / "meta/info.json").read_text())
-    (root / "meta/info.json").write_text(json.dumps(info | changes))
-
-
-def lines(root, file="meta/episodes.jsonl"):
-    return [json.loads(line) for line in (root / file).read_text().splitlines()]
-
-
-def write_lines(root, rows, file="meta/episodes.jsonl"):
-    text = (row if isinstance(row, str) else json.dumps(row) for row in rows)
-    (root / file).write_text("\n".join(text))
 
 
 def read(root):
@@ -188,39 +175,66 @@ def test_task_that_is_wrong_costs_the_episodes_that_have_it(tmp_path, rows, mess
     assert message in LeRobotDataset.open(root).findings[0].message
 
 
+def task_file(root):
+    return next((root / "meta").glob("tasks.*"))
+
+
+def test_tasks_that_can_not_be_read_are_those_that_the_episodes_list(root):
+    expected = {0: ["fold the towel"], 1: ["stack the cups"], 2: ["fold the towel"]}
+    for spoil in (lambda file: file.write_bytes(b"\x00PAR1"), lambda file: file.unlink()):
+        spoil(task_file(root))
+        dataset = LeRobotDataset.open(root)
+        assert {e.index: e.prompts[0] for e in dataset.scan(KEYS)} == expected
+        assert [finding.code for finding in dataset.findings] == [Code.TASK]
+        assert "the list of episodes says the task of episodes 0, 1 and 2" in dataset.findings[0].way_out
+        assert len(dataset.fingerprint()) == 32
+
+
+def test_without_readable_tasks_an_episode_that_lists_none_or_two_can_not_be_read(tmp_path):
+    root = write_v21(tmp_path / "d")
+    task_file(root).unlink()
+    rows = lines(root)
+    write_lines(root, [rows[0], rows[1] | {"tasks": []}, rows[2] | {"tasks": ["a", "b"]}])
+    good, bad, _ = read(root)
+    assert good == {0: 7}
+    for index in (1, 2):
+        assert "no instruction is known (meta/tasks.jsonl: no such file" in bad[index]
+        assert "--task TEXT" in bad[index]
+    given = LeRobotDataset.open(root).with_tasks(TaskChoice("wave"))
+    assert [e.prompts[0] for e in given.scan(KEYS)] == [["fold the towel"], ["wave"], ["wave"]]
+
+
+def split_list(root):
+    """The list of episodes in two files, as recordings of many have it."""
+    table = pq.read_table(root / V3_EPISODES)
+    second = root / "meta/episodes/chunk-000/file-001.parquet"
+    pq.write_table(table.slice(1), second)
+    pq.write_table(table.slice(0, 1), root / V3_EPISODES)
+    return second
+
+
+def test_v3_list_that_can_not_be_read_costs_its_episodes_only(tmp_path):
+    root = write_v3(tmp_path / "d")
+    second = split_list(root)
+    assert read(root) == ({0: 7, 1: 4, 2: 9}, {}, set())
+    second.write_bytes(second.read_bytes()[:-5])
+    good, bad, _ = read(root)
+    assert good == {0: 7}
+    assert list(bad) == [1, 2]
+    assert "file-001.parquet: episode 1: is listed nowhere else, and this list can't be read" in bad[1]
+    edit_info(root, total_episodes=None)
+    with pytest.raises(DatasetError, match=r"file-001\.parquet: can't be read as Parquet"):
+        LeRobotDataset.open(root)
+
+
+def test_v3_list_that_can_not_be_read_and_holds_nothing_new_is_found(tmp_path):
+    root = write_v3(tmp_path / "d")
+    (root / "meta/episodes/chunk-000/file-001.parquet").write_bytes(LFS)
+    good, bad, codes = read(root)
+    assert (good, bad, codes) == ({0: 7, 1: 4, 2: 9}, {}, {Code.LISTED_TWICE})
+
+
 # Two real recordings that are like this; each was written by another exporter.
-
-
-def without(*columns):
-    return lambda table: table.drop_columns([c for c in columns if c in table.column_names])
-
-
-def as_gr1(root):
-    """Version 2.0, a folder an episode, no frame_index, no task texts in the list."""
-    edit_info(
-        root,
-        codebase_version="v2.0",
-        data_path="data/chunk-{episode_index}/episode_{episode_index:06d}.parquet",
-    )
-    for index in range(3):
-        (root / f"data/chunk-{index}").mkdir()
-        file = root / f"data/chunk-{index}/episode_{index:06d}.parquet"
-        (root / f"data/chunk-000/episode_{index:06d}.parquet").rename(file)
-        rewrite(file, without("frame_index"))
-    write_lines(root, [{k: v for k, v in row.items() if k != "tasks"} for row in lines(root)])
-    return root
-
-
-def as_cloth(root):
-    """Version 2.1, v3's names in data_path, no task_index in the rows, totals not kept up."""
-    edit_info(
-        root, data_path="data/chunk-{chunk_index:03d}/episode_{episode_index:06d}.parquet", total_frames=7
-    )
-    write_lines(root, [{"task_index": 0, "task": "fold the towel"}], "meta/tasks.jsonl")
-    write_lines(root, [row | {"tasks": ["fold the towel"]} for row in lines(root)])
-    for file in root.glob("data/*/*.parquet"):
-        rewrite(file, without("task_index"))
-    return root
 
 
 def test_gr1_like_recording_reads(tmp_path):
@@ -293,9 +307,13 @@ def test_git_lfs_pointers_are_named(root):
     for file in dataset.meta_files:
         content = (root / file).read_bytes()
         (root / file).write_bytes(LFS)
-        with pytest.raises(DatasetError, match="is a Git LFS pointer") as caught:
-            LeRobotDataset.open(root)
-        assert caught.value.file.startswith(file)
+        if file.startswith("meta/tasks"):
+            (found,) = LeRobotDataset.open(root).findings
+            assert (found.place.partition(":")[0], "Git LFS pointer" in found.message) == (file, True)
+        else:
+            with pytest.raises(DatasetError, match="is a Git LFS pointer") as caught:
+                LeRobotDataset.open(root)
+            assert caught.value.file.startswith(file)
         (root / file).write_bytes(content)
 
 
@@ -324,8 +342,8 @@ def test_text_that_is_no_utf8_is_an_error_and_no_traceback(tmp_path):
         pa.string(), 2, [None, pa.py_buffer(np.array([0, 1, 2], np.int32)), pa.py_buffer(b"\xe4\xff")]
     )
     pq.write_table(pa.table({"task_index": [0, 1], "task": wrong}), root / "meta/tasks.parquet")
-    with pytest.raises(DatasetError, match=r"meta/tasks\.parquet: can't be read as Parquet"):
-        LeRobotDataset.open(root)
+    (found,) = LeRobotDataset.open(root).findings
+    assert (found.place, "can't be read as Parquet" in found.message) == ("meta/tasks.parquet", True)
 
 
 def test_directory_whose_name_is_no_utf8_is_read(tmp_path):

@@ -52,7 +52,7 @@ class Fit:
     """Directory to make: contract.json, norm_stats.json, fit.json, and the codec's files."""
 
     skip_bad: FlagCreatePairsOff[bool] = False
-    """Leave out episodes that can't be read, and end with status 3."""
+    """Leave out episodes that can't be used, and end with status 3."""
 
     strict: FlagCreatePairsOff[bool] = False
     """End with status 4, and make nothing, where the dataset has warnings."""

@@ -51,7 +51,7 @@ class Tokenize:
     """Make every OF-th shard only, as 3/16, for one of several machines; `pioxide merge` then joins them."""
 
     skip_bad: FlagCreatePairsOff[bool] = False
-    """Leave out episodes that can't be read, list them in the manifest, and end with status 3."""
+    """Leave out episodes that can't be used, list them in the manifest, and end with status 3."""
 
     strict: FlagCreatePairsOff[bool] = False
     """End with status 4 where the dataset has warnings, and make nothing then, or where rows were cut."""

@@ -81,6 +81,7 @@ class LeRobotDataset:
             meta.files,
             meta.findings,
             meta.undeclared,
+            meta.instructions,
         )
 
     @property
@@ -110,7 +111,8 @@ class LeRobotDataset:
         elif key:
             there = ", ".join((*self.features, *self.episode_columns()))
             raise InputError(f'task_key: there is no column "{key}"; there are {there}')
-        instructions = choice.instructions(self.tasks, texts, by_episode)
+        own = self.instructions or Instructions(self.tasks)
+        instructions = choice.instructions(own, texts, by_episode)
         return replace(self, tasks=instructions.tasks, instructions=instructions)
 
     def episode_columns(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ Part of `data.meta`. An entry that can't be read takes its episode's place in th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,21 +33,25 @@ class Listing:
         tasks: instruction by task index.
         episodes: in the order of the list, not yet checked against each other.
         files: that were read, the one with the episodes last.
+        without_tasks: why the tasks can't be read; "" where they can.
+        lost: lists of episodes that can't be read, with the reason, where others can.
     """
 
     tasks: dict[int, str]
     episodes: list[EpisodeInfo]
     files: tuple[str, ...]
+    without_tasks: str = ""
+    lost: tuple[tuple[str, str], ...] = ()
 
 
 def read_v2(root: Path, template: str, chunk_size: int, findings: list[Finding]) -> Listing:
     """Reads `meta/episodes.jsonl` and `meta/tasks.jsonl`.
 
     Raises:
-        DatasetError: one of them is missing or is no text.
+        DatasetError: the list of episodes is missing or is no text.
     """
     episodes_file, tasks_file = "meta/episodes.jsonl", "meta/tasks.jsonl"
-    tasks = _jsonl_tasks(root, tasks_file, findings)
+    tasks, without = _readable(_jsonl_tasks, root, tasks_file, findings)
     episodes: list[EpisodeInfo] = []
     elsewhere = _Elsewhere(root)
     for line, row, problem in _json_lines(root, episodes_file):
@@ -69,28 +73,36 @@ def read_v2(root: Path, template: str, chunk_size: int, findings: list[Finding])
         file = elsewhere.find(template.format(**fields, **chunks), index)
         episodes.append(EpisodeInfo(index, length, _strings(row.get("tasks")), file))
     elsewhere.report(findings)
-    return Listing(tasks, episodes, (tasks_file, episodes_file))
+    return Listing(tasks, episodes, (*_there(root, tasks_file), episodes_file), without)
 
 
 def read_v3(root: Path, template: str, findings: list[Finding]) -> Listing:
     """Reads `meta/episodes/*/*.parquet` and `meta/tasks.parquet` (early recordings: `meta/tasks.jsonl`).
 
     Raises:
-        DatasetError: one of them is missing, is no Parquet, or lacks a column.
+        DatasetError: no list of episodes is there, is Parquet, and has its columns.
     """
     tasks_file = "meta/tasks.parquet"
     if (root / tasks_file).exists():
-        tasks = _parquet_tasks(root, tasks_file, findings)
+        tasks, without = _readable(_parquet_tasks, root, tasks_file, findings)
     else:
         tasks_file = "meta/tasks.jsonl"
-        tasks = _jsonl_tasks(root, tasks_file, findings)
+        tasks, without = _readable(_jsonl_tasks, root, tasks_file, findings)
     tables = sorted(path.relative_to(root).as_posix() for path in root.glob("meta/episodes/*/*.parquet"))
     if not tables:
         raise fault("has no chunk-*/file-*.parquet", file="meta/episodes")
     episodes: list[EpisodeInfo] = []
     contradicting: list[int] = []
+    lost: list[tuple[str, str]] = []
     for file in tables:
-        for row in _rows(root, file, V3_COLUMNS, V3_OPTIONAL):
+        try:
+            rows = _rows(root, file, V3_COLUMNS, V3_OPTIONAL)
+        except DatasetError as error:
+            if len(lost) + 1 == len(tables):
+                raise
+            lost.append((file, str(error).removeprefix(f"{file}: ")))
+            continue
+        for row in rows:
             index = _natural(row["episode_index"])
             if index is None:
                 index = episodes[-1].index + 1 if episodes else 0
@@ -115,7 +127,7 @@ def read_v3(root: Path, template: str, findings: list[Finding]) -> Listing:
     if contradicting:
         message = f"dataset_from_index and dataset_to_index of {numbers(contradicting, 'episode')} "
         findings.append(Finding(Code.ROWS, tables[0], f"{message}contradict its length", "they are not used"))
-    return Listing(tasks, episodes, (tasks_file, *tables))
+    return Listing(tasks, episodes, (*_there(root, tasks_file), *tables), without, tuple(lost))
 
 
 def listed_columns(root: Path, files: Sequence[str]) -> tuple[str, ...]:
@@ -180,6 +192,23 @@ class _Elsewhere:
             findings.append(
                 Finding(Code.MOVED, "meta/info.json", message, "the file of that name below data/ is used")
             )
+
+
+def _readable(
+    read: Callable[[Path, str, list[Finding]], dict[int, str]],
+    root: Path,
+    file: str,
+    findings: list[Finding],
+) -> tuple[dict[int, str], str]:
+    """The tasks of a file, or none and the reason why."""
+    try:
+        return read(root, file, findings), ""
+    except DatasetError as error:
+        return {}, str(error)
+
+
+def _there(root: Path, file: str) -> tuple[str, ...]:
+    return (file,) if (root / file).is_file() else ()
 
 
 def _jsonl_tasks(root: Path, file: str, findings: list[Finding]) -> dict[int, str]:

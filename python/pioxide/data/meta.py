@@ -7,7 +7,7 @@ with the reason; a contradiction that nothing here depends on is a finding.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,6 +15,7 @@ from pioxide.data.episode import EpisodeInfo, Feature, parse_feature
 from pioxide.data.faults import fault
 from pioxide.data.findings import Code, Finding, numbers
 from pioxide.data.listing import Listing, read_v2, read_v3
+from pioxide.data.tasks import Instructions
 from pioxide.errors import FormatError
 from pioxide.files import read_json, refuse_address
 
@@ -38,6 +39,7 @@ class Meta:
         episodes: in the order of their indices.
         files: the metadata files that were read, relative to the dataset.
         findings: what is contradictory there, and not needed.
+        instructions: of episodes that list one, where the file of the tasks can't be read; else None.
     """
 
     version: str
@@ -49,6 +51,7 @@ class Meta:
     episodes: tuple[EpisodeInfo, ...]
     files: tuple[str, ...]
     findings: tuple[Finding, ...]
+    instructions: Instructions | None = None
 
 
 def load_meta(root: Path) -> Meta:
@@ -70,7 +73,9 @@ def load_meta(root: Path) -> Meta:
         listing = read_v3(root, _template(info, V3_PATH), findings)
     else:
         listing = read_v2(root, _template(info, V2_PATH), _chunk_size(info), findings)
+    listing = _with_lost(listing, info.get("total_episodes"), findings)
     episodes = _checked(listing, findings)
+    instructions = _listed_tasks(listing, findings) if listing.without_tasks else None
     _check_totals(info, episodes, findings)
     robot_type = info.get("robot_type")
     return Meta(
@@ -79,10 +84,11 @@ def load_meta(root: Path) -> Meta:
         robot_type=robot_type if isinstance(robot_type, str) else "unknown",
         features=features,
         undeclared=undeclared,
-        tasks=listing.tasks,
+        tasks=listing.tasks if instructions is None else instructions.tasks,
         episodes=episodes,
         files=(INFO, *listing.files),
         findings=tuple(findings),
+        instructions=instructions,
     )
 
 
@@ -191,6 +197,37 @@ def _checked(listing: Listing, findings: list[Finding]) -> tuple[EpisodeInfo, ..
             )
         )
     return episodes
+
+
+def _with_lost(listing: Listing, total: Any, findings: list[Finding]) -> Listing:
+    """The episodes that are nowhere else are those of a list that can't be read."""
+    if not listing.lost:
+        return listing
+    file, reason = listing.lost[0]
+    if type(total) is not int or not 0 < total < 1 << 31:
+        raise fault(reason, file=file)  # nobody can say which episodes are lost
+    problem = f"is listed nowhere else, and this list {reason}"
+    listed = {episode.index for episode in listing.episodes}
+    gone = [index for index in range(total) if index not in listed]
+    if not gone:
+        findings.append(Finding(Code.LISTED_TWICE, file, reason, "every episode is listed elsewhere"))
+    added = [EpisodeInfo(index, 0, (), file, problem=problem) for index in gone]
+    return replace(listing, episodes=[*listing.episodes, *added])
+
+
+def _listed_tasks(listing: Listing, findings: list[Finding]) -> Instructions:
+    """The instructions of episodes that list one, where the tasks of the frames' indices are not known."""
+    texts: dict[str, int] = {}
+    by_episode: dict[int, int] = {}
+    for episode in listing.episodes:
+        if len(set(episode.tasks)) == 1 and episode.tasks[0].strip():
+            by_episode[episode.index] = texts.setdefault(episode.tasks[0], len(texts))
+    file, reason = listing.without_tasks.split(": ", 1)
+    said = numbers(sorted(by_episode), "episode") if by_episode else "no episode"
+    way_out = f"the list of episodes says the task of {said}; --task TEXT gives one to the others"
+    findings.append(Finding(Code.TASK, file, reason, way_out))
+    tasks = {index: text for text, index in texts.items()}
+    return Instructions(tasks, by_episode=by_episode, lost=listing.without_tasks)
 
 
 def _broken(entry: EpisodeInfo, file: str, problem: str) -> EpisodeInfo:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from pioxide.errors import OverflowingChunkError
+
+_SAID = re.compile(r"chunk (\d+): (.*), dimension (\d+)(.*)", re.DOTALL)
+
+
+def chunk_of(error: OverflowingChunkError) -> int | None:
+    """Returns which chunk of a batch the codec's error is about, None where it doesn't say."""
+    found = _SAID.match(str(error))
+    return None if found is None else int(found[1])
 
 
 def placed(
     error: OverflowingChunkError,
-    frame_of: Callable[[int], tuple[int, int]],
+    place: tuple[int, int],
     joints: Sequence[str],
     way_out: str,
 ) -> OverflowingChunkError:
@@ -18,14 +26,14 @@ def placed(
 
     Args:
         error: What encoding or fitting a batch of chunks raised.
-        frame_of: Episode and frame of a chunk of that batch.
+        place: Episode and frame of the chunk, see `chunk_of`.
         joints: Names of the action dimensions.
         way_out: What a person can do besides.
     """
-    found = re.match(r"chunk (\d+): (.*), dimension (\d+)(.*)", str(error), re.DOTALL)
+    found = _SAID.match(str(error))
     if found is None:
         return error
-    episode, frame = frame_of(int(found[1]))
+    episode, frame = place
     joint = joints[int(found[3])] if int(found[3]) < len(joints) else found[3]
     fault = f"{found[2]}{found[4]}"
     then = " " if fault.endswith("?") else "; "

@@ -6,7 +6,7 @@ One that exists is never replaced unless a person says so for all.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -32,6 +32,7 @@ class Instructions:
         by_episode: task index by episode, where the list of episodes says it and no column does.
         fill: task index of frames that have no instruction; None makes them a fault of their episode.
         everywhere: task index of all frames, whatever they say.
+        lost: why the dataset's own tasks can't be read; "" where they can.
     """
 
     tasks: dict[int, str]
@@ -40,6 +41,7 @@ class Instructions:
     by_episode: dict[int, int] | None = None
     fill: int | None = None
     everywhere: int | None = None
+    lost: str = ""
 
     @property
     def plain(self) -> bool:
@@ -99,6 +101,8 @@ class Instructions:
 
     def _reason(self, frame: int, index: int) -> str:
         way_out = "--task TEXT gives one to such frames"
+        if self.lost:
+            return f"no instruction is known ({self.lost}; the list of episodes names not one); {way_out}"
         if self.plain:
             return f"frame {frame} has task_index {index}, and no such task is listed in meta/; {way_out}"
         where = "the list of episodes" if self.by_episode is not None else f'"{self.column}"'
@@ -139,18 +143,18 @@ class TaskChoice:
         return cls(settings["task"], settings["task_for"], settings["task_key"])
 
     def instructions(
-        self, tasks: dict[int, str], texts: Iterable[str] | None, by_episode: dict[int, Any] | None
+        self, own: Instructions, texts: Iterable[str] | None, by_episode: dict[int, Any] | None
     ) -> Instructions:
         """Returns what this comes to.
 
         Args:
-            tasks: as the dataset lists them.
+            own: the dataset's.
             texts: of the column, where that holds texts.
             by_episode: texts by episode, where the list of episodes holds them.
         """
         if self.task_for == "all":
             return Instructions({0: self.task}, everywhere=0)
-        index: dict[str, int] | None = None
+        tasks, index = own.tasks, None
         if texts is not None or by_episode is not None:
             found = texts if by_episode is None else by_episode.values()
             different = dict.fromkeys(text for text in found or () if isinstance(text, str))
@@ -163,7 +167,9 @@ class TaskChoice:
         if by_episode is not None and index is not None:
             said = {e: index[text] for e, text in by_episode.items() if isinstance(text, str)}
             return Instructions(tasks, self.task_key, by_episode=said, fill=fill)
-        return Instructions(tasks, self.task_key or TASK_INDEX, index, fill=fill)
+        if self.task_key:
+            return Instructions(tasks, self.task_key, index, fill=fill)
+        return replace(own, tasks=tasks, fill=fill)
 
 
 def texts_of(column: pa.Array) -> list[str | None]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 import numpy as np
@@ -32,10 +33,9 @@ from pioxide.data import (
     select_episodes,
 )
 from pioxide.data.faults import nothing_left
-from pioxide.data.overflow import placed
 from pioxide.data.robot import dataset_robot, named_mask, recorded_robot
 from pioxide.data.tasks import TaskFor
-from pioxide.errors import DatasetError, FormatError, InputError, OverflowingChunkError, SettingsError
+from pioxide.errors import DatasetError, FormatError, InputError, SettingsError
 from pioxide.family import Normalization
 from pioxide.files import new_directory, read_json, write_json
 from pioxide.robots import RobotSpec
@@ -43,7 +43,7 @@ from pioxide.shards.beside import read_contract
 from pioxide.shards.codecs import CodecName, CodecOptions, codec_options
 from pioxide.shards.evaluate import Evaluation
 from pioxide.shards.frames import FrameCutter
-from pioxide.shards.sample import SampleSource, draw_chunks
+from pioxide.shards.sample import SampleSource, draw_chunks, made_codec
 from pioxide.shards.settings import as_json, changes, refuse_changes
 from pioxide.transforms import NormRule, make_mask, save_norm_stats
 
@@ -265,7 +265,8 @@ def fit(
         output: A directory that doesn't exist, or one made earlier with the same settings, which is then
             left as it is.
         settings: How.
-        skip_bad: Leave out episodes that can't be read; `skipped` lists them.
+        skip_bad: Leave out episodes that can't be read, or have a chunk that the codec can't represent;
+            `skipped` lists them.
         on_stage: Told what is being done.
 
     Raises:
@@ -349,9 +350,11 @@ def _fit(
     settings: FitSettings,
     skip_bad: bool,
     say: OnStage,
+    wild: Mapping[int, str] = MappingProxyType({}),
 ) -> tuple[Contract, dict[str, Any]]:
-    chosen = settings.selection.of(dataset)
-    skipped: list[dict[str, Any]] = []
+    """Fits without the episodes that are known to be wild, and again where others turn out to be."""
+    chosen = [index for index in settings.selection.of(dataset) if index not in wild]
+    skipped = [{"episode": index, "reason": reason} for index, reason in wild.items()]
 
     def left_out(info: EpisodeInfo, error: DatasetError) -> None:
         skipped.append({"episode": info.index, "reason": str(error)})
@@ -369,7 +372,7 @@ def _fit(
             on_bad=left_out if skip_bad else None,
         )
     except InputError as error:
-        if len(skipped) == len(chosen):
+        if len(skipped) == len(chosen) + len(wild):
             raise nothing_left([s["reason"] for s in skipped]) from error
         raise
     contract = replace(contract, norm_stats=stats)
@@ -379,15 +382,13 @@ def _fit(
 
     source = SampleSource(dataset, cutter, tuple(fit_on))
     (sample,) = draw_chunks([source], settings.max_chunks, settings.seed)
-    chunks, places = sample.chunks, sample.places
     options = settings.codec_options
-    say(f"a codec ({options}) from {len(chunks)} chunks of {len(fit_on)} episodes")
+    say(f"a codec ({options}) from {len(sample.chunks)} chunks of {len(fit_on)} episodes")
     names = columns.action_names(dataset)
-    try:
-        codec = options.fit(chunks)
-    except OverflowingChunkError as error:
-        way_out = "leave the episode out with --episodes, mend it, or drop the joint"
-        raise placed(error, lambda i: tuple(places[i].tolist()), names, way_out) from None
+    codec, found = made_codec(options, [sample], [names], skip_bad=skip_bad)
+    if found:
+        wild = {**wild, **{one.episode: one.reason for one in found}}
+        return _fit(dataset, directory, contract, columns, settings, skip_bad, say, wild)
     say(f"judging it on {len(held_out)} held-out episodes" if held_out else "judging it on the same episodes")
     evaluation = Evaluation(codec, cutter.numbers, names)
     for episode in dataset.scan(columns.all, held_out or fit_on):
@@ -401,8 +402,8 @@ def _fit(
     save_contract(contract, directory)
     return contract, {
         "held_out": held_out,
-        "skipped": skipped,
-        "fitted_chunks": len(chunks),
+        "skipped": sorted(skipped, key=lambda entry: entry["episode"]),
+        "fitted_chunks": len(sample.chunks),
         "result": evaluation.result(),
     }
 

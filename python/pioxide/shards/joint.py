@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -21,12 +20,10 @@ from pioxide.codec import ActionCodec
 from pioxide.contract import known
 from pioxide.data import FrameColumns, LeRobotDataset
 from pioxide.data.faults import nothing_left
-from pioxide.data.overflow import placed
 from pioxide.data.stats import joint_stats
 from pioxide.errors import (
     FormatError,
     InputError,
-    OverflowingChunkError,
     SettingsError,
 )
 from pioxide.files import make_directory, new_directory, read_json, write_json
@@ -37,7 +34,7 @@ from pioxide.shards.fit import (
     OnStage,
 )
 from pioxide.shards.joint_part import JointPart, StatisticsOf, described, member_names, refused, sharing
-from pioxide.shards.sample import Sample, SampleSource, draw_chunks
+from pioxide.shards.sample import Sample, SampleSource, draw_chunks, made_codec
 from pioxide.shards.settings import as_json, changes, refuse_changes
 
 FORMAT = 1
@@ -221,7 +218,7 @@ def fit_jointly(
         output: A directory that doesn't exist, or one made earlier of the same.
         settings: How, for all that don't say otherwise.
         joint: Weights, and whose statistics.
-        skip_bad: Leave out episodes that can't be read.
+        skip_bad: Leave out episodes that can't be read, or have a chunk that the codec can't represent.
         on_stage: Told what is being done.
 
     Raises:
@@ -251,9 +248,12 @@ def fit_jointly(
     found = _existing(target, head)
     if found is not None:
         return found
-    for group in groups:
-        _count(group, settings, skip_bad, say)
-    codec, drawn = _codec(parts, settings, say)
+    made = None
+    while made is None:
+        for group in groups:
+            _count(group, settings, skip_bad, say)
+        made = _codec(parts, settings, skip_bad, say)
+    codec, drawn = made
     with new_directory(target) as directory:
         for part, sample in zip(parts, drawn, strict=True):
             say(f"judging it on {part.name}")
@@ -287,7 +287,7 @@ def _count(group: Sequence[JointPart], settings: FitSettings, skip_bad: bool, sa
         stats = joint_stats(sources, horizon=settings.horizon, delta_mask=mask)
     except InputError as error:
         reasons = [entry["reason"] for part in group for entry in part.skipped]
-        if len(reasons) == episodes:
+        if not any(part.chosen for part in group):
             raise nothing_left(reasons) from error
         raise
     for part in group:
@@ -296,9 +296,9 @@ def _count(group: Sequence[JointPart], settings: FitSettings, skip_bad: bool, sa
 
 
 def _codec(
-    parts: Sequence[JointPart], settings: FitSettings, say: OnStage
-) -> tuple[ActionCodec, list[Sample]]:
-    """One codec from chunks of all."""
+    parts: Sequence[JointPart], settings: FitSettings, skip_bad: bool, say: OnStage
+) -> tuple[ActionCodec, list[Sample]] | None:
+    """One codec from chunks of all; None where episodes had to be left out, so that statistics change."""
     options = settings.codec_options
     widths = {part.width for part in parts}
     if len(widths) > 1 and settings.codec == "beast":
@@ -310,27 +310,11 @@ def _codec(
     drawn = draw_chunks(sources, settings.max_chunks, settings.seed)
     number = sum(len(sample.chunks) for sample in drawn)
     say(f"a codec ({options}) from {number:,} chunks of {len(parts)} datasets")
-    arrays = [sample.chunks for sample in drawn]
-    try:
-        if len(widths) == 1:
-            return options.fit(np.concatenate(arrays)), drawn
-        return options.fit([chunk for array in arrays for chunk in array]), drawn
-    except OverflowingChunkError as error:
-        raise _placed(error, parts, drawn) from None
-
-
-def _placed(error: OverflowingChunkError, parts: Sequence[JointPart], drawn: Sequence[Sample]) -> Exception:
-    """The codec's error with dataset, episode, frame and joint in the place of a chunk's number."""
-    found = re.match(r"chunk (\d+)", str(error))
-    owners = [part for part, sample in zip(parts, drawn, strict=True) for _ in sample.chunks]
-    if found is None or int(found[1]) >= len(owners):
-        return error
-    places = np.concatenate([sample.places for sample in drawn])
-    part = owners[int(found[1])]
-    way_out = "leave the episode out with --episodes, mend it, or drop the joint"
-    names = part.head["dataset"]["action_names"]
-    said = placed(error, lambda chunk: tuple(places[chunk].tolist()), names, way_out)
-    return OverflowingChunkError(f"{part.name}: {said}")
+    joints = [part.head["dataset"]["action_names"] for part in parts]
+    codec, wild = made_codec(options, drawn, joints, names=[part.name for part in parts], skip_bad=skip_bad)
+    for one in wild:
+        parts[one.source].leave_out(one.episode, one.reason)
+    return None if wild else (codec, drawn)
 
 
 def _together(results: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pioxide.contract import Contract, action_vocabulary, known, save_contract
 from pioxide.data import EpisodeInfo, LeRobotDataset
 from pioxide.data.faults import nothing_left
 from pioxide.data.stats import StatsSource
-from pioxide.errors import ContractError, DatasetError, InputError
+from pioxide.errors import ContractError, DatasetError
 from pioxide.files import write_json
 from pioxide.shards.evaluate import Evaluation
 from pioxide.shards.fit import (
@@ -69,14 +69,9 @@ class JointPart:
             InputError: There are none to make it from.
             DatasetError: Every episode was left out.
         """
-        bad = {entry["episode"] for entry in self.skipped}
-        try:
-            self.fit_on, self.held_out = split_episodes(
-                [e for e in self.chosen if e not in bad], self.settings
-            )
-        except InputError as error:
-            reasons = [entry["reason"] for entry in self.skipped]
-            raise (nothing_left(reasons) if len(bad) == len(self.chosen) else error) from error
+        if not self.chosen:
+            raise nothing_left([entry["reason"] for entry in self.skipped])
+        self.fit_on, self.held_out = split_episodes(self.chosen, self.settings)
 
     def write(self, directory: Path, codec: ActionCodec, fitted_chunks: int) -> None:
         """Judges the codec on the dataset, and writes what `fit` writes of one."""
@@ -91,14 +86,19 @@ class JointPart:
         save_contract(replace(self.contract, fast=action_vocabulary(load_codec(directory))), directory)
         made = {
             "held_out": self.held_out,
-            "skipped": self.skipped,
+            "skipped": sorted(self.skipped, key=lambda entry: entry["episode"]),
             "fitted_chunks": fitted_chunks,
             "result": self.result,
         }
         write_json(directory / FILE_NAME, {**self.head, **made, "contract": CONTRACT_FILE})
 
+    def leave_out(self, episode: int, reason: str) -> None:
+        """Leaves out an episode from here on."""
+        self.skipped.append({"episode": episode, "reason": reason})
+        self.chosen.remove(episode)
+
     def _left_out(self, info: EpisodeInfo, error: DatasetError) -> None:
-        self.skipped.append({"episode": info.index, "reason": str(error)})
+        self.leave_out(info.index, str(error))
 
 
 def member_names(parts: Sequence[JointPart]) -> list[str]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pioxide.codec import ActionCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts
 from pioxide.contract import Pipeline, known
-from pioxide.data.overflow import placed
+from pioxide.data.overflow import chunk_of, placed
 from pioxide.errors import InputError, OverflowingChunkError
 from pioxide.shards.frames import Frames
 from pioxide.shards.settings import OnOverflow
@@ -123,10 +123,12 @@ class Pi0FastRows:
         try:
             actions = self.codec.encode_batch(frames.chunks, on_overflow=self.on_overflow)
         except OverflowingChunkError as error:
-            way_out = "leave the episode out with --episodes, mend it, or take --on-overflow clip"
-            raise placed(
-                error, lambda i: (frames.episode, int(frames.frame_index[i])), self.joints, way_out
-            ) from None
+            way_out = "leave the episode out (--episodes, --skip-bad), mend it, or take --on-overflow clip"
+            chunk = chunk_of(error)
+            if chunk is None:
+                raise
+            place = (frames.episode, int(frames.frame_index[chunk]))
+            raise placed(error, place, self.joints, way_out) from None
         batch = self.prompts.encode_batch((frames.prompts, frames.prompt_index), frames.state, actions)
         tokens, counts = _tokens(batch.tokens, batch.mask, batch.lengths)
         prefix = np.count_nonzero(batch.mask & ~batch.loss_mask, axis=1)

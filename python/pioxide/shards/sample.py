@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pioxide.codec import ActionCodec
 from pioxide.data import LeRobotDataset
+from pioxide.data.faults import nothing_left
+from pioxide.data.overflow import chunk_of, placed
+from pioxide.errors import OverflowingChunkError
+from pioxide.shards.codecs import CodecOptions
 from pioxide.shards.frames import FrameCutter
+
+WAY_OUT = "leave the episode out with --episodes or --skip-bad, mend it, or drop the joint"
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,25 @@ class Sample:
 
     chunks: NDArray[np.float64]
     places: NDArray[np.int64]
+
+    def without(self, episode: int) -> Sample:
+        """Returns it without an episode's chunks."""
+        kept = self.places[:, 0] != episode
+        return Sample(self.chunks[kept], self.places[kept])
+
+
+class Wild(NamedTuple):
+    """An episode with a chunk that no codec of these settings can represent.
+
+    Attributes:
+        source: Which of the sources has it.
+        episode: Its number.
+        reason: With frame and joint.
+    """
+
+    source: int
+    episode: int
+    reason: str
 
 
 def draw_chunks(sources: Sequence[SampleSource], number: int, seed: int) -> list[Sample]:
@@ -87,3 +114,53 @@ def _read(source: SampleSource, drawn: NDArray[np.int64]) -> Sample:
             places[part, 0], places[part, 1] = episode.index, block.frame_index[rows]
             filled += len(rows)
     return Sample(chunks, places)
+
+
+def made_codec(
+    options: CodecOptions,
+    samples: Sequence[Sample],
+    joints: Sequence[Sequence[str]],
+    *,
+    names: Sequence[str] = (),
+    skip_bad: bool,
+) -> tuple[ActionCodec, list[Wild]]:
+    """Makes a codec of all samples.
+
+    Args:
+        options: Which.
+        samples: Of each source.
+        joints: Names of each source's action dimensions.
+        names: What messages call the sources; nothing by default.
+        skip_bad: Leave episodes out that it can't represent.
+
+    Returns:
+        The codec, and the episodes that were left out.
+
+    Raises:
+        OverflowingChunkError: It can't represent a chunk, without `skip_bad`; names episode, frame and joint.
+        DatasetError: No episode is left.
+    """
+    left = list(samples)
+    wild: list[Wild] = []
+    while True:
+        arrays = [sample.chunks for sample in left]
+        if wild and not any(len(array) for array in arrays):
+            raise nothing_left([one.reason for one in wild])
+        alike = len({array.shape[1:] for array in arrays}) == 1
+        try:
+            chunks = np.concatenate(arrays) if alike else [chunk for array in arrays for chunk in array]
+            return options.fit(chunks), wild
+        except OverflowingChunkError as error:
+            chunk = chunk_of(error)
+            if chunk is None:
+                raise
+            ends = np.cumsum([len(array) for array in arrays])
+            source = int(np.searchsorted(ends, chunk, side="right"))
+            place = left[source].places[chunk - int(ends[source]) + len(arrays[source])].tolist()
+            said = placed(error, (place[0], place[1]), joints[source], WAY_OUT)
+            if names:
+                said = OverflowingChunkError(f"{names[source]}: {said}")
+            if not skip_bad:
+                raise said from None
+            wild.append(Wild(source, place[0], str(said)))
+            left[source] = left[source].without(place[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 
 from pioxide.codec import TextTokenizer, load_codec
 from pioxide.contract import Pipeline
-from pioxide.data import LeRobotDataset
+from pioxide.data import Episode, LeRobotDataset
 from pioxide.data.robot import check_robot
+from pioxide.errors import OverflowingChunkError
 from pioxide.files import HashingFile, atomic_file
-from pioxide.shards.frames import FrameCutter
+from pioxide.shards.frames import BLOCK_FRAMES, FrameCutter
 from pioxide.shards.manifest import SHARDS, ShardRecord, Skipped, save_record
 from pioxide.shards.plan import ShardTask
-from pioxide.shards.rows import Counts, RowMaker, row_maker
+from pioxide.shards.rows import Counts, Pi0FastRows, RowMaker, row_maker
 from pioxide.shards.settings import JobSettings
 
 # The least that a reader decodes to get at one row. Smaller ones are read faster in random order, and take
@@ -91,12 +92,12 @@ class ShardMaker:
         Args:
             task: what it holds.
             directory: of the job; it and its `shards/` exist.
-            skip_bad: leave out episodes that can't be read, and list them in the record.
+            skip_bad: leave out episodes that can't be read or written, and list them in the record.
             on_frames: told of progress, and may raise to stop.
 
         Raises:
             DatasetError: an episode can't be read, without `skip_bad`.
-            OverflowingChunkError: a chunk has no tokens and overflow is an error.
+            OverflowingChunkError: a chunk has no tokens and overflow is an error, without `skip_bad`.
             OutputError: the shard can't be written.
         """
         with atomic_file(directory / SHARDS / task.name) as file:
@@ -148,18 +149,31 @@ class ShardMaker:
             self.cutter.columns.all, list(frames), on_bad=left_out if skip_bad else None
         )
         for episode in episodes:
-            for block in self.cutter.blocks(episode, frames[episode.index]):
-                batch, counts = self.maker.rows(block)
-                pending.append(batch)
-                written.rows += batch.num_rows
-                written.counts = written.counts.plus(counts)
-                if sum(b.num_rows for b in pending) >= PENDING_ROWS:
-                    pending = _write_full(writer, pending)
-                if on_frames is not None:
-                    on_frames(batch.num_rows)
+            try:
+                for batch, counts in self._rows(episode, frames[episode.index], skip_bad):
+                    pending.append(batch)
+                    written.rows += batch.num_rows
+                    written.counts = written.counts.plus(counts)
+                    if sum(b.num_rows for b in pending) >= PENDING_ROWS:
+                        pending = _write_full(writer, pending)
+                    if on_frames is not None:
+                        on_frames(batch.num_rows)
+            except OverflowingChunkError as error:
+                if not skip_bad:
+                    raise
+                left_out(episode.info, error)
+                continue
             written.episodes += 1
         if pending:
             writer.write_table(pa.Table.from_batches(pending), row_group_size=ROW_GROUP_ROWS)
+
+    def _rows(self, episode: Episode, frames: int, whole: bool) -> Iterator[tuple[pa.RecordBatch, Counts]]:
+        """An episode's rows, block by block; with `whole`, what can go wrong does so before the first."""
+        tried = whole and frames > BLOCK_FRAMES and isinstance(self.maker, Pi0FastRows)
+        for block in self.cutter.blocks(episode, frames) if tried else ():
+            self.maker.rows(block)
+        for block in self.cutter.blocks(episode, frames):
+            yield self.maker.rows(block)
 
 
 @dataclass
