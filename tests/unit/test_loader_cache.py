@@ -77,6 +77,16 @@ def test_what_is_there_is_not_made_again_and_what_is_missing_is(world, tmp_path)
     assert told[0] == (2 * ROWS - LENGTHS[3], 2 * ROWS)
 
 
+def test_what_a_killed_run_left_half_written_is_removed(world, tmp_path):
+    load(world, tmp_path)
+    made = sorted(files(tmp_path))
+    half = made[0].with_name(f".{made[0].name}.0123abcd.tmp")
+    made[0].rename(half)
+    load(world, tmp_path)
+    assert sorted(files(tmp_path)) == made
+    assert not half.exists()
+
+
 def test_kinds_of_pictures_lie_side_by_side(world, tmp_path):
     load(world, tmp_path)
     load(world, tmp_path, exact_images=True)

@@ -11,8 +11,9 @@ import hashlib
 import io
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,11 @@ from pioxide.data.faults import one_line
 from pioxide.data.images import Fit
 from pioxide.data.loader.cameras import Pictures, RecordedPictures
 from pioxide.data.loader.index import FrameIndex
-from pioxide.errors import DatasetError, InputError, SettingsError
-from pioxide.files import atomic_file, make_directory, read_json, write_json
+from pioxide.errors import DatasetError, InputError, OutputError, SettingsError
+from pioxide.files import atomic_file, held, make_directory, read_json, remove_temporary, write_json
 from pioxide.transforms.images import plan_for
 
-SETTINGS = "cache.json"
+SETTINGS, LOCK = "cache.json", ".lock"
 QUALITY = 95
 # Decoded at a time, so that a long episode needs no more memory than a short one.
 BLOCK = 128
@@ -180,7 +181,12 @@ class FrameCache:
             out.append(CachedPictures(pictures.index, files, self.fit))
         tell = settings.on_frames or (lambda done, total: None)
         tell(done, total)
-        with ThreadPoolExecutor(settings.threads) as pool:  # decoding and encoding let other threads run
+        if not todo:
+            return out
+        with (
+            self._clean(feature for feature, _ in cameras),
+            ThreadPoolExecutor(settings.threads) as pool,
+        ):  # decoding and encoding let other threads run
             running = [pool.submit(self._make, *one) for one in todo]
             try:
                 for one in running:
@@ -191,6 +197,21 @@ class FrameCache:
                     one.cancel()
                 raise
         return out
+
+    @contextmanager
+    def _clean(self, features: Iterable[str]) -> Iterator[None]:
+        """Removes what a killed run left half-written, unless another run is writing just now.
+
+        Two that make the same do it twice, and the last one's files stay, whole as the first one's.
+        """
+        with ExitStack() as stack:
+            try:
+                alone = stack.enter_context(held(self.path / LOCK, f"process {os.getpid()}"))
+            except OutputError:
+                alone = False
+            for feature in features if alone else ():
+                remove_temporary(self.path / feature)
+            yield
 
     def _make(self, pictures: RecordedPictures, episode: int, file: Path) -> int:
         start = int(pictures.index.starts[episode])
