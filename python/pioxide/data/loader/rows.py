@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pioxide.codec import Pi0FastPrompts, Pi05Prompts
 from pioxide.contract import Contract, Pipeline, known
 from pioxide.data.loader.index import FrameIndex
-from pioxide.data.overflow import placed
+from pioxide.data.overflow import chunk_of, placed
 from pioxide.errors import ContractError, InputError, OverflowingChunkError
 
 
@@ -142,14 +142,14 @@ class RecordedRows:
         try:
             return codec.encode_batch(chunks, on_overflow=self.on_overflow)
         except OverflowingChunkError as error:
-            frames = self.index.frame(rows)
-
-            def frame_of(row: int) -> tuple[int, int]:
-                return self.index.infos[self.index.episode[rows[row]]].index, int(frames[row])
-
+            chunk = chunk_of(error)
+            if chunk is None:
+                raise
+            row = rows[chunk : chunk + 1]
+            place = (self.index.infos[int(self.index.episode[row][0])].index, int(self.index.frame(row)[0]))
             joints = self.pipeline.numbers.robot.joint_names
             way_out = "leave the episode out, mend it, or take on_overflow clip"
-            found = placed(error, frame_of, joints, way_out)
+            found = placed(error, place, joints, way_out)
             raise OverflowingChunkError(f"{self.name}: {found}") from None
 
 
