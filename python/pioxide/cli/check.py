@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,6 +72,7 @@ class Check:
     def __call__(self) -> int:
         """Check them all, print what was found."""
         from pioxide.cli import main
+        from pioxide.cli.progress import DatasetProgress, working
         from pioxide.data import (
             CheckSettings,
             EpisodeChoice,
@@ -94,15 +96,15 @@ class Check:
             videos=not self.no_videos,
         )
         paths = find_datasets(self.paths)
-        number = 0
-
-        def say(checked: Checked) -> None:
-            nonlocal number
-            number += 1
+        with DatasetProgress("check") as progress, working("check") if len(paths) == 1 else nullcontext():
             if len(paths) > 1:
-                print(f"{number:,} of {len(paths):,}: {checked.path}", file=sys.stderr, flush=True)
+                progress.begin(len(paths), 0)
 
-        done = check_datasets(paths, settings, workers=self.workers, on_done=say)
+            def say(checked: Checked) -> None:
+                if len(paths) > 1:
+                    progress.one(checked.path)
+
+            done = check_datasets(paths, settings, workers=self.workers, on_done=say)
         if self.json:
             print(json_text([checked.as_json() for checked in done]), end="")
         else:
@@ -127,15 +129,18 @@ def warn(
     Returns:
         Whether the command must end here: there are warnings, and `strict` was said.
     """
-    from pioxide.cli import show
+    from pioxide.cli import output, show
     from pioxide.data import Level, check_dataset, cores
 
     found = check_dataset(dataset, columns, episodes=episodes, width=width, workers=cores())
     warnings = [finding for finding in found if finding.level is Level.WARNING]
-    print_findings(warnings, sys.stderr)
+    for one in warnings:
+        output.current.event("warning", code=one.code.value, place=one.place, message=one.message)
+    if output.current.events is not sys.stderr:
+        print_findings(warnings, sys.stderr)
     if strict and warnings:
         said = f"{show.counted(len(warnings), 'warning')}, and --strict was said: nothing is made"
-        print(f"pioxide: {said}", file=sys.stderr)
+        output.current.failed(said, 4)
     return strict and bool(warnings)
 
 

@@ -59,7 +59,7 @@ class Convert:
 
     def __call__(self) -> int:
         """Convert, and say what was written and what was not."""
-        from pioxide.cli import main, show
+        from pioxide.cli import main, output, show
         from pioxide.cli.progress import BytesProgress, say_file
         from pioxide.weights import convert, load
         from pioxide.weights.tree import parse_dtype
@@ -77,6 +77,7 @@ class Convert:
                     asset_id=self.asset_id,
                     on_bytes=progress.tensor,
                 )
+            output.current.result = {"output": str(self.target), "bytes": written.nbytes}
             print(f"{self.target}: {checkpoint.title} for {self.to}, {show.size(written.nbytes)}")
             for name, reason in checkpoint.tree.unused.items():
                 print(f"  not taken over: {show.printable(name)} ({reason})")

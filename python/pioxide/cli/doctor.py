@@ -35,10 +35,12 @@ class Doctor:
         from rich.console import Console
 
         from pioxide.cli import main
+        from pioxide.cli.progress import working
         from pioxide.files import json_text
         from pioxide.report.doctor import Severity, examine, print_examination
 
-        examination = examine(taken(self, Request, checkpoint=self.checkpoint))
+        with working("doctor"):
+            examination = examine(taken(self, Request, checkpoint=self.checkpoint))
         if self.json:
             print(json_text(examination.as_json()), end="")
         else:

@@ -29,7 +29,7 @@ class Export:
 
     def __call__(self) -> int:
         """Writes, and says what was written."""
-        from pioxide.cli import main, show
+        from pioxide.cli import main, output, show
         from pioxide.cli.progress import FrameProgress
         from pioxide.errors import InputError
         from pioxide.shards import TokenDataset, export_array_record, export_lerobot
@@ -37,12 +37,13 @@ class Export:
         if self.dataset is not None and self.to != "lerobot":
             raise InputError("--dataset is for --to lerobot: records hold no more than the tokens")
         tokens = TokenDataset.open(self.tokens)
-        with FrameProgress(f"export to {self.to}") as progress:
+        with FrameProgress(f"export to {self.to}", "rows") as progress:
             if self.to == "lerobot":
                 dataset = self.dataset or Path(tokens.manifest.dataset["path"])
                 export_lerobot(tokens, dataset, self.output, progress=progress)
             else:
                 export_array_record(tokens, self.output, progress=progress)
+        output.current.result = {"output": str(self.output), "rows": len(tokens)}
         print(f"{self.output}: {show.counted(len(tokens), 'row')} for {tokens.model}")
         if self.to == "lerobot":
             print("  columns pioxide.tokens, pioxide.token_count and so on beside the dataset's own")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -27,7 +26,8 @@ class Fetch:
 
     def __call__(self) -> int:
         """Bring what is missing, and print where it is."""
-        from pioxide.cli import main
+        from pioxide.cli import main, output
+        from pioxide.cli.progress import BytesProgress
         from pioxide.errors import InputError
         from pioxide.fetch import ASSETS, fetch_asset
 
@@ -35,9 +35,13 @@ class Fetch:
             raise InputError(
                 "--source says where one thing comes from: name it, as in `pioxide fetch paligemma`"
             )
+        files: list[str] = []
+        output.current.result = {"files": files}
         for name in dict.fromkeys(self.what):
-            print(f"{ASSETS[name].title} ...", file=sys.stderr, flush=True)
-            fetched = fetch_asset(name, source=self.source, cache=self.cache)
+            output.current.stage(ASSETS[name].title)
+            with BytesProgress(name) as progress:
+                fetched = fetch_asset(name, source=self.source, cache=self.cache, on_bytes=progress)
+            files += [str(file.path) for file in fetched.files]
             for file in fetched.files:
                 state = "was here" if file.found else file.checked
                 print(f"  {file.path}  {file.size:,} bytes, sha256 {file.sha256[:16]}…, {state}")

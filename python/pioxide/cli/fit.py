@@ -10,9 +10,10 @@ from typing import Annotated
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
-from pioxide.cli import show
+from pioxide.cli import output, show
 from pioxide.cli.check import warn
 from pioxide.cli.options import METAVARS, derived, taken
+from pioxide.cli.progress import working
 from pioxide.codec import FastCodec, load_codec
 from pioxide.contract import known
 from pioxide.data import LeRobotDataset
@@ -85,14 +86,17 @@ class Fit:
             return self._explore(first, settings, joint)
         self._refuse_unused()
         if len(self.datasets) == 1 and joint == JointSettings():
-            made = fit(first, self.output, settings, skip_bad=self.skip_bad, on_stage=say)
+            with working("fit"):
+                made = fit(first, self.output, settings, skip_bad=self.skip_bad, on_stage=say)
             fits, found = {"": made}, made.found
         else:
-            several = fit_jointly(
-                self.datasets, self.output, settings, joint, skip_bad=self.skip_bad, on_stage=say
-            )
+            with working("fit"):
+                several = fit_jointly(
+                    self.datasets, self.output, settings, joint, skip_bad=self.skip_bad, on_stage=say
+                )
             fits, found = several.members, several.found
             print_joint(several)
+        output.current.result = {"output": str(self.output), "found": found}
         if found:
             print(f"{self.output} was made with these settings already; nothing to do")
         if len(fits) == 1:
@@ -159,7 +163,7 @@ def _write_page(found: Exploration, path: Path) -> bool:
 
 def say(stage: object) -> None:
     """Says on standard error what is being done."""
-    print(f"{stage} ...", file=sys.stderr, flush=True)
+    output.current.stage(stage)
 
 
 def print_joint(made: JointResult) -> None:

@@ -39,11 +39,13 @@ class Inspect:
     def __call__(self) -> int:
         """Measure, print, write the page."""
         from pioxide.cli import main, show
+        from pioxide.cli.progress import working
         from pioxide.report import Level, findings, inspect_directory, print_report, write_page
 
-        report = inspect_directory(
-            self.directory, dataset=self.dataset, max_chunks=self.max_chunks, worst=self.worst
-        )
+        with working("inspect"):
+            report = inspect_directory(
+                self.directory, dataset=self.dataset, max_chunks=self.max_chunks, worst=self.worst
+            )
         page = self.output or self.directory / "report.html"
         write_page(report, page)
         print_report(report, show.console())

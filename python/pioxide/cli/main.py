@@ -1,10 +1,4 @@
-"""The `pioxide` command line: reads the arguments, runs one command, turns what happened into an exit status.
-
-0 done; 1 a fault of ours (with traceback); 2 something the user can put right (one sentence); 3 done, but
-some episodes were left out as asked, `check` or `doctor` found faults, or `eval` missed its --at-least; 4
-there are warnings, and --strict was said; 130 interrupted; 143 terminated, and so on: 128 and the signal's
-number.
-"""
+"""The `pioxide` command: reads the arguments, runs one command, turns what happened into an exit status."""
 
 from __future__ import annotations
 
@@ -12,14 +6,16 @@ import dataclasses
 import difflib
 import errno
 import importlib
+import inspect
 import io
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from typing import Annotated, Any, Union
 
 import pioxide
-from pioxide.cli import show
+from pioxide.cli import output
 from pioxide.cli.signals import Stopped, drop_output, watched
 from pioxide.errors import InputError, PioxideError
 
@@ -71,6 +67,17 @@ EXTRAS = {
 }
 
 OK, OUR_FAULT, YOUR_MISTAKE, LEFT_OUT, FOUND = 0, 1, 2, 3, 4
+# What every exit status means; docs/commands.md has the same table.
+STATUSES = {
+    OK: "done",
+    OUR_FAULT: "a fault of pioxide's own, with a traceback to report",
+    YOUR_MISTAKE: "something that you can put right, said in a sentence; also an option that can't be read",
+    LEFT_OUT: "done, but episodes were left out; check, doctor: faults; eval: below --at-least",
+    FOUND: "there are warnings, and --strict was said",
+    129: "the terminal was closed",
+    130: "interrupted (Ctrl-C)",
+    143: "terminated",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; the process's own by default.
 
     Returns:
-        The exit status, as the module's first lines list them.
+        The exit status, one of `STATUSES`.
 
     Raises:
         SystemExit: by the argument parser, after `--help` (0) or an unknown option (2).
@@ -94,6 +101,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str], stopped: Stopped) -> int:
+    name = arguments[0] if arguments else "help"
+    own_json = "--json" not in arguments or _has_own_json(name)
+    said, rest = output.split(arguments, own_json=own_json)
+    began = time.monotonic()
+    with said.active(name):
+        try:
+            status = _status(rest, stopped)
+        except SystemExit as end:  # the parser has printed help, or what is wrong with the options
+            said.event("failed" if end.code else "done", status=end.code or OK)
+            raise
+        if not said.ended:
+            said.event("done", status=status, seconds=round(time.monotonic() - began, 3), **said.result)
+    return status
+
+
+def _has_own_json(name: str) -> bool:
+    try:
+        return name not in COMMANDS or "json" in {f.name for f in dataclasses.fields(_command(name))}
+    except ImportError:  # which is heard of when the command is run
+        return False
+
+
+def _status(arguments: list[str], stopped: Stopped) -> int:
     try:
         try:
             return _parse(arguments or ["--help"])() or OK
@@ -139,7 +169,9 @@ def _parse(arguments: list[str]) -> Any:
     import tyro
 
     if name in COMMANDS:
-        return tyro.cli(_command(name), args=arguments[1:], prog=f"pioxide {name}")
+        kind = _command(name)
+        text = f"{inspect.cleandoc(kind.__doc__ or '')}\n\n{output.COMMON}"
+        return tyro.cli(kind, args=arguments[1:], prog=f"pioxide {name}", description=text)
     choices: Any = Union[  # noqa: UP007 - made at run time
         tuple(
             Annotated[
@@ -152,8 +184,14 @@ def _parse(arguments: list[str]) -> Any:
         choices,
         args=arguments,
         prog="pioxide",
-        description="Robot datasets to training tokens for the π policies.",
+        description="Robot datasets to training tokens for the π policies.\n\n" + _in_general(),
     )
+
+
+def _in_general() -> str:
+    """What holds for every command: the common options, and a table of exit statuses."""
+    lines = [f"{status:>3}  {meaning}" for status, meaning in STATUSES.items()]
+    return "\n\n".join([output.COMMON, "Exit status:\n" + "\n".join(lines)])
 
 
 def _command(name: str) -> Any:
@@ -162,7 +200,7 @@ def _command(name: str) -> Any:
 
 
 def _say(sentence: str, status: int) -> int:
-    print(f"pioxide: {show.printable(sentence)}", file=sys.stderr)
+    output.current.failed(sentence, status)
     return status
 
 

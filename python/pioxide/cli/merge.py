@@ -33,13 +33,18 @@ class Merge:
 
     def __call__(self) -> int:
         """Merges, and prints what there is then."""
-        from pioxide.cli import main, show
+        from pioxide.cli import main, output, show
         from pioxide.cli.progress import BytesProgress
         from pioxide.shards import merge
 
         with BytesProgress("merge") as progress:
             made = merge(self.parts, self.output, workers=self.workers, progress=progress)
         totals = made.manifest.totals
+        output.current.result = {
+            "output": str(made.path),
+            "totals": totals,
+            "skipped": [s.episode for s in made.manifest.skipped],
+        }
         print(f"{made.path}: complete")
         ways = {"there already": made.found, "linked": made.linked, "copied": made.copied}
         said = ", ".join(f"{count:,} {how}" for how, count in ways.items() if count)

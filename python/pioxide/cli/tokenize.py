@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
-from pioxide.cli import show
+from pioxide.cli import output, show
 from pioxide.cli.check import warn
 from pioxide.cli.options import METAVARS, derived, left_open, taken
 from pioxide.cli.progress import FrameProgress
@@ -87,6 +87,11 @@ class Tokenize:
                 workers=self.workers,
                 progress=progress,
             )
+        output.current.result = {
+            "output": str(self.output),
+            "totals": manifest.totals,
+            "skipped": [s.episode for s in manifest.skipped],
+        }
         self._print_manifest(job, manifest, progress)
         if manifest.skipped:
             show.left_out([(s.episode, s.reason) for s in manifest.skipped])
@@ -100,6 +105,8 @@ class Tokenize:
             made = run_part(
                 job, self.output, part, skip_bad=self.skip_bad, workers=self.workers, progress=progress
             )
+        names = [shard.file for shard in made.shards]
+        output.current.result = {"output": str(self.output), "part": str(part), "shards": names}
         speed = _speed(progress)
         print(f"{self.output}: part {part} complete ({speed})")
         rows, size = (sum(getattr(shard, name) for shard in made.shards) for name in ("rows", "bytes"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pioxide.codec import FastCodec, TextTokenizer
 from pioxide.errors import FetchError, FormatError, InputError
-from pioxide.fetch.download import Downloaded, download
+from pioxide.fetch.download import Downloaded, OnBytes, download
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,16 @@ def cache_directory() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "pioxide"
 
 
-def fetch_asset(name: str, *, source: str | None = None, cache: Path | None = None) -> Fetched:
+def fetch_asset(
+    name: str, *, source: str | None = None, cache: Path | None = None, on_bytes: OnBytes | None = None
+) -> Fetched:
     """Bring an asset to the cache; what is there and unchanged is left as it is.
 
     Args:
         name: of `ASSETS`.
         source: where from, in place of its own: a file for an asset of one file, else a folder.
         cache: where to; `cache_directory()` by default.
+        on_bytes: told of bytes brought, file after file.
 
     Raises:
         InputError: no such asset.
@@ -85,7 +88,10 @@ def fetch_asset(name: str, *, source: str | None = None, cache: Path | None = No
     start = (source or asset.source).rstrip("/")
     urls = [start] if len(asset.files) == 1 else [f"{start}/{file}" for file in asset.files]
     try:
-        got = [download(url, directory / file) for url, file in zip(urls, asset.files, strict=True)]
+        got = [
+            download(url, directory / file, on_bytes=on_bytes)
+            for url, file in zip(urls, asset.files, strict=True)
+        ]
     except FetchError as error:
         raise FetchError(
             f"{error}\nwithout a network: bring it here by other means, then "

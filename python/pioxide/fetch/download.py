@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from pioxide.errors import FetchError, FormatError
 from pioxide.fetch.local import LocalFiles, local_path
@@ -28,6 +28,8 @@ from pioxide.files import (
     write_json,
     write_text,
 )
+
+log = logging.getLogger(__name__)
 
 BLOCK_BYTES = 4 << 20
 ATTEMPTS = 4
@@ -74,7 +76,25 @@ class Remote(NamedTuple):
     digests: dict[str, str]
 
 
-def download(url: str, target: Path, *, sleep: Callable[[float], None] = time.sleep) -> Downloaded:
+class OnBytes(Protocol):
+    """Who wants to hear how far a download is."""
+
+    def begin(self, total: int, done: int) -> None:
+        """A file of `total` bytes, `done` of which an earlier run brought."""
+        ...
+
+    def advance(self, count: int, /) -> None:
+        """Some more bytes are here."""
+        ...
+
+
+def download(
+    url: str,
+    target: Path,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    on_bytes: OnBytes | None = None,
+) -> Downloaded:
     """Bring `url` to `target`, unless it is there already and unchanged since.
 
     A download that is cut off goes on where it stopped, if the other side still has the same file.
@@ -83,6 +103,7 @@ def download(url: str, target: Path, *, sleep: Callable[[float], None] = time.sl
         url: anything fsspec opens: gs://, hf://, s3://, https://, file://, memory:// or a local path.
         target: the file to make; its directory is made too.
         sleep: waits between attempts.
+        on_bytes: told of bytes, where the other side says how many there are.
 
     Raises:
         FetchError: no network, no such file, other bytes than promised, or an extra is not installed.
@@ -96,7 +117,7 @@ def download(url: str, target: Path, *, sleep: Callable[[float], None] = time.sl
     with locked(target.parent):
         remote = _ask(filesystem, path, url)
         part = target.with_name(f".{target.name}.part")
-        _fill(filesystem, path, url, remote, part, sleep)
+        _fill(filesystem, path, url, remote, part, sleep, on_bytes)
         sha256 = sha256_of(part)
         checked = _check(part, remote, sha256, url)
         rename(part, target)
@@ -172,7 +193,13 @@ def _ask(filesystem: Any, path: str, url: str) -> Remote:
 
 
 def _fill(
-    filesystem: Any, path: str, url: str, remote: Remote, part: Path, sleep: Callable[[float], None]
+    filesystem: Any,
+    path: str,
+    url: str,
+    remote: Remote,
+    part: Path,
+    sleep: Callable[[float], None],
+    on_bytes: OnBytes | None,
 ) -> None:
     """Append to `part` until it is whole."""
     note = {"url": url, "size": remote.size, "identity": remote.identity}
@@ -182,6 +209,8 @@ def _fill(
         write_json(_note(part), note)
     try:
         with open(part, "ab") as out:
+            if on_bytes is not None and remote.size is not None:
+                on_bytes.begin(remote.size, out.tell())
             while remote.size is None or out.tell() < remote.size:
                 start = out.tell()
                 end = None if remote.size is None else min(start + BLOCK_BYTES, remote.size)
@@ -194,6 +223,8 @@ def _fill(
                     raise FetchError(f"{url}: asked for bytes {start} to {end}, got {len(block)}; try again")
                 out.write(block)
                 out.flush()
+                if on_bytes is not None:
+                    on_bytes.advance(len(block))
             out.flush()
             os.fsync(out.fileno())
     except OSError as error:
@@ -213,6 +244,7 @@ def _block(
         except Exception as error:  # every store has its own kinds of network error
             if attempt == ATTEMPTS - 1:
                 raise _unreachable(url, error, kept=start) from error
+            log.warning("%s: %s; trying again", url, _line(error))
             sleep(0.5 * 2**attempt)
     raise AssertionError
 

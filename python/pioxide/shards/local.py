@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -42,6 +43,8 @@ from pioxide.shards.parts import Part, PartResult
 from pioxide.shards.plan import Plan, ShardTask, make_plan
 from pioxide.shards.settings import JobSettings, as_json
 from pioxide.shards.shard import JobInputs, ShardMaker
+
+log = logging.getLogger(__name__)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -281,6 +284,7 @@ def _make_all(
                     continue  # because of another one's failure, which is the one to tell of
                 record = future.result()
                 made[record.file] = record
+                log.info("%s: %d rows, %d bytes", record.file, record.rows, record.bytes)
     except KeyboardInterrupt:
         _stop(pool, stop, futures, made)
         raise Interrupted(f"interrupted; {kept()}. Run the same command again to go on") from None

@@ -6,6 +6,7 @@ SHA-256 is worked out on the way. Until all of them are there the output is an u
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +45,8 @@ from pioxide.shards.manifest import (
 from pioxide.shards.parts import marks
 from pioxide.shards.plan import ShardTask
 from pioxide.shards.settings import contract_changes
+
+log = logging.getLogger(__name__)
 
 BLOCK = 1 << 20
 # So many files are named in a message.
@@ -229,6 +232,7 @@ def _complete(
 
     def bring(name: str) -> How:
         how = _bring(records[name], target)
+        log.info("%s: %s", name, how)
         if progress is not None:
             progress.advance(records[name][0][1].bytes)
         return how
