@@ -1,5 +1,7 @@
 """However an array lies in memory, the codec reads the numbers that NumPy shows, or refuses it by name."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -168,3 +170,24 @@ def test_broadcast_chunks_are_what_they_show(codec, chunks):
     assert [ids.tolist() for ids in codec.encode_batch(wide)] == [one] * 5
     constant = np.broadcast_to(np.float64(0.25), (16, 7))
     assert codec.encode(constant).ids.tolist() == codec.encode(constant.copy()).ids.tolist()
+
+
+def test_any_strides_are_read_as_they_are_shown(codec):
+    """Views of any offset, strides (none, negative, odd), byte order and type (PIOXIDE_LAYOUTS of them)."""
+    random = np.random.default_rng(7)
+    types = [np.dtype(name) for name in ("<f4", ">f4", "<f8", ">f8", "<f2", "<i2", ">i4", "u1")]
+    # However such bytes are put together, they are numbers, and no float of theirs is larger than 2.
+    memory = random.integers(0, 0x40, 512, dtype=np.uint8)
+    for case in range(int(os.environ.get("PIOXIDE_LAYOUTS", "2000"))):
+        dtype = types[random.integers(len(types))]
+        shape = tuple(map(int, random.integers(1, 5, size=2)))
+        unit = dtype.itemsize if random.random() < 0.7 else 1
+        strides = tuple(int(unit * step) for step in random.integers(-3, 4, size=2))
+        first = -sum(min(0, stride * (n - 1)) for stride, n in zip(strides, shape, strict=True))
+        view = np.ndarray(shape, dtype, memory, first + int(random.integers(0, 16)), strides)
+        single = dtype.kind == "f" and dtype.itemsize == 4
+        plain = view.astype(np.float32 if single else np.float64)
+        told = f"case {case}: {dtype.str} {shape} {strides}"
+        assert state_bins(view[0]).tolist() == state_bins(plain[0]).tolist(), told
+        got, expected = (codec.encode(x, on_overflow="clip") for x in (view, plain))
+        assert (got.ids.tolist(), got.clipped) == (expected.ids.tolist(), expected.clipped), told

@@ -30,14 +30,13 @@ pub(crate) fn quantise<T: Float>(coefficients: &[T], scale: f64, values: &mut Ve
 /// Inlined into its callers, which differ in the instructions they may use.
 #[inline(always)]
 fn round<T: Float>(coefficients: &[T], scale: T, values: &mut [i32]) -> bool {
-    let mut beyond = 0_u64;
+    let mut within = 1_u64;
     for (value, &coefficient) in values.iter_mut().zip(coefficients) {
         let scaled: f64 = (coefficient * scale).into();
-        // What is not a number is not within anything either.
-        beyond |= u64::from(!(scaled.abs() <= FAR));
+        within &= u64::from(scaled.abs() <= FAR);
         *value = (scaled.clamp(-FAR, FAR) + SHIFT).to_bits() as i32;
     }
-    beyond == 0
+    within == 1
 }
 
 /// One coefficient's integer, saturating; `None` for what is not a number.
