@@ -18,6 +18,7 @@ from pioxide.codec import FastCodec, load_codec
 from pioxide.contract import known
 from pioxide.data import LeRobotDataset
 from pioxide.errors import InputError, SettingsError
+from pioxide.family import RELEASED_ACTION_DIM
 from pioxide.files import json_text, new_directory, write_json
 from pioxide.shards import (
     Exploration,
@@ -79,7 +80,8 @@ class Fit:
             chosen = settings.selection.of(dataset)
             if len(self.datasets) > 1:
                 say(path)
-            warned |= warn(dataset, settings.columns(dataset), episodes=chosen, strict=self.strict)
+            columns = settings.columns(dataset)
+            warned |= warn(dataset, columns, episodes=chosen, width=RELEASED_ACTION_DIM, strict=self.strict)
         if warned:
             return main.FOUND
         if self.explore:

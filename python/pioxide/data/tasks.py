@@ -62,17 +62,18 @@ class Instructions:
         if self.everywhere is not None:
             return np.full(info.length, self.everywhere, np.int64), 0
         found = self._found(info, batches)
-        without = ~np.isin(found, [index for index, task in self.tasks.items() if self._counts(task)])
-        if not without.any():
+        missing = [index for index in np.unique(found).tolist() if not self._counts(self.tasks.get(index))]
+        if not missing:
             return found, 0
+        without = np.isin(found, missing)
         if self.fill is None:
             frame = int(np.argmax(without))
             raise bad(info, self._reason(frame, int(found[frame])))
         return np.where(without, self.fill, found), int(np.count_nonzero(without))
 
-    def _counts(self, task: str) -> bool:
+    def _counts(self, task: str | None) -> bool:
         """An empty text is an instruction, if a poor one, until a person gives one for frames without."""
-        return self.fill is None or bool(task.strip())
+        return task is not None and (self.fill is None or bool(task.strip()))
 
     def _found(self, info: EpisodeInfo, batches: Batches) -> NDArray[np.int64]:
         """Task indices as they are said; -1 where nothing is."""
