@@ -231,7 +231,7 @@ def test_the_command_prints_and_keeps_what_it_found(dataset, tmp_path, capsys):
     assert kept["recommendation"]["options"] in page
     assert "<svg" in page
     for one in kept["trials"]:
-        assert one["description"] in page
+        assert one["label"] in page
     assert main(["fit", str(dataset), "-o", str(tmp_path / "out"), *options]) != 0
     assert "exists; choose another directory" in capsys.readouterr().err
     # What it recommends is what `fit` takes.

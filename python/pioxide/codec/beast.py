@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pioxide.codec.arrays import floats
-from pioxide.codec.numbered import NumberCodec, fields_of
+from pioxide.codec.numbered import NumberCodec, check_bins, fields_of
 from pioxide.errors import InputError
 
 # Share of the data's range that is added at both ends, so that few chunks of other episodes are outside.
@@ -46,8 +46,9 @@ class BeastCodec(NumberCodec):
     (100, 2)
 
     Attributes:
-        low: [K, D] the control points that id 0 stands for.
-        high: [K, D] those that the last id stands for.
+        low: [D] the control point that id 0 stands for.
+        high: [D] the one that the last id stands for.
+        control_points: K.
         degree: Of the polynomials between knots.
     """
 
@@ -56,6 +57,7 @@ class BeastCodec(NumberCodec):
         low: ArrayLike,
         high: ArrayLike,
         *,
+        control_points: int = 10,
         bins: int = 256,
         degree: int = 3,
         horizon: int | None = None,
@@ -63,8 +65,9 @@ class BeastCodec(NumberCodec):
         """Makes the codec of control points in a range; see `fit`.
 
         Args:
-            low: [K, D].
-            high: [K, D], above `low`.
+            low: [D].
+            high: [D], above `low`.
+            control_points: K, tokens a dimension.
             bins: Ids.
             degree: 0 for steps, 1 for straight lines, 3 for cubic splines; below K.
             horizon: H of the chunks it is for, as a check; None for any of at least K actions.
@@ -72,15 +75,16 @@ class BeastCodec(NumberCodec):
         Raises:
             InputError: Shapes that don't fit, an empty range, or a degree that K control points don't allow.
         """
-        lowest, highest = floats(low, "low: expected [K, D]"), floats(high, "high: expected [K, D]")
-        if lowest.ndim != 2 or 0 in lowest.shape or lowest.shape != highest.shape:
-            raise InputError(f"low and high: expected [K, D] twice, got {lowest.shape} and {highest.shape}")
+        lowest, highest = floats(low, "low: expected [D]"), floats(high, "high: expected [D]")
+        if lowest.ndim != 1 or not lowest.size or lowest.shape != highest.shape:
+            raise InputError(f"low and high: expected [D] twice, got {lowest.shape} and {highest.shape}")
         if not (np.isfinite(lowest).all() and np.isfinite(highest).all() and (lowest < highest).all()):
             raise InputError("low and high: expected finite numbers, every high above its low")
-        super().__init__(bins, horizon, int(lowest.shape[1]))
-        check_degree(degree, len(lowest))
+        super().__init__(bins, horizon, len(lowest))
+        check_degree(degree, control_points)
         lowest.flags.writeable = highest.flags.writeable = False
-        self.low, self.high, self.degree = lowest, highest, degree
+        self.low, self.high = lowest, highest
+        self.control_points, self.degree = control_points, degree
 
     @classmethod
     def fit(
@@ -91,10 +95,13 @@ class BeastCodec(NumberCodec):
         degree: int = 3,
         bins: int = 256,
     ) -> BeastCodec:
-        """Takes the range of the control points from normalised action chunks [N, H, D], and a tenth more.
+        """Takes each dimension's range of control points from normalised chunks, and a tenth more.
+
+        All control points of a dimension share its range: what one of them reaches in a few episodes, another
+        reaches in the next.
 
         Args:
-            chunks: Of one shape.
+            chunks: [N, H, D].
             control_points: K, tokens a dimension; at most H.
             degree: See the class.
             bins: Ids.
@@ -109,11 +116,15 @@ class BeastCodec(NumberCodec):
         if not np.isfinite(given).all():
             raise InputError(f"chunk {int(np.argwhere(~np.isfinite(given))[0][0])}: NaN or infinity")
         check_degree(degree, control_points)
+        check_bins(bins)
         points = _fitted(given, control_points, degree)
-        low, high = points.min(axis=0), points.max(axis=0)
-        half = np.maximum((high - low) * (0.5 + MARGIN), LEAST_RANGE / 2)
-        middle = (low + high) / 2
-        return cls(middle - half, middle + half, bins=bins, degree=degree)
+        low, high = points.min(axis=(0, 1)), points.max(axis=(0, 1))
+        step = np.maximum((high - low) * (1 + 2 * MARGIN), LEAST_RANGE) / (bins - 1)
+        # The middle is what a bin means, and not the border of two: a joint that stands still would
+        # otherwise be rounded up or down by the last bits of the sums.
+        low = (low + high) / 2 - bins // 2 * step
+        high = low + (bins - 1) * step
+        return cls(low, high, control_points=control_points, bins=bins, degree=degree)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> BeastCodec:
@@ -122,7 +133,7 @@ class BeastCodec(NumberCodec):
         Raises:
             InputError: A field is missing, unknown, or not what it should be.
         """
-        said = fields_of(document, ("bins", "degree", "low", "high"))
+        said = fields_of(document, ("control_points", "bins", "degree", "low", "high"))
         made = cls(**said, horizon=document["time_horizon"])
         if document["action_dim"] != made.dim:
             raise InputError(f"action_dim is {document['action_dim']!r}, and its ranges have {made.dim}")
@@ -136,7 +147,7 @@ class BeastCodec(NumberCodec):
     @property
     def steps(self) -> int:
         """Returns K, tokens a dimension, whatever the horizon."""
-        return len(self.low)
+        return self.control_points
 
     @property
     def coefficient_range(self) -> tuple[float, float]:
@@ -151,6 +162,7 @@ class BeastCodec(NumberCodec):
     def settings(self) -> dict[str, Any]:
         """Returns all that ids depend on."""
         return {
+            "control_points": self.control_points,
             "bins": self.bins,
             "degree": self.degree,
             "low": self.low.tolist(),
@@ -168,8 +180,8 @@ class BeastCodec(NumberCodec):
     def _overflow(self, chunk: NDArray[np.float64], step: int, dim: int) -> str:
         point = self._points(chunk[None])[0, step, dim]
         return (
-            f"control point {step}, dimension {dim}: {point:.6g} has no bin ({self.low[step, dim]:.6g} to "
-            f"{self.high[step, dim]:.6g} have); are the actions normalised?"
+            f"control point {step}, dimension {dim}: {point:.6g} has no bin ({self.low[dim]:.6g} to "
+            f"{self.high[dim]:.6g} have); are the actions normalised?"
         )
 
     def _points(self, chunks: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -185,12 +197,14 @@ class BeastCodec(NumberCodec):
         )
 
 
-def check_degree(degree: Any, control_points: int) -> None:
+def check_degree(degree: Any, control_points: Any) -> None:
     """Refuses a degree that so many control points don't allow.
 
     Raises:
-        InputError: It is below 0, or not below the number of control points.
+        InputError: There is no control point, or the degree is below 0 or not below their number.
     """
+    if isinstance(control_points, bool) or not isinstance(control_points, int) or control_points < 1:
+        raise InputError(f"control_points: expected a whole number above 0, got {control_points!r}")
     if isinstance(degree, bool) or not isinstance(degree, int) or not 0 <= degree < control_points:
         raise InputError(
             f"degree {degree!r}: expected 0 to {control_points - 1} with {control_points} control points"

@@ -38,8 +38,7 @@ class NumberCodec(ABC):
         Raises:
             InputError: Too few or too many bins, or a chunk without numbers.
         """
-        if not _whole(bins) or not 2 <= bins <= MOST_BINS:
-            raise InputError(f"bins: expected 2 to {MOST_BINS:,}, got {bins!r}")
+        check_bins(bins)
         for name, value in (("horizon", horizon), ("dim", dim)):
             if value is not None and (not _whole(value) or value < 1):
                 raise InputError(f"{name}: expected a whole number above 0, got {value!r}")
@@ -250,6 +249,16 @@ class NumberCodec(ABC):
             at = int(np.argmax(wrong))
             raise InputError(f"{where}id {row[at]} at position {at} is outside the {self.bins} bins")
         return row.astype(np.int64)
+
+
+def check_bins(bins: Any) -> None:
+    """Refuses a number of ids that no codec may have.
+
+    Raises:
+        InputError: It is none, or too few or too many.
+    """
+    if not _whole(bins) or not 2 <= bins <= MOST_BINS:
+        raise InputError(f"bins: expected 2 to {MOST_BINS:,}, got {bins!r}")
 
 
 def fields_of(document: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -164,6 +164,7 @@ class _Tokens:
                 meters.use,
                 meters.clipped_chunks,
                 meters.clipped,
+                _name(self.codec),
             )
         return Report(
             source=self._source(names),
@@ -346,6 +347,7 @@ class _Fit:
             meters.use,
             meters.clipped_chunks,
             meters.clipped,
+            _name(codec),
         )
         return Report(
             source=self._source(names, codec, cutter, len(judged), total),
@@ -446,3 +448,7 @@ def _meaning(contract: Contract, cutter: FrameCutter) -> dict[str, str]:
         "actions": ", ".join(cutter.columns.action_keys) + relative,
         "normalisation": str(contract.action_norm),
     }
+
+
+def _name(codec: ActionCodec) -> str:
+    return {"fast": "FAST", "beast": "BEAST"}.get(codec.kind, codec.kind)

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from pioxide import __version__
 from pioxide.files import write_text
@@ -33,8 +33,9 @@ def codecs_compared(exploration: Exploration) -> Picture:
             "accurate enough below",
             (0.01, limit),
             xycoords=("axes fraction", "data"),
-            xytext=(0, 3),
+            xytext=(0, -3),
             textcoords="offset points",
+            va="top",
             color=SOFT,
             fontsize=7.5,
         )
@@ -53,7 +54,7 @@ def codecs_compared(exploration: Exploration) -> Picture:
         best = _recommended(exploration)
         alt = (
             f"RMS error against bits and against tokens a chunk for {len(exploration.trials)} codecs. "
-            f"Recommended is {best.description}: {best.bits:.0f} bits, {best.tokens['mean']:.0f} tokens, "
+            f"Recommended is {best.label}: {best.bits:.0f} bits, {best.tokens['mean']:.0f} tokens, "
             f"error {best.rms:.4f}."
         )
         return finish(figure, "codecs", alt)
@@ -72,7 +73,8 @@ def _panel(axes: Axes, exploration: Exploration, x: Callable[[Trial], float], la
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-        axis.set_minor_formatter(NullFormatter())
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_minor_locator(NullLocator())
     axes.margins(0.08)
     axes.grid(visible=True)
     axes.set_xlabel(label)

@@ -10,33 +10,22 @@ from pioxide.report.digits import short
 from pioxide.shards.explore import Exploration
 from pioxide.shards.trials import Trial
 
-COLUMNS = (
-    "codec",
-    "tokens",
-    "99%",
-    "bits",
-    "±",
-    "RMS",
-    "largest",
-    "clipped",
-    "changed by actions",
-    "by state",
-)
+COLUMNS = ("codec", "tokens", "99%", "bits", "±", "RMS", "largest", "clipped", "noise")
 
 
 def cells(trial: Trial) -> list[str]:
     """Returns a codec's row under `COLUMNS`."""
     return [
-        trial.description,
+        trial.label,
         f"{trial.tokens['mean']:.1f}",
         f"{trial.tokens['p99']:.0f}",
         f"{trial.bits:,.0f}",
-        f"{trial.bits_error:,.0f}",
+        "" if trial.bits_error is None else f"{trial.bits_error:,.0f}",
         f"{trial.rms:.4f}",
         short(trial.largest),
         f"{trial.clipped:.1%}",
-        f"{trial.changed_by_actions:.1f}",
-        f"{trial.changed_by_state:.1f}",
+        f"{trial.changed_by_actions:.1f}"
+        + (f", {trial.changed_by_state:.1f}" if trial.changed_by_state else ""),
     ]
 
 
@@ -46,7 +35,7 @@ def print_exploration(exploration: Exploration, console: Console) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for i, column in enumerate(COLUMNS):
         justify = "left" if i == 0 else "right"
-        table.add_column(column, justify=justify, header_style="dim", no_wrap=i > 0 and i < 8)
+        table.add_column(column, justify=justify, header_style="dim", no_wrap=i > 0)
     for trial in exploration.trials:
         style = "bold" if trial.options == found.options else ""
         table.add_row(*cells(trial), style=style)
@@ -55,8 +44,8 @@ def print_exploration(exploration: Exploration, console: Console) -> None:
     notes = (
         f"a chunk, on {drawn['chunks']['judge']:,} chunks of {len(drawn['episodes']['judge'])} episodes that "
         f"nothing was fitted on. bits: what a context model needs to predict the tokens. RMS and largest: "
-        f"error in normalised actions. changed: tokens that change with noise of {noise:g} in all actions, "
-        "and in the state (which moves relative actions only)"
+        f"error in normalised actions. noise: tokens that change when all actions move by {noise:g}"
+        + (", and when the state does" if exploration.dataset["relative"] else "")
     )
     console.print(Text(notes, style="dim"))
     console.print()

@@ -62,13 +62,17 @@ class JointRanges:
 
 @dataclass(frozen=True)
 class Tokens:
-    """FAST tokens: how many a chunk [N], in which episode [N], how often each id came [V], values clipped."""
+    """Action tokens of a codec.
+
+    How many a chunk [N], in which episode [N], how often each id came [V], values clipped.
+    """
 
     per_chunk: Ints
     episode: Ints
     use: Ints
     clipped_chunks: int
     clipped_coefficients: int
+    codec: str = "FAST"
 
     @property
     def vocab_size(self) -> int:

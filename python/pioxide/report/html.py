@@ -124,7 +124,7 @@ def _contents(sections: Sequence[str]) -> str:
 
 
 def _tokens(report: Report) -> str:
-    """FAST tokens and prompts, whichever the model has."""
+    """Action tokens and prompts, whichever the model has."""
     tokens, prompts = report.tokens, report.prompts
     figures, intro = [], ""
     if tokens is not None and len(tokens.per_chunk):
@@ -151,7 +151,7 @@ def _tokens(report: Report) -> str:
 
 
 def _bars(report: Report, mean: float) -> str:
-    """Binning and FAST as two bars on one scale."""
+    """Binning and the codec as two bars on one scale."""
     naive = report.naive_tokens
     rows = [
         (
@@ -159,7 +159,11 @@ def _bars(report: Report, mean: float) -> str:
             naive,
             f"{naive:,} tokens a chunk, one for each of {report.source.horizon} × {report.source.dim} values",
         ),
-        ("FAST", mean, f"{mean:.1f} tokens a chunk, each standing for {naive / mean:.1f} values"),
+        (
+            "FAST" if report.tokens is None else report.tokens.codec,
+            mean,
+            f"{mean:.1f} tokens a chunk, each standing for {naive / mean:.1f} values",
+        ),
     ]
     inner = "".join(
         f"<div><dt>{label}</dt>"
@@ -177,11 +181,15 @@ def _reconstruction(report: Report) -> str:
     measured = (
         f"{errors.measured:,} of {errors.total:,} chunks" if errors.measured < errors.total else "every chunk"
     )
+    codec = "FAST" if report.tokens is None else report.tokens.codec
+    lost = {
+        "FAST": "Rounding of the coefficients is all that FAST loses, so joints should look alike.",
+        "BEAST": "A spline can't follow what is faster than its control points, and those are rounded.",
+    }.get(codec, "Every number is rounded to its bin, and beyond the last one it is clipped.")
     figures = [
         _figure(
             "Error by joint",
-            "Rounding of the coefficients is all that FAST loses, so joints should look alike; one that "
-            "stands out moves abruptly or has narrow quantiles.",
+            f"{lost} A joint that stands out moves abruptly or has narrow quantiles.",
             error_by_joint(names, errors),
         ),
         _figure(

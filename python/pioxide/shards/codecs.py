@@ -30,6 +30,12 @@ class FastOptions:
             chunks, vocab_size=self.vocab_size, scale=self.scale, regex_split=self.regex_split
         )
 
+    @property
+    def label(self) -> str:
+        """Returns it in a few words, for a table."""
+        split = {None: "", True: ", split", False: ", no split"}[self.regex_split]
+        return f"FAST, scale {self.scale:g}, {self.vocab_size:,} tokens{split}"
+
     def __str__(self) -> str:
         split = "" if self.regex_split is None else f" --regex-split {'on' if self.regex_split else 'off'}"
         return f"--codec fast --scale {self.scale:g} --vocab-size {self.vocab_size}{split}"
@@ -46,6 +52,11 @@ class BinningOptions:
         """Makes the codec."""
         return BinningCodec(self.bins, self.limit)
 
+    @property
+    def label(self) -> str:
+        """Returns it in a few words, for a table."""
+        return f"binning, {self.bins} bins to ±{self.limit:g}"
+
     def __str__(self) -> str:
         return f"--codec binning --bins {self.bins} --limit {self.limit:g}"
 
@@ -61,6 +72,11 @@ class BeastOptions:
     def fit(self, chunks: Chunks) -> BeastCodec:
         """Makes the codec from normalised chunks [N, H, D]."""
         return BeastCodec.fit(chunks, control_points=self.control_points, degree=self.degree, bins=self.bins)
+
+    @property
+    def label(self) -> str:
+        """Returns it in a few words, for a table."""
+        return f"BEAST, {self.control_points} points of degree {self.degree}, {self.bins} bins"
 
     def __str__(self) -> str:
         return (

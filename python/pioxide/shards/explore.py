@@ -177,7 +177,11 @@ def _drawn(
         on_bad=left_out if skip_bad else None,
     )
     bad = {one["episode"] for one in skipped}
-    fit_on, held_out = split_episodes([e for e in chosen if e not in bad], settings)
+    usable = [e for e in chosen if e not in bad]
+    # One episode says little of how others will differ: three are held out, where that is a third at most.
+    least = min(3, len(usable) // 3) / max(len(usable), 1)
+    settings = replace(settings, held_out=max(settings.held_out, least))
+    fit_on, held_out = split_episodes(usable, settings)
     if len(fit_on) < 2 or not held_out:
         raise InputError(
             f"exploring judges codecs on episodes they have not seen: it needs three episodes at least, and "

@@ -36,11 +36,11 @@ def recommend(trials: Sequence[Trial], *, max_error: float, max_tokens: int) -> 
     faults = {id(trial): _faults(trial, max_error, max_tokens) for trial in trials}
     suitable = [trial for trial in trials if not faults[id(trial)]]
     if not suitable:
-        nearest = min(trials, key=lambda t: (max(t.rms / max_error, 1), len(faults[id(t)]), t.bits))
+        nearest = min(trials, key=lambda t: (len(faults[id(t)]), _excess(t, max_error, max_tokens), t.bits))
         return Recommendation(
             nearest.options,
             [
-                f"No codec that was tried suits: the nearest is {nearest.description}, and "
+                f"No codec that was tried suits: the nearest is {nearest.label}, and "
                 f"{_listed(faults[id(nearest)])}."
             ],
             suits=False,
@@ -48,10 +48,10 @@ def recommend(trials: Sequence[Trial], *, max_error: float, max_tokens: int) -> 
     fewest = min(trial.bits for trial in suitable)
     best = min((t for t in suitable if t.bits <= AS_GOOD * fewest), key=lambda t: t.tokens["mean"])
     reasons = [
-        f"{best.description}: {best.bits:,.0f} bits a chunk in {best.tokens['mean']:.0f} tokens, and its "
+        f"{best.label}: {best.bits:,.0f} bits a chunk in {best.tokens['mean']:.0f} tokens, and its "
         f"error of {best.rms:.4f} is below {max_error:g}."
     ]
-    reasons += _others(best, trials, faults)
+    reasons += _others(best, trials, faults, max_error, max_tokens)
     if best.bits > fewest:
         reasons.append(
             f"The fewest bits of a suitable codec are {fewest:,.0f}; it was chosen for its fewer tokens."
@@ -59,7 +59,9 @@ def recommend(trials: Sequence[Trial], *, max_error: float, max_tokens: int) -> 
     return Recommendation(best.options, reasons, suits=True)
 
 
-def _others(best: Trial, trials: Sequence[Trial], faults: dict[int, list[str]]) -> list[str]:
+def _others(
+    best: Trial, trials: Sequence[Trial], faults: dict[int, list[str]], max_error: float, max_tokens: int
+) -> list[str]:
     """A sentence for each other kind of codec: how its best compares, or why none suits."""
     reasons: list[str] = []
     for kind in dict.fromkeys(trial.codec for trial in trials if trial.codec != best.codec):
@@ -70,11 +72,11 @@ def _others(best: Trial, trials: Sequence[Trial], faults: dict[int, list[str]]) 
             share = other.bits / best.bits
             compared = f"{share:.1f} times the bits" if share >= 1.15 else f"{other.bits:,.0f} bits"
             reasons.append(
-                f"{other.description} is accurate enough too: {compared}, {other.tokens['mean']:.0f} tokens."
+                f"{other.label} is accurate enough too: {compared}, {other.tokens['mean']:.0f} tokens."
             )
         else:
-            other = min(own, key=lambda t: (len(faults[id(t)]), t.rms))
-            reasons.append(f"{other.description} does not suit: {_listed(faults[id(other)])}.")
+            other = min(own, key=lambda t: (len(faults[id(t)]), _excess(t, max_error, max_tokens)))
+            reasons.append(f"{other.label} does not suit: {_listed(faults[id(other)])}.")
     return reasons
 
 
@@ -87,6 +89,11 @@ def _faults(trial: Trial, max_error: float, max_tokens: int) -> list[str]:
     if trial.tokens["p99"] >= max_tokens:
         found.append(f"chunks take {trial.tokens['p99']:,.0f} tokens (99%), and an answer has {max_tokens:,}")
     return found
+
+
+def _excess(trial: Trial, max_error: float, max_tokens: int) -> float:
+    """How far a codec is from what is asked for, as a factor."""
+    return max(trial.rms / max_error, 1) * max(trial.tokens["p99"] / max_tokens, 1)
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -64,10 +64,10 @@ class Trial:
     Attributes:
         codec: Its name.
         options: How `pioxide fit` makes it.
-        description: The codec in words.
+        label: The codec in a few words.
         tokens: A chunk: mean, 99th percentile and most, as in `Evaluation.result`.
         bits: A chunk, mean over the episodes: what the context model needs to predict its tokens.
-        bits_error: Standard error of that mean, from the differences between episodes.
+        bits_error: Standard error of that mean, from the differences between episodes; None of one episode.
         rms: Of what is lost, in normalised actions.
         largest: Likewise.
         joints: Of each dimension name, rms and max, in the robot's units.
@@ -80,10 +80,10 @@ class Trial:
 
     codec: str
     options: str
-    description: str
+    label: str
     tokens: dict[str, float]
     bits: float
-    bits_error: float
+    bits_error: float | None
     rms: float
     largest: float
     joints: list[dict[str, Any]]
@@ -131,7 +131,7 @@ def judged(
     return Trial(
         codec=codec.kind,
         options=str(options),
-        description=codec.description,
+        label=options.label,
         tokens=found["tokens"],
         bits=bits,
         bits_error=error,
@@ -156,8 +156,8 @@ def token_text(codec: ActionCodec, batch: TokenBatch, dim: int, state: Floats | 
     )
 
 
-def _bits(codec: ActionCodec, samples: Samples) -> tuple[float, float]:
-    """Bits a chunk, and the standard error of that mean."""
+def _bits(codec: ActionCodec, samples: Samples) -> tuple[float, float | None]:
+    """Bits a chunk, and the standard error of that mean where there are several episodes."""
     joints = samples.state_of_joints()
     texts = [
         token_text(
@@ -172,6 +172,8 @@ def _bits(codec: ActionCodec, samples: Samples) -> tuple[float, float]:
     # Chunks of one episode resemble each other; episodes are what was drawn.
     _, episode = np.unique(samples.judge.episode, return_inverse=True)
     sizes = np.bincount(episode)
+    if len(sizes) < 2:
+        return float(bits.mean()), None
     means = np.bincount(episode, bits) / sizes
     spread = np.sqrt(np.square((means - bits.mean()) * sizes / sizes.mean()).sum())
     return float(bits.mean()), float(spread / len(sizes))
