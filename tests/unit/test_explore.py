@@ -234,13 +234,16 @@ def test_the_command_prints_and_keeps_what_it_found(dataset, tmp_path, capsys):
         assert one["label"] in page
     assert main(["fit", str(dataset), "-o", str(tmp_path / "out"), *options]) != 0
     assert "exists; choose another directory" in capsys.readouterr().err
+    # For programs, the same as one event.
+    assert main(["fit", str(dataset), "-o", str(tmp_path / "again"), *options, "--json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert kept["recommendation"] in [e.get("result", e).get("recommendation") for e in events]
     # What it recommends is what `fit` takes.
     words = kept["recommendation"]["options"].split()
     assert main(["fit", str(dataset), "-o", str(tmp_path / "fitted"), "--horizon", "8", *words]) == 0
 
 
 def test_options_of_exploring_are_refused_without_it(dataset, tmp_path, capsys):
-    for option in (["--max-error", "0.1"], ["--json"]):
-        assert main(["fit", str(dataset), "-o", str(tmp_path / "out"), *option]) != 0
-        assert "belongs to --explore" in capsys.readouterr().err
+    assert main(["fit", str(dataset), "-o", str(tmp_path / "out"), "--max-error", "0.1"]) != 0
+    assert "--max-error belongs to --explore" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

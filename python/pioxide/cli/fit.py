@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +18,7 @@ from pioxide.contract import known
 from pioxide.data import LeRobotDataset
 from pioxide.errors import InputError, SettingsError
 from pioxide.family import RELEASED_ACTION_DIM
-from pioxide.files import json_text, new_directory, write_json
+from pioxide.files import new_directory, write_json
 from pioxide.shards import (
     Exploration,
     ExploreSettings,
@@ -61,9 +60,6 @@ class Fit:
 
     explore: FlagCreatePairsOff[bool] = False
     """Try codecs instead of making one, and recommend one; writes explore.json and explore.html."""
-
-    json: FlagCreatePairsOff[bool] = False
-    """With --explore: print JSON in place of the table."""
 
     def __call__(self) -> int:
         """Fits, and prints what it achieves."""
@@ -118,7 +114,6 @@ class Fit:
             raise InputError(
                 "--explore looks at one dataset at a time: leave the others, and options of a joint fit, out"
             )
-
         if self.output.exists() and (not self.output.is_dir() or any(self.output.iterdir())):
             raise SettingsError(f"{self.output} exists; choose another directory for what is found")
         with new_directory(self.output) as directory:
@@ -131,15 +126,12 @@ class Fit:
             )
             write_json(directory / "explore.json", found.to_json())
             page = _write_page(found, directory / "explore.html")
-        if self.json:
-            print(json_text(found.to_json()), end="")
-        else:
-            print_exploration(found, show.console())
-            print(f"\n{self.output}: explore.json{', explore.html' if page else ''}")
-            print(f"next: pioxide fit {dataset} {found.recommendation.options} -o FITTED")
+        output.current.result = {"output": str(self.output), **found.to_json()}
+        print_exploration(found, show.console())
+        print(f"\n{self.output}: explore.json{', explore.html' if page else ''}")
+        print(f"next: pioxide fit {dataset} {found.recommendation.options} -o FITTED")
         if found.drawn["skipped"]:
-            if not self.json:
-                show.left_out([(s["episode"], s["reason"]) for s in found.drawn["skipped"]])
+            show.left_out([(s["episode"], s["reason"]) for s in found.drawn["skipped"]])
             return main.LEFT_OUT
         return main.OK
 
@@ -147,9 +139,8 @@ class Fit:
         """Refuses options of --explore where it is not given."""
         usual, said = ExploreSettings(), taken(self, ExploreSettings)
         unused = [f.name for f in fields(usual) if getattr(said, f.name) != getattr(usual, f.name)]
-        if unused or self.json:
-            name = "json" if self.json else unused[0]
-            raise InputError(f"--{name.replace('_', '-')} belongs to --explore, which is not given")
+        if unused:
+            raise InputError(f"--{unused[0].replace('_', '-')} belongs to --explore, which is not given")
 
 
 def _write_page(found: Exploration, path: Path) -> bool:
@@ -157,7 +148,7 @@ def _write_page(found: Exploration, path: Path) -> bool:
     try:
         from pioxide.report import write_exploration_page
     except ImportError:
-        print('no explore.html: pictures need matplotlib (pip install "pioxide[report]")', file=sys.stderr)
+        say('no explore.html: pictures need matplotlib (pip install "pioxide[report]")')
         return False
     write_exploration_page(found, path)
     return True
