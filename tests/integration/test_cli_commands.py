@@ -76,6 +76,7 @@ def test_fit_appears_whole_is_found_again_and_refuses_other_settings(
     assert main(fit_arguments(world, out)) == 0
     files = {
         "contract.json",
+        "findings.json",
         "fit.json",
         "norm_stats.json",
         "tokenizer.json",

@@ -121,10 +121,12 @@ def warn(
     episodes: Sequence[int] | None = None,
     width: int | None = None,
     strict: bool = False,
+    found: Sequence[Finding] | None = None,
 ) -> bool:
     """Print on standard error what a person should know before a command uses a dataset.
 
-    Episodes that can't be read are left to the command itself: it stops there, or lists them.
+    Episodes that can't be read are left to the command itself: it stops there, or lists them. What was
+    `found` already is not looked for again.
 
     Returns:
         Whether the command must end here: there are warnings, and `strict` was said.
@@ -132,7 +134,8 @@ def warn(
     from pioxide.cli import output, show
     from pioxide.data import Level, check_dataset, cores
 
-    found = check_dataset(dataset, columns, episodes=episodes, width=width, workers=cores())
+    if found is None:
+        found = check_dataset(dataset, columns, episodes=episodes, width=width, workers=cores())
     warnings = [finding for finding in found if finding.level is Level.WARNING]
     for one in warnings:
         output.current.event("warning", code=one.code.value, place=one.place, message=one.message)

@@ -15,7 +15,7 @@ from pioxide.cli.options import METAVARS, derived, taken
 from pioxide.cli.progress import working
 from pioxide.codec import FastCodec, load_codec
 from pioxide.contract import known
-from pioxide.data import LeRobotDataset
+from pioxide.data import Finding, FrameColumns, LeRobotDataset, check_dataset, cores
 from pioxide.errors import InputError, SettingsError
 from pioxide.family import RELEASED_ACTION_DIM
 from pioxide.files import new_directory, write_json
@@ -32,6 +32,7 @@ from pioxide.shards import (
     other_names,
     sentence,
 )
+from pioxide.shards.checked import Looked, save_findings
 
 
 @derived(JointSettings)
@@ -71,13 +72,18 @@ class Fit:
             raise InputError("name a dataset, or several that are to be fitted together")
         first = self.datasets[0]
         warned = False
+        looks: list[tuple[FrameColumns, tuple[int, ...], list[Finding]]] = []
         for path in self.datasets:
             dataset = LeRobotDataset.open(path).with_tasks(settings.tasks)
             chosen = settings.selection.of(dataset)
             if len(self.datasets) > 1:
                 say(path)
             columns = settings.columns(dataset)
-            warned |= warn(dataset, columns, episodes=chosen, width=RELEASED_ACTION_DIM, strict=self.strict)
+            found = check_dataset(
+                dataset, columns, episodes=chosen, width=RELEASED_ACTION_DIM, workers=cores()
+            )
+            looks.append((columns, tuple(chosen), found))
+            warned |= warn(dataset, columns, episodes=chosen, found=found, strict=self.strict)
         if warned:
             return main.FOUND
         if self.explore:
@@ -97,6 +103,10 @@ class Fit:
         output.current.result = {"output": str(self.output), "found": found}
         if found:
             print(f"{self.output} was made with these settings already; nothing to do")
+        for made, (columns, chosen, findings) in zip(fits.values(), looks, strict=True):
+            fingerprint = made.dataset["fingerprint"]
+            looked = Looked(fingerprint, columns, chosen, settings.tasks, RELEASED_ACTION_DIM)
+            save_findings(made.directory, looked, findings)
         if len(fits) == 1:
             print_result(next(iter(fits.values())))
         print(f"\nnext: pioxide tokenize {first} --fit {self.output} --model pi0_fast -o TOKENS")

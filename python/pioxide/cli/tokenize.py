@@ -28,6 +28,7 @@ from pioxide.shards import (
     run_part,
     sentence,
 )
+from pioxide.shards.checked import Looked, saved_findings
 
 
 @derived(JobRequest, without=("dataset", "text_model"))
@@ -71,7 +72,16 @@ class Tokenize:
         part = None if self.part is None else Part.parse(self.part)
         if part is not None:
             chosen = [one.episode for task in part.tasks(job.plan) for one in task.slices]
-        if warn(dataset, settings.columns, episodes=chosen, width=RELEASED_ACTION_DIM, strict=self.strict):
+        looked = Looked(
+            job.manifest.dataset["fingerprint"],
+            settings.columns,
+            tuple(chosen),
+            settings.tasks,
+            RELEASED_ACTION_DIM,
+        )
+        found = None if request.fit is None else saved_findings(request.fit, looked)
+        width = looked.width
+        if warn(dataset, settings.columns, episodes=chosen, width=width, strict=self.strict, found=found):
             return main.FOUND
         if self.dry_run:
             self._print_estimate(job, part)

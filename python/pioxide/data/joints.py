@@ -37,6 +37,8 @@ def units(summaries: Sequence[EpisodeSummary]) -> tuple[list[Finding], set[int]]
         level = np.median(logs - np.median(logs, axis=0), axis=1)
         order = np.sort(level)
         gap = int(np.argmax(np.diff(order)))
+        if order[gap] == order[gap + 1]:  # all alike
+            continue
         border = (order[gap] + order[gap + 1]) / 2
         small = level < border
         # The joints themselves must agree on the ratio, and not only their median.
