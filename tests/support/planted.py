@@ -488,7 +488,6 @@ FAULTS = {
         Code.STILL_ONCE,
         "episode 5",
         r"elbow \(state\) does not move",
-        (Code.UNFOLLOWED,),
     ),
     "a state of another recording": Planted(
         in_data(not_followed), Code.UNFOLLOWED, "episode 5", "elbow of the state does not follow"

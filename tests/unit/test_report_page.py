@@ -3,7 +3,6 @@
 import io
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from pioxide.report.digits import short
 from pioxide.report.error_map import error_map
 from pioxide.report.facts import ActionDensity, JointRanges, Prompts, Report, Source, Tokens
 from pioxide.report.measure import ErrorMeter
+from support.html import Checker
 
 
 def made_up(joints=4, horizon=10, model="pi0_fast", seed=0) -> Report:
@@ -58,42 +58,6 @@ def made_up(joints=4, horizon=10, model="pi0_fast", seed=0) -> Report:
         prompts=Prompts(rng.integers(20, 90, 40), 100),
         density=ActionDensity(rng.integers(0, 50, (joints, 100)), np.linspace(-2, 2, 101)),
     )
-
-
-class Checker(HTMLParser):
-    """Sees that tags are balanced, and gathers ids and everything a browser would fetch."""
-
-    VOID = frozenset(["meta", "link", "br", "img"])
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.ids, self.fetched, self.references = [], [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        attributes = dict(attrs)
-        if tag not in self.VOID:
-            self.open.append(tag)
-        self._look(attributes)
-
-    def handle_startendtag(self, tag, attrs):
-        self._look(dict(attrs))
-
-    def handle_endtag(self, tag):
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open[-1] == tag, f"</{tag}> closes <{self.open[-1]}>"
-        self.open.pop()
-
-    def _look(self, attributes):
-        if "id" in attributes:
-            self.ids.append(attributes["id"])
-        for name in ("src", "href", "xlink:href"):
-            value = attributes.get(name)
-            if value and value.startswith("#"):
-                self.references.append(value[1:])
-            elif value and not value.startswith("data:"):
-                self.fetched.append(value)
-        for value in attributes.values():
-            self.references += re.findall(r"url\(#([^)]+)\)", value or "")
 
 
 @pytest.mark.parametrize(("joints", "horizon"), [(1, 1), (3, 10), (26, 50)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -63,6 +64,9 @@ class Check:
     json: FlagCreatePairsOff[bool] = False
     """Print JSON: a list with an object a dataset."""
 
+    page: Annotated[Path | None, left_open("FILE.html")] = None
+    """Write one page with pictures of what was found, which works offline."""
+
     strict: FlagCreatePairsOff[bool] = False
     """End with status 4 where there are warnings."""
 
@@ -71,7 +75,7 @@ class Check:
 
     def __call__(self) -> int:
         """Check them all, print what was found."""
-        from pioxide.cli import main
+        from pioxide.cli import main, show
         from pioxide.cli.progress import DatasetProgress, working
         from pioxide.data import (
             CheckSettings,
@@ -109,6 +113,11 @@ class Check:
             print(json_text([checked.as_json() for checked in done]), end="")
         else:
             print_checked(done)
+        if self.page is not None:
+            from pioxide.report import write_check_page
+
+            write_check_page(done, settings, self.page)
+            print(f"page: {show.printable(str(self.page))}", file=sys.stderr if self.json else None)
         if any(checked.count(Level.FAULT) for checked in done):
             return main.LEFT_OUT
         return main.FOUND if self.strict and any(checked.findings for checked in done) else main.OK

@@ -10,7 +10,7 @@ from pioxide.data.checks import check_dataset
 # What a dataset is made of
 from pioxide.data.columns import FrameColumns, JointChoice
 from pioxide.data.episode import Episode, EpisodeInfo, Feature
-from pioxide.data.findings import Code, Finding, Level
+from pioxide.data.findings import Code, Finding, Level, Quantity, Spot
 
 # Reading
 from pioxide.data.lerobot import LeRobotDataset
@@ -43,7 +43,9 @@ __all__ = [
     "JointChoice",
     "LeRobotDataset",
     "Level",
+    "Quantity",
     "Split",
+    "Spot",
     "TaskChoice",
     "check_dataset",
     "check_datasets",

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pioxide.data import motion
 from pioxide.data.columns import FrameColumns
 from pioxide.data.episode import EpisodeInfo
-from pioxide.data.findings import Code, Finding, merged, numbers
+from pioxide.data.findings import Code, Finding, Quantity, Spot, merged, numbers
 from pioxide.data.joints import Joints, opposed, units
 from pioxide.data.lerobot import LeRobotDataset
 from pioxide.data.summary import EpisodeSummary, summarize
@@ -140,14 +140,16 @@ def judge(
     other, unlike = units(ordered)
     found += other
     alike = [summary for summary in ordered if summary.index not in unlike] or ordered
-    state = Joints("state", columns.state_names(dataset), [(s.index, s.length, s.state) for s in alike])
+    state = Joints(
+        Quantity.STATE, columns.state_names(dataset), [(s.index, s.length, s.state) for s in alike]
+    )
     actions = Joints(
-        "actions", columns.action_names(dataset), [(s.index, s.length, s.actions) for s in alike]
+        Quantity.ACTIONS, columns.action_names(dataset), [(s.index, s.length, s.actions) for s in alike]
     )
     for joints in (state, actions):
         found += [*joints.still(), *joints.seldom(), *joints.noise(), *joints.outliers()]
         found += joints.mirrored()
-        found += [*motion.jumps(joints), *motion.frozen(joints.what, dataset.fps, joints.parts)]
+        found += [*motion.jumps(joints), *motion.frozen(joints, dataset.fps)]
         found += [*motion.at_limit(joints), *motion.shifted(joints)]
     found += [*motion.still_once(state), *motion.one_place(state)]
     found += opposed(actions.names, alike)
@@ -275,11 +277,13 @@ def _times(fps: float, summaries: Sequence[EpisodeSummary]) -> list[Finding]:
             message += f", the widest of {count:,} holes in {numbers([i for i, _ in holes], 'episode')}"
         way_out = "chunks of actions go across it: cut the episode there"
         place = f"episode {index}, frame {worst.widest_at}"
-        found.append(Finding(Code.HOLE, place, message, way_out, tuple(i for i, _ in holes)))
+        spot = Spot(Quantity.TIME, None, index, worst.widest_at)
+        found.append(Finding(Code.HOLE, place, message, way_out, tuple(i for i, _ in holes), spot))
     if back := [(index, times.back_at) for index, times in timed if times.back_at is not None]:
         message = f"the timestamp is not after the one before ({numbers([i for i, _ in back], 'episode')})"
         place = f"episode {back[0][0]}, frame {back[0][1]}"
-        found.append(Finding(Code.HOLE, place, message, "sort the frames", tuple(i for i, _ in back)))
+        spot = Spot(Quantity.TIME, None, back[0][0], back[0][1])
+        found.append(Finding(Code.HOLE, place, message, "sort the frames", tuple(i for i, _ in back), spot))
     if fps:
         off = [
             (index, times.period)

@@ -75,6 +75,31 @@ class Code(StrEnum):
         return Level.FAULT if self in (Code.UNUSABLE, Code.EPISODE, Code.VIDEO) else Level.WARNING
 
 
+class Quantity(StrEnum):
+    """Which numbers of an episode something was seen in."""
+
+    STATE = "state"
+    ACTIONS = "actions"
+    TIME = "timestamp"
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where in the numbers something is to be seen, for who draws it.
+
+    Attributes:
+        quantity: in which numbers.
+        joint: its dimension, None for all of them.
+        episode: an episode that shows it, None where all together do.
+        frame: where in the episode, None where all of it shows it.
+    """
+
+    quantity: Quantity
+    joint: int | None = None
+    episode: int | None = None
+    frame: int | None = None
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that was found.
@@ -85,6 +110,7 @@ class Finding:
         message: what is there, in a sentence without its place.
         way_out: what a person can do.
         episodes: the episodes it is about; empty where it is about all.
+        spot: where it can be seen, None where a picture would show nothing.
     """
 
     code: Code
@@ -92,6 +118,7 @@ class Finding:
     message: str
     way_out: str = ""
     episodes: tuple[int, ...] = ()
+    spot: Spot | None = None
 
     @property
     def level(self) -> Level:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pioxide.data.findings import Code, Finding, numbers
+from pioxide.data.findings import Code, Finding, Quantity, Spot, numbers
 from pioxide.data.summary import ColumnSummary, EpisodeSummary, Floats
 
 # A joint that has one value in at least this share of the frames moves seldom: its q01 and q99 are equal.
@@ -63,9 +63,9 @@ class Joints:
     """The joints of the state or of the actions, over all episodes."""
 
     def __init__(
-        self, what: str, names: Sequence[str], parts: Sequence[tuple[int, int, ColumnSummary]]
+        self, quantity: Quantity, names: Sequence[str], parts: Sequence[tuple[int, int, ColumnSummary]]
     ) -> None:
-        self.what, self.names, self.parts = what, names, parts
+        self.quantity, self.names, self.parts = quantity, names, parts
         self.indices = [index for index, _, _ in parts]
         self.frames = sum(length for _, length, _ in parts)
         self.low = self._array("low")
@@ -135,7 +135,8 @@ class Joints:
             )
             way_out = "drop the joint, leave its episodes out, or use --normalization zscore"
             place = f"{self.place([joint])}, first in episode {index}, frame {at[joint]}"
-            found.append(Finding(Code.SELDOM, place, message, way_out, tuple(i for i, _ in other)))
+            spot = self.spot(joint, index, at[joint])
+            found.append(Finding(Code.SELDOM, place, message, way_out, tuple(i for i, _ in other), spot))
         return found
 
     def noise(self) -> list[Finding]:
@@ -144,7 +145,8 @@ class Joints:
         if not joints.size:
             return []
         message = "jumps from frame to frame as noise does, without motion"
-        return [Finding(Code.NOISE, self.place(joints), message, "drop it, or check the sensor")]
+        spot = self.spot(joints[0], self.indices[0])
+        return [Finding(Code.NOISE, self.place(joints), message, "drop it, or check the sensor", (), spot)]
 
     def outliers(self) -> list[Finding]:
         """Values far beyond the others, by episode, frame and joint."""
@@ -164,7 +166,8 @@ class Joints:
             )
             way_out = "leave the episode out with --episodes, mend the frame, or use --on-overflow clip"
             place = f"episode {index}, frame {frame[joint]}, {self.place([joint])}"
-            found.append(Finding(Code.OUTLIER, place, message, way_out, hit))
+            spot = self.spot(joint, index, frame[joint])
+            found.append(Finding(Code.OUTLIER, place, message, way_out, hit, spot))
         return found
 
     def mirrored(self) -> list[Finding]:
@@ -189,14 +192,19 @@ class Joints:
                 indices = tuple(i for i, t in zip(self.indices, turned, strict=True) if t)
                 message = f"{self.place([joint])} is turned round: open where others are closed"
                 place = numbers(indices, "episode")
-                found.append(Finding(Code.REVERSED, place, message, "turn it back there", indices))
+                spot = self.spot(joint, indices[0])
+                found.append(Finding(Code.REVERSED, place, message, "turn it back there", indices, spot))
         return found
+
+    def spot(self, joint: int, episode: int | None = None, frame: int | None = None) -> Spot:
+        """Returns where a joint is to be seen."""
+        return Spot(self.quantity, int(joint), episode, None if frame is None else int(frame))
 
     def place(self, joints: Iterable[int]) -> str:
         """Returns the names of joints for a message, with whose they are."""
         named = [self.names[i] for i in joints]
         more = f" and {len(named) - MOST} more" if len(named) > MOST else ""
-        return f"{', '.join(named[:MOST])}{more} ({self.what})"
+        return f"{', '.join(named[:MOST])}{more} ({self.quantity.value})"
 
     def _array(self, name: str) -> Floats:
         return np.array([getattr(part, name) for _, _, part in self.parts])
@@ -225,9 +233,9 @@ def opposed(names: Sequence[str], summaries: Sequence[EpisodeSummary]) -> list[F
     for joint in np.flatnonzero(opposed.any(axis=0))[:MOST]:
         indices = tuple(index for (index, _), hit in zip(rows, opposed[:, joint], strict=True) if hit)
         message = f"{names[joint]} of the actions is turned round: it moves against the state"
-        found.append(
-            Finding(Code.REVERSED, numbers(indices, "episode"), message, "turn it back there", indices)
-        )
+        spot = Spot(Quantity.ACTIONS, int(joint), indices[0])
+        place = numbers(indices, "episode")
+        found.append(Finding(Code.REVERSED, place, message, "turn it back there", indices, spot))
     return found
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pioxide.data.findings import Code, Finding, numbers
+from pioxide.data.findings import Code, Finding, Quantity, Spot, numbers
 from pioxide.data.joints import MOST, UNITS, Joints, is_gripper
 from pioxide.data.summary import ColumnSummary, EpisodeSummary, Floats
 
@@ -47,37 +47,43 @@ def jumps(joints: Joints) -> list[Finding]:
     turn &= (joints.high.max(axis=0) - joints.low.min(axis=0)) < 1.1 * jump
     odd = (jump > JUMP * width) & ((jump > UNUSUAL * usual) | turn) & ~joints.stuck & ~joints.outlying
     worst = np.where(odd, jump / width, 0)
-    order = sorted(_some(np.any(odd, axis=0), None), key=lambda joint: -worst[:, joint].max())
-    for joint in order[:MOST]:
+    # Joints that jump in the same frame of an episode have one cause.
+    together: dict[tuple[int, int, bool], list[int]] = {}
+    for joint in sorted(_some(np.any(odd, axis=0), None), key=lambda joint: -worst[:, joint].max()):
         row = int(np.argmax(worst[:, joint]))
-        index, _, part = joints.parts[row]
-        hit = tuple(i for i, much in zip(joints.indices, odd[:, joint], strict=True) if much)
-        message = f"moves by {part.jump[joint]:.4g} from one frame to the next"
-        if turn[row, joint]:
+        at = row, int(joints.parts[row][2].jump_at[joint]), bool(turn[row, joint])
+        together.setdefault(at, []).append(joint)
+    for (row, frame, turns), those in list(together.items())[:MOST]:
+        index, first = joints.indices[row], those[0]
+        hit = tuple(i for i, much in zip(joints.indices, odd[:, those].any(axis=1), strict=True) if much)
+        message = f"moves by {jump[row, first]:.4g} from one frame to the next"
+        if turns:
             message += ", a whole turn: the angle wraps round at its end"
             way_out = "unwrap the angle"
         else:
-            message += f", elsewhere by {usual[joint]:.2g} at most"
+            message += f", elsewhere by {usual[first]:.2g} at most"
             way_out = "look for a lost packet or a missing stretch there; leave the episode out, or mend it"
         more = f" ({numbers(hit, 'episode')})" if len(hit) > 1 else ""
-        place = f"episode {index}, frame {part.jump_at[joint]}, {joints.place([joint])}"
-        found.append(Finding(Code.JUMP, place, message + more, way_out, hit))
+        place = f"episode {index}, frame {frame}, {joints.place(those)}"
+        spot = joints.spot(first, index, frame)
+        found.append(Finding(Code.JUMP, place, message + more, way_out, hit, spot))
     return found
 
 
-def frozen(what: str, fps: float, parts: Sequence[tuple[int, int, ColumnSummary]]) -> list[Finding]:
+def frozen(joints: Joints, fps: float) -> list[Finding]:
     """Stretches in the middle of an episode where no joint moves by the smallest amount."""
     least = max(FROZEN_FRAMES, int(FROZEN_SECONDS * fps))
-    hit = [(index, part) for index, _, part in parts if part.frozen >= least]
+    hit = [(index, part) for index, _, part in joints.parts if part.frozen >= least]
     if not hit:
         return []
     index, worst = max(hit, key=lambda item: item[1].frozen)
-    message = f"the {what} are exactly the same in {worst.frozen} frames"
+    message = f"nothing of the {joints.quantity.value} moves in {worst.frozen} frames"
     if len(hit) > 1:
         message += f", the longest stretch in {numbers([i for i, _ in hit], 'episode')}"
     way_out = "the recording stood still, or the robot did: cut the stretch out"
     place = f"episode {index}, frame {worst.frozen_at}"
-    return [Finding(Code.FROZEN, place, message, way_out, tuple(i for i, _ in hit))]
+    spot = Spot(joints.quantity, None, index, worst.frozen_at)
+    return [Finding(Code.FROZEN, place, message, way_out, tuple(i for i, _ in hit), spot)]
 
 
 def still_once(joints: Joints) -> list[Finding]:
@@ -91,7 +97,9 @@ def still_once(joints: Joints) -> list[Finding]:
         indices = tuple(i for i, hit in zip(joints.indices, still[:, joint], strict=True) if hit)
         message = f"{joints.place([joint])} does not move, and does in the others"
         way_out = "a motor or sensor that was off: leave the episode out"
-        found.append(Finding(Code.STILL_ONCE, numbers(indices, "episode"), message, way_out, indices))
+        spot = joints.spot(joint, indices[0])
+        place = numbers(indices, "episode")
+        found.append(Finding(Code.STILL_ONCE, place, message, way_out, indices, spot))
     return found
 
 
@@ -107,7 +115,7 @@ def at_limit(joints: Joints) -> list[Finding]:
             f"is at its {end} value, {joints.common[joint]:g}, in {joints.share[joint]:.0%} of the frames"
         )
         way_out = "it was clipped, or stands at its stop"
-        found.append(Finding(Code.LIMIT, joints.place([joint]), message, way_out))
+        found.append(Finding(Code.LIMIT, joints.place([joint]), message, way_out, (), joints.spot(joint)))
     return found[:MOST]
 
 
@@ -137,20 +145,21 @@ def shifted(joints: Joints) -> list[Finding]:
         message = f"is about {after:.3g} on average, and {before:.3g} before"
         way_out = "look for another zero or calibration; convert these episodes, or leave them out"
         place = f"from episode {joints.indices[cut]} on, {joints.place([joint])}"
-        found.append(Finding(Code.SHIFTED, place, message, way_out, tuple(joints.indices[cut:])))
+        indices = tuple(joints.indices[cut:])
+        found.append(Finding(Code.SHIFTED, place, message, way_out, indices, joints.spot(joint)))
     return found
 
 
 def followed(state: Joints, actions: Joints, summaries: Sequence[EpisodeSummary]) -> list[Finding]:
     """Actions that the state does not follow: in an episode, or a joint in all of them.
 
-    Where a joint is noise or has an outlier, that is said, and nothing of what it brings with it.
+    Of a joint that is noise, has an outlier or stands still, that alone is said.
     """
     rows = [(s.index, s.agreement, s) for s in summaries if s.agreement is not None]
     if len(rows) < 3:
         return []
     names = actions.names
-    odd = state.outlying | actions.outlying
+    odd = state.outlying | actions.outlying | (state.low == state.high)
     noisy = state.noisy | actions.noisy
     agreement = np.array([row for _, row, _ in rows])
     moved = np.array([s.actions.high - s.actions.low for _, _, s in rows])
@@ -161,7 +170,9 @@ def followed(state: Joints, actions: Joints, summaries: Sequence[EpisodeSummary]
         indices = tuple(index for (index, _, _), hit in zip(rows, lost[:, joint], strict=True) if hit)
         message = f"{names[joint]} of the state does not follow the actions, as it does elsewhere"
         way_out = "actions and states of different recordings, or a motor that was off"
-        found.append(Finding(Code.UNFOLLOWED, numbers(indices, "episode"), message, way_out, indices))
+        spot = Spot(Quantity.ACTIONS, joint, indices[0])
+        place = numbers(indices, "episode")
+        found.append(Finding(Code.UNFOLLOWED, place, message, way_out, indices, spot))
     range_of = np.array([s.state.high - s.state.low for _, _, s in rows])
     whole = range_of.max(axis=0)
     often = (range_of > 0.3 * np.where(whole > 0, whole, np.inf)).mean(axis=0) > 0.5

@@ -45,6 +45,16 @@ class CheckSettings:
     width: int | None = 32
     videos: bool = True
 
+    def columns(self, dataset: LeRobotDataset) -> FrameColumns:
+        """Returns which columns of a dataset are looked at.
+
+        Raises:
+            InputError: it has none of them.
+        """
+        guessed = FrameColumns.guess(dataset)
+        columns = FrameColumns(self.state_keys or guessed.state_keys, self.action_keys or guessed.action_keys)
+        return self.choice.of(dataset, columns)
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -147,12 +157,7 @@ def check_one(path: Path, settings: CheckSettings, workers: int = 1) -> Checked:
     unseen: list[str] = []
     try:
         opened = LeRobotDataset.open(path)
-        guessed = FrameColumns.guess(opened)
-        columns = FrameColumns(
-            settings.state_keys or guessed.state_keys,
-            settings.action_keys or guessed.action_keys,
-        )
-        columns = settings.choice.of(opened, columns)
+        columns = settings.columns(opened)
         chosen = settings.episodes.of(opened)
         summaries, faults = look(opened, columns, chosen, workers=workers)
         findings = judge(opened, columns, summaries, faults, width=settings.width)

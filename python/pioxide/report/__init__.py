@@ -4,6 +4,7 @@ inspect_directory, Report, Finding, Level, findings: what tokens or a fitted tok
 print_report: the same in the terminal
 print_exploration, write_exploration_page: codecs compared by `pioxide fit --explore`
 page, write_page: the same as one page; these need matplotlib (`pip install "pioxide[data,report]"`)
+check_page, write_check_page: the page of what `pioxide check` found, with the same needs
 pioxide.report.doctor: checkpoint, robot, dataset and tokens compared
 """
 
@@ -23,6 +24,7 @@ __all__ = [
     "Finding",
     "Level",
     "Report",
+    "check_page",
     "findings",
     "inspect_directory",
     "page",
@@ -39,6 +41,10 @@ def __getattr__(name: str) -> Any:
         from pioxide.report import html
 
         return getattr(html, name)
+    if name in ("check_page", "write_check_page"):
+        from pioxide.report import checked
+
+        return getattr(checked, name)
     if name == "write_exploration_page":
         from pioxide.report import exploration
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from pioxide import __version__
-from pioxide.files import write_text
 from pioxide.report.digits import short
+from pioxide.report.document import Column, Figure, Page, Remark, Section, Table, render, write
 from pioxide.report.exploration_table import COLUMNS, cells
 from pioxide.report.style import FIRST, INK, PAPER, RULE, SECOND, SOFT, Picture, canvas, finish
 from pioxide.shards.explore import Exploration
@@ -82,51 +79,33 @@ def _panel(axes: Axes, exploration: Exploration, x: Callable[[Trial], float], la
 
 def exploration_page(exploration: Exploration) -> str:
     """Returns one self-contained HTML page: the recommendation, the picture, the table."""
-    css = files("pioxide.report").joinpath("page.css").read_text(encoding="utf-8")
-    picture = codecs_compared(exploration)
-    found, name = exploration.recommendation, escape(exploration.dataset["name"])
-    mark = "good" if found.suits else "warning"
-    reasons = "".join(
-        f'<li class="{mark if i == 0 else "note"}">{escape(reason)}</li>'
-        for i, reason in enumerate(found.reasons)
-    )
-    head = "".join(f"<th>{escape(column)}</th>" for column in COLUMNS)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells(trial)) + "</tr>"
-        for trial in exploration.trials
-    )
+    found = exploration.recommendation
+    mark = "fine" if found.suits else "warning"
     chunks = exploration.drawn["chunks"]
     lead = (
         f"{len(exploration.trials)} codecs, fitted on {chunks['train']:,} chunks and judged on "
-        f"{chunks['judge']:,} of {len(exploration.drawn['episodes']['judge'])} other episodes"
+        f"{chunks['judge']:,} of {len(exploration.drawn['episodes']['judge'])} other episodes."
     )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{name} · codecs compared · pioxide</title>
-<link rel="icon" href="data:,">
-<style>
-{css}</style>
-</head>
-<body>
-<header>
-<p class="eyebrow">Action codecs compared</p>
-<h1>{name}</h1>
-<p class="lead">{lead}.</p>
-<ul class="findings">{reasons}</ul>
-<p><code>pioxide fit DATASET {escape(found.options)} -o FITTED</code></p>
-</header>
-<main>
-<figure>{picture.svg}</figure>
-<h2>Every codec</h2>
-<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>
-</main>
-<footer>Made by pioxide {__version__}.</footer>
-</body>
-</html>
-"""
+    note = "Below the line a codec is accurate enough; further to the left it is easier to predict."
+    table = Table([Column(title) for title in COLUMNS], [cells(trial) for trial in exploration.trials])
+    command = f"pioxide fit DATASET {found.options} -o FITTED"
+    return render(
+        Page(
+            eyebrow="Action codecs compared",
+            title=exploration.dataset["name"],
+            lead=lead,
+            remarks=[Remark(mark if i == 0 else "note", reason) for i, reason in enumerate(found.reasons)],
+            sections=[
+                Section(
+                    "Compared",
+                    made=[("recommended", command)],
+                    figures=[Figure("Error against what it costs", note, codecs_compared(exploration))],
+                    wide=True,
+                ),
+                Section("Every codec", table=table),
+            ],
+        )
+    )
 
 
 def write_exploration_page(exploration: Exploration, path: Path) -> None:
@@ -135,7 +114,7 @@ def write_exploration_page(exploration: Exploration, path: Path) -> None:
     Raises:
         OutputError: The file can't be written.
     """
-    write_text(path, exploration_page(exploration))
+    write(exploration_page(exploration), path)
 
 
 def _recommended(exploration: Exploration) -> Trial:
