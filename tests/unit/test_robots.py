@@ -398,3 +398,8 @@ def test_an_observation_that_is_nested_without_end_is_refused():
 def test_a_robot_with_a_joint_without_unit_is_read_back_as_it_was_written():
     robot = replace(libero(), joint_units=("m", "m", "m", "rad", "rad", "rad", ""))
     assert RobotSpec.from_mapping(robot.to_mapping()) == robot
+
+
+def test_the_table_of_robots_shows_their_names_alone() -> None:
+    assert repr(ROBOTS).startswith("ROBOTS: aloha, ")
+    assert "function" not in repr(ROBOTS)

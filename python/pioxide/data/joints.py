@@ -135,7 +135,7 @@ class Joints:
             )
             way_out = "drop the joint, leave its episodes out, or use --normalization zscore"
             place = f"{self.place([joint])}, first in episode {index}, frame {at[joint]}"
-            spot = self.spot(joint, index, at[joint])
+            spot = self.spot(joint, index, int(at[joint]))
             found.append(Finding(Code.SELDOM, place, message, way_out, tuple(i for i, _ in other), spot))
         return found
 
@@ -166,7 +166,7 @@ class Joints:
             )
             way_out = "leave the episode out with --episodes, mend the frame, or use --on-overflow clip"
             place = f"episode {index}, frame {frame[joint]}, {self.place([joint])}"
-            spot = self.spot(joint, index, frame[joint])
+            spot = self.spot(joint, index, int(frame[joint]))
             found.append(Finding(Code.OUTLIER, place, message, way_out, hit, spot))
         return found
 

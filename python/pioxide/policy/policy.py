@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from html import escape
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -56,6 +57,8 @@ class Policy:
     >>> seen = {"observation.images.front": image, "observation.state": np.zeros(6), "task": "pick it up"}
     >>> policy(seen).actions.shape  # H actions of the robot's 6 numbers
     (6, 6)
+    >>> policy
+    Policy(model: pi0, robot: so101, chunk: 6 x 6, cameras: 2)
 
     Attributes:
         contract: What the numbers mean, complete.
@@ -180,6 +183,24 @@ class Policy:
         return cls(
             parts.model, parts.contract, parts.tokenizer, codec=parts.codec, options=options, consume=True
         )
+
+    def __repr__(self) -> str:
+        """Returns what it is in a line."""
+        return f"Policy({', '.join(f'{name}: {value}' for name, value in self._facts().items())})"
+
+    def _repr_html_(self) -> str:
+        """Returns what a notebook shows."""
+        rows = (f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in self._facts().items())
+        return f"<table>{''.join(rows)}</table>"
+
+    def _facts(self) -> dict[str, str]:
+        """What a person wants to know first."""
+        return {
+            "model": self._config.family.value,
+            "robot": self.robot.name,
+            "chunk": f"{self.horizon} x {self.robot.action_dim}",
+            "cameras": f"{len(self.robot.cameras)}",
+        }
 
     @property
     def horizon(self) -> int:

@@ -17,6 +17,7 @@ from pioxide.report.findings import Finding, Level, findings
 from pioxide.report.tables import print_report
 
 if TYPE_CHECKING:
+    from pioxide.report.checked import check_page, write_check_page
     from pioxide.report.exploration import write_exploration_page
     from pioxide.report.html import page, write_page
 
@@ -30,6 +31,7 @@ __all__ = [
     "page",
     "print_exploration",
     "print_report",
+    "write_check_page",
     "write_exploration_page",
     "write_page",
 ]

@@ -24,18 +24,28 @@ from pioxide.robots.spec import RobotInput, RobotSpec
 from pioxide.robots.tabletop import tabletop
 from pioxide.robots.unitree import unitree_g1
 
-ROBOTS: dict[str, Callable[[], RobotSpec]] = {
-    "aloha": aloha,
-    "aloha-sim": lambda: aloha(sim=True),
-    "droid": droid,
-    "droid-jointpos": lambda: droid(joint_positions=True),
-    "libero": libero,
-    "so101": so101,
-    "tabletop": tabletop,
-    "tabletop-targets": lambda: tabletop(targets=3),
-    "unitree-g1": unitree_g1,
-    "ur5e": ur5e,
-}
+
+class _Robots(dict[str, Callable[[], RobotSpec]]):
+    """Robots by name, which shows the names alone."""
+
+    def __repr__(self) -> str:
+        return f"ROBOTS: {', '.join(self)}"
+
+
+ROBOTS: dict[str, Callable[[], RobotSpec]] = _Robots(
+    {
+        "aloha": aloha,
+        "aloha-sim": lambda: aloha(sim=True),
+        "droid": droid,
+        "droid-jointpos": lambda: droid(joint_positions=True),
+        "libero": libero,
+        "so101": so101,
+        "tabletop": tabletop,
+        "tabletop-targets": lambda: tabletop(targets=3),
+        "unitree-g1": unitree_g1,
+        "ur5e": ur5e,
+    }
+)
 
 __all__ = [
     "ROBOTS",
