@@ -70,6 +70,10 @@ class PolicyError(PioxideError):
     """What the network answered is no action chunk (NaN, infinity), so nothing is passed on to the robot."""
 
 
+class TrainingError(PioxideError):
+    """A run went wrong while it ran: a loss that is not finite, or explodes."""
+
+
 class FetchError(PioxideError):
     """Something can't be brought from elsewhere: no network, no such file, not the promised bytes."""
 

@@ -71,6 +71,7 @@ def whole(**changes) -> Contract:
         resize="antialias",
         fast=None,
         max_delay=0,
+        answer_gap=0,
         source="a test",
     )
     return replace(base, **changes)
@@ -183,6 +184,7 @@ DIFFERENT = {
     "resize": "interpolate",
     "fast": FastVocabulary("1" * 64, 1024, 10.0, -354),
     "max_delay": 4,
+    "answer_gap": 1,
     "cameras": (CameraSlot("top"), CameraSlot("side")),
     "robot": aloha(),
     "norm_stats": {"state": stats(6), "actions": stats(6)},

@@ -28,6 +28,7 @@ COMMANDS = {
     "tokenize": ("tokenize", "Tokenize", "Every frame of a robot dataset as a row of training tokens."),
     "merge": ("merge", "Merge", "One output of the parts of `tokenize --part`, made by several machines."),
     "export": ("export", "Export", "Tokens as columns of a LeRobot dataset, or as ArrayRecord for grain."),
+    "train": ("train", "Train", "A recipe and a robot dataset to a policy."),
     "inspect": ("inspect", "Inspect", "What tokens or a fitted tokenizer are worth, as tables and pictures."),
     "record": ("record", "Record", "Demonstrations of a simulated task, to train on."),
     "eval": ("eval", "Eval", "How often a checkpoint does a task, in closed loop in a simulator."),
@@ -61,6 +62,8 @@ EXTRAS = {
     "msgpack": "serve",
     "prometheus_client": "serve",
     "av": "video",
+    "optax": "train",
+    "tensorboardX": "train",
     "gymnasium": "eval",
     "mujoco": "eval",
     "PIL": "train",
@@ -169,9 +172,11 @@ def _parse(arguments: list[str]) -> Any:
     import tyro
 
     if name in COMMANDS:
-        kind = _command(name)
+        kind, prog = _command(name), f"pioxide {name}"
+        if hasattr(kind, "parse"):  # whose options depend on its first argument
+            return kind.parse(arguments[1:], prog)
         text = f"{inspect.cleandoc(kind.__doc__ or '')}\n\n{output.COMMON}"
-        return tyro.cli(kind, args=arguments[1:], prog=f"pioxide {name}", description=text)
+        return tyro.cli(kind, args=arguments[1:], prog=prog, description=text)
     choices: Any = Union[  # noqa: UP007 - made at run time
         tuple(
             Annotated[

@@ -5,7 +5,7 @@ Action chunks to tokens and back:
     FastCodec, BinningCodec, BeastCodec, TokenBatch, Encoded, Decoded
 
 Text to PaliGemma's ids and back:
-    TextTokenizer
+    TextTokenizer, cut_text_model
 
 Prompts, as each model was trained to read them:
     Pi0Prompts, Pi05Prompts, Pi0FastPrompts, Prompt, PromptBatch, FastPrompt, FastPromptBatch, PromptStyle
@@ -19,6 +19,7 @@ Every object here is immutable and may be shared between threads.
 from pioxide.codec.action_codec import ActionCodec, holds_codec, load_codec
 from pioxide.codec.beast import BeastCodec
 from pioxide.codec.binning import BinningCodec
+from pioxide.codec.cut import CutTextModel, cut_text_model
 from pioxide.codec.fast import Decoded, Encoded, FastCodec, TokenBatch
 from pioxide.codec.numbered import FILE_NAME as CODEC_FILE
 from pioxide.codec.prompts import (
@@ -39,6 +40,7 @@ __all__ = [
     "ActionCodec",
     "BeastCodec",
     "BinningCodec",
+    "CutTextModel",
     "Decoded",
     "Encoded",
     "FastCodec",
@@ -52,6 +54,7 @@ __all__ = [
     "PromptStyle",
     "TextTokenizer",
     "TokenBatch",
+    "cut_text_model",
     "holds_codec",
     "load_codec",
     "state_bins",

@@ -151,6 +151,8 @@ class Contract:
         fast: What π0-FAST's action tokens are of: a FAST vocabulary, or another codec's; None for π0 and
             π0.5.
         max_delay: Largest inference delay that trained real-time chunking saw, in actions; 0 for none.
+        answer_gap: Positions left free between a π0-FAST prompt and its generated answer: 0 as in training, 1
+            as openpi decodes. Unknown means the released weights' way.
         source: Where all this was read, for messages; not compared.
     """
 
@@ -175,6 +177,7 @@ class Contract:
     resize: Resize | Unknown = UNKNOWN
     fast: FastVocabulary | CodecVocabulary | Unknown | None = UNKNOWN
     max_delay: int | Unknown = UNKNOWN
+    answer_gap: int | Unknown = UNKNOWN
     source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -201,6 +204,8 @@ class Contract:
                 raise InputError(f"{name}: expected a whole number above 0, got {value!r}")
         if self.max_delay is not UNKNOWN and self.max_delay != 0 and not _is_natural(self.max_delay):
             raise InputError(f"max_delay: expected 0 or a whole number above it, got {self.max_delay!r}")
+        if self.answer_gap is not UNKNOWN and self.answer_gap not in (0, 1):
+            raise InputError(f"answer_gap: expected 0 or 1, got {self.answer_gap!r}")
         if not isinstance(self.delta_mask, Unknown):
             # Run lengths would be taken for truth values: (6, -1) for two relative dimensions.
             given: tuple[Any, ...] = tuple(self.delta_mask)
@@ -315,5 +320,6 @@ WAYS_OUT: dict[str, str] = {
     "image_size": "pixels along an image's edge: Contract(image_size=224)",
     "resize": 'how images are resized: Contract(resize="antialias") or "interpolate"',
     "fast": "the action tokenizer: pass codec= (--fast DIR)",
+    "answer_gap": "where a π0-FAST answer begins: Contract(answer_gap=0) as in training, 1 as openpi decodes",
     "max_delay": "the delay that trained real-time chunking saw: Contract(max_delay=0)",
 }

@@ -25,6 +25,8 @@ from pioxide.transforms.stats import FIELDS as STATISTICS
 
 FILE_NAME = "contract.json"
 VERSION = 1
+# Fields that files of this version may lack, because pioxide did not know them at first: unknown there.
+_ADDED = ("answer_gap",)
 
 
 def to_json(contract: Contract) -> dict[str, Any]:
@@ -52,6 +54,7 @@ def from_json(value: Any, where: str = "contract") -> Contract:
     if not isinstance(listed, list) or not all(isinstance(name, str) for name in cast("list[Any]", listed)):
         raise FormatError(f'{where}: "unknown" must list the fields that nobody stated')
     unknown = cast("list[str]", listed)
+    unknown = [*unknown, *(name for name in _ADDED if name not in document and name not in unknown)]
     if foreign := sorted({*document, *unknown} - {*FIELDS, "version", "source", "unknown"}, key=str):
         raise FormatError(f"{where}: this pioxide knows no field {foreign[0]!r}; a newer one wrote it")
     said: dict[str, Any] = {}

@@ -33,5 +33,6 @@ def openpi_contract(family: Family | str) -> Contract:
         resize=Resize.ANTIALIAS,
         fast=None if family.is_flow else UNKNOWN,
         max_delay=0,
+        answer_gap=0 if family.is_flow else 1,
         source="openpi",
     )

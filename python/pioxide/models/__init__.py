@@ -13,7 +13,7 @@ Low-rank updates:
     LoraConfig, LoraParam, LoraRule, add_lora, merge_lora
 
 Many devices:
-    make_mesh, create_sharded, batch_sharding, parameter_sharding
+    make_mesh, create_sharded, spread, batch_sharding, parameter_sharding
 
 Sampling is in `pioxide.sampling`, weights of others in `pioxide.weights`.
 """
@@ -24,7 +24,13 @@ from pioxide.models.lora import LoraConfig, LoraParam, LoraRule, add_lora, merge
 from pioxide.models.observation import Observation
 from pioxide.models.pi0 import Pi0, Pi0Config
 from pioxide.models.pi0_fast import Pi0Fast, Pi0FastConfig
-from pioxide.models.sharding import batch_sharding, create_sharded, make_mesh, parameter_sharding
+from pioxide.models.sharding import (
+    batch_sharding,
+    create_sharded,
+    make_mesh,
+    parameter_sharding,
+    spread,
+)
 from pioxide.models.siglip import Siglip, SiglipConfig
 
 __all__ = [
@@ -48,5 +54,6 @@ __all__ = [
     "make_mesh",
     "merge_lora",
     "parameter_sharding",
+    "spread",
     "training_batch",
 ]

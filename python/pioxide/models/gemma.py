@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from pioxide.models.attention import attend, fused_attend
 from pioxide.models.param import Linear, contract, normal, weight, zeros
+from pioxide.models.sharding import gathered
 from pioxide.models.stack import layer, scan
 from pioxide.models.tuning import PLAIN
 
@@ -87,6 +89,11 @@ class GemmaConfig:
         return cls((ExpertConfig(384, 1536),), depth=6, heads=6, head_dim=64)
 
     @classmethod
+    def mini(cls) -> GemmaConfig:
+        """Returns a size that learns small tasks on a processor's cores in minutes."""
+        return cls((ExpertConfig(96, 192),), depth=3, heads=4, head_dim=24, vocab=768)
+
+    @classmethod
     def dummy(cls) -> GemmaConfig:
         """Returns openpi's size for tests."""
         return cls((ExpertConfig(64, 128),), depth=4, head_dim=16)
@@ -145,11 +152,15 @@ class Norm(nnx.Module):
         else:
             self.scale = zeros((*stack, expert.width), dtype)
 
-    def modulate(self, condition: Float[Array, "b *t w"], dtype: DTypeLike) -> Modulation:
+    def modulate(
+        self, condition: Float[Array, "b *t w"], dtype: DTypeLike, mesh: Mesh | None = None
+    ) -> Modulation:
         """Returns each layer's scale, shift and gate for a condition a row [B, W] or a token [B, T, W]."""
         if condition.ndim == 2:
             condition = condition[:, None]
         kernel, bias = weight(self.modulation.kernel, dtype), weight(self.modulation.bias, dtype)
+        if mesh is not None:
+            kernel, bias = gathered((kernel, bias), mesh, dtype)
         product = jnp.einsum("btw,...wm->...btm", condition.astype(dtype), kernel) + bias[..., None, None, :]
         return Modulation(*jnp.split(product, 3, axis=-1))
 
@@ -252,6 +263,7 @@ class Gemma(nnx.Module):
         """
         self.config, self.dtype, self.remat = config, jnp.dtype(dtype), remat
         self.tuning = PLAIN
+        self.mesh: Mesh | None = None
         width = config.experts[0].width
         self.embedding = normal(rngs, (config.vocab, width), std=0.01, dtype=param_dtype)
         self.blocks = Block(rngs, config, param_dtype)
@@ -271,15 +283,17 @@ class Gemma(nnx.Module):
     ) -> Float[Array, "*b v"]:
         """Returns scores of all tokens or of a `head`'s in float32; the embedding is the output matrix."""
         table = weight(self.embedding, x.dtype) if head is None else head.astype(x.dtype)
+        if self.mesh is not None:
+            table = gathered(table, self.mesh, x.dtype)
         return jnp.einsum("...w,vw->...v", x, table, preferred_element_type=jnp.float32)
 
     def modulate(self, condition: Float[Array, "b *t w"], expert: int) -> Modulations:
         """Returns all modulations of an adaptive expert for a condition a row or a token."""
         layers = self.blocks.experts[expert]
         return Modulations(
-            layers.attention_norm.modulate(condition, self.dtype),
-            layers.mlp_norm.modulate(condition, self.dtype),
-            self.final_norms[expert].modulate(condition, self.dtype),
+            layers.attention_norm.modulate(condition, self.dtype, self.mesh),
+            layers.mlp_norm.modulate(condition, self.dtype, self.mesh),
+            self.final_norms[expert].modulate(condition, self.dtype, self.mesh),
         )
 
     def rotation(self, positions: Int[Array, "b t"]) -> Rotation:
@@ -346,7 +360,8 @@ class Gemma(nnx.Module):
                 streams, one = step(layer(self.blocks, i), streams, extra, stop)
                 written.append(one)
         else:
-            streams, written = scan(self.blocks, step, streams, (cache, layered), remat=self.remat)
+            how = {"remat": self.remat, "mesh": self.mesh, "dtype": self.dtype}
+            streams, written = scan(self.blocks, step, streams, (cache, layered), **how)
         cache = None if cache is None else written
         if cache_only:
             return (None,) * len(streams), cache

@@ -85,6 +85,22 @@ class Pi0Config:
         )
 
     @classmethod
+    def mini(cls, *, pi05: bool = False) -> Pi0Config:
+        """Returns a size of a million parameters, which learns small tasks on a processor's cores in minutes.
+
+        Its vocabulary is that of a text model cut to what a dataset says, see `pioxide.codec.cut_text_model`.
+        """
+        return cls(
+            language=GemmaConfig.mini(),
+            action=GemmaConfig.mini(),
+            vision=SiglipConfig.mini(),
+            pi05=pi05,
+            action_dim=8,
+            action_horizon=8,
+            dtype=jnp.float32,
+        )
+
+    @classmethod
     def tiny(cls, *, pi05: bool = False) -> Pi0Config:
         """Returns a size for tests: float32, a vocabulary of 512."""
         gemma = replace(GemmaConfig.dummy(), vocab=512, depth=2)
@@ -250,7 +266,7 @@ class Pi0(nnx.Module):
         noise: Float[Array, "b h d"] | None = None,
         time: Float[Array, "b *h"] | None = None,
     ) -> Float[Array, "b h"]:
-        """Returns the flow-matching loss: the mean over dimensions of `(velocity - (noise - actions))^2`.
+        """Returns the flow-matching loss: `flow_error`'s mean over all dimensions, padded ones too.
 
         Args:
             observation: The moments.
@@ -268,14 +284,35 @@ class Pi0(nnx.Module):
             noise_key, time_key = jax.random.split(key)
             noise = jax.random.normal(noise_key, actions.shape) if noise is None else noise
             time = self.draw_time(time_key, len(actions)) if time is None else time
+        return jnp.mean(self.flow_error(observation, actions, noise, time), axis=-1)
+
+    def flow_error(
+        self,
+        observation: Observation,
+        actions: Float[Array, "b h d"],
+        noise: Float[Array, "b h d"],
+        time: Float[Array, "b *h"],
+    ) -> Float[Array, "b h d"]:
+        """Returns `(velocity - (noise - actions))^2` at `time * noise + (1 - time) * actions`.
+
+        Args:
+            observation: The moments.
+            actions: Normalised, padded.
+            noise: Standard normal.
+            time: In [0, 1], one a row [B] or one an action [B, H].
+        """
         t = time.reshape(*time.shape, *[1] * (3 - time.ndim))
         velocity = self.velocity(observation, t * noise + (1 - t) * actions, time)
-        return jnp.mean(jnp.square(velocity - (noise - actions)), axis=-1)
+        return jnp.square(velocity - (noise - actions))
 
     @staticmethod
     def draw_time(key: PRNGKeyArray, batch: int) -> Float[Array, " b"]:
-        """Draws flow times to train at: Beta(1.5, 1) * 0.999 + 0.001, more of them near noise."""
-        return jax.random.beta(key, 1.5, 1.0, (batch,)) * 0.999 + 0.001
+        """Draws flow times to train at: Beta(1.5, 1) * 0.999 + 0.001, more of them near noise.
+
+        Drawn as a power of a uniform number, which is the same distribution; a general beta is drawn by
+        rejection, in loops for whose end a host waits.
+        """
+        return jax.random.uniform(key, (batch,)) ** (1 / 1.5) * 0.999 + 0.001
 
     def prefill(self, observation: Observation, *, scan_layers: bool = False) -> PrefixCache:
         """Computes the prefix's keys and values, in a cache with slots for a suffix behind them."""

@@ -81,6 +81,17 @@ class Pi0FastConfig:
         return cls(language=GemmaConfig.small(), vision=SiglipConfig.small())
 
     @classmethod
+    def mini(cls) -> Pi0FastConfig:
+        """Returns a size of a million parameters; see `Pi0Config.mini`."""
+        return cls(
+            language=GemmaConfig.mini(),
+            vision=SiglipConfig.mini(),
+            action_dim=8,
+            action_horizon=8,
+            dtype=jnp.float32,
+        )
+
+    @classmethod
     def tiny(cls) -> Pi0FastConfig:
         """Returns a size for tests: float32, a vocabulary of 512."""
         gemma = replace(GemmaConfig.dummy(), vocab=512, depth=2)
@@ -112,6 +123,20 @@ class Decoding(NamedTuple):
     prompt_slots: Int[Array, ""]
 
 
+class TokenLosses(NamedTuple):
+    """What a training prompt's tokens cost, N of them a row.
+
+    Attributes:
+        entropy: [B, N] cross entropy of the next token, in nats; 0 where none is counted.
+        counted: [B, N] which tokens carry the loss.
+        correct: [B, N] which of them had the best score.
+    """
+
+    entropy: Float[Array, "b n"]
+    counted: Bool[Array, "b n"]
+    correct: Bool[Array, "b n"]
+
+
 class Pi0Fast(nnx.Module):
     """π0-FAST. Attributes: `vision`, `language`."""
 
@@ -124,10 +149,15 @@ class Pi0Fast(nnx.Module):
         self.language = Gemma(rngs, gemma, **how)
 
     def loss(self, observation: Observation, *, loss_tokens: int | None = None) -> Float[Array, " b"]:
-        """Returns each row's mean cross entropy of the next token over `loss_mask`.
+        """Returns each row's mean cross entropy of the next token over `loss_mask`; see `token_losses`."""
+        entropy, counted, _ = self.token_losses(observation, loss_tokens=loss_tokens)
+        return jnp.sum(entropy, axis=1) / jnp.maximum(jnp.sum(counted, axis=1, dtype=jnp.float32), 1.0)
 
-        Positions count every slot, as the released weights were trained: no camera may be masked then, which
-        openpi's π0-FAST data never does.
+    def token_losses(self, observation: Observation, *, loss_tokens: int | None = None) -> TokenLosses:
+        """Returns the cross entropy of each token that `loss_mask` counts.
+
+        Positions count the valid tokens; under openpi's convention every slot, as openpi trains, which is the
+        same where no camera is masked, as in all of openpi's π0-FAST data.
 
         Args:
             observation: Prompts with their action tokens: `ar_mask` and `loss_mask` are needed.
@@ -141,21 +171,26 @@ class Pi0Fast(nnx.Module):
             raise ValueError("the loss needs ar_mask and loss_mask, which a training prompt has")
         prefix = embed_prefix(self.vision, self.language, observation, self.config.cameras)
         mask = block_mask(prefix.valid, prefix.ar_mask)[:, :-1, :-1]
-        slots = jnp.broadcast_to(jnp.arange(mask.shape[1]), mask.shape[:2])
-        (out,), _ = self.language((prefix.tokens[:, :-1],), slots, mask)
-        targets, carries = observation.tokens[:, 1:], observation.loss_mask[:, 1:]
+        at = positions(prefix.valid)[:, :-1]
+        if self.config.decoding is DecodingConvention.OPENPI:
+            at = jnp.broadcast_to(jnp.arange(mask.shape[1]), mask.shape[:2])
+        (out,), _ = self.language((prefix.tokens[:, :-1],), at, mask)
+        targets, counted = observation.tokens[:, 1:], observation.loss_mask[:, 1:]
         out = out[:, -targets.shape[1] :]
-        count = jnp.sum(carries, axis=1, dtype=jnp.float32)
         if loss_tokens is not None and loss_tokens < targets.shape[1]:
+            too_many = jnp.sum(counted, axis=1) > loss_tokens
             # The positions with loss first, in their order.
-            order = jnp.argsort(~carries, axis=1, stable=True)[:, :loss_tokens]
-            targets, carries = (jnp.take_along_axis(x, order, axis=1) for x in (targets, carries))
+            order = jnp.argsort(~counted, axis=1, stable=True)[:, :loss_tokens]
+            targets, counted = (jnp.take_along_axis(x, order, axis=1) for x in (targets, counted))
             out = jnp.take_along_axis(out, order[..., None], axis=1)
-            count = jnp.where(count > loss_tokens, jnp.nan, count)
+        else:
+            too_many = jnp.zeros(len(targets), bool)
         logits = self.language.logits(out)
         chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-        entropy = jax.nn.logsumexp(logits, axis=-1) - chosen
-        return jnp.sum(jnp.where(carries, entropy, 0.0), axis=1) / jnp.maximum(count, 1.0)
+        entropy = jnp.where(counted, jax.nn.logsumexp(logits, axis=-1) - chosen, 0.0)
+        entropy = jnp.where(too_many[:, None], jnp.nan, entropy)
+        correct = counted & (jnp.argmax(logits, axis=-1) == targets)
+        return TokenLosses(entropy, counted, correct)
 
     def prefill(
         self,

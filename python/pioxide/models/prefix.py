@@ -25,7 +25,8 @@ def embed_images(
 ) -> tuple[list[Float[Array, "b t w"]], list[Bool[Array, "b t"]]]:
     """Returns each camera's tokens and which of them are valid, in the order of `cameras`.
 
-    All cameras go through the tower as one batch.
+    All cameras go through the tower as one batch, a row's cameras side by side: rows that are spread over
+    devices stay where they are.
 
     Raises:
         ValueError: An image has another size than the tower's, or there is a camera the model does not know.
@@ -40,13 +41,14 @@ def embed_images(
         if observation.images[name].shape[1:] != (size, size, 3):
             got = observation.images[name].shape[1:]
             raise ValueError(f"image {name!r} is {got}, expected {(size, size, 3)}")
-    pixels = jnp.concatenate([to_float(observation.images[name]) for name in present])
-    batch = len(observation.images[present[0]])
-    tokens = vision(pixels, scan_layers=scan_layers)
-    tokens = tokens.reshape(len(present), batch, *tokens.shape[1:])
+    pixels = jnp.stack([to_float(observation.images[name]) for name in present], axis=1)
+    batch = len(pixels)
+    tokens = vision(pixels.reshape(-1, *pixels.shape[2:]), scan_layers=scan_layers)
+    tokens = tokens.reshape(batch, len(present), *tokens.shape[1:])
     everywhere = jnp.ones((batch,), bool)
     masks = [observation.image_masks.get(name, everywhere) for name in present]
-    return list(tokens), [jnp.repeat(mask[:, None], tokens.shape[2], axis=1) for mask in masks]
+    by_camera = [tokens[:, i] for i in range(len(present))]
+    return by_camera, [jnp.repeat(mask[:, None], tokens.shape[2], axis=1) for mask in masks]
 
 
 def embed_prefix(

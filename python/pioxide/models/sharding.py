@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jax.typing import DTypeLike
 
 Module = TypeVar("Module", bound=nnx.Module)
 
@@ -54,6 +55,38 @@ def parameter_sharding(mesh: Mesh, *, smallest_bytes: int = SMALLEST_BYTES) -> C
         return NamedSharding(mesh, spec)
 
     return place
+
+
+def gathered(parameters: Any, mesh: Mesh, dtype: DTypeLike | None) -> Any:
+    """Returns parameters whole on every device, matrices in `dtype`.
+
+    Cast first, so that half the bytes travel. Without this XLA leaves weights where they are and sends the
+    activations of all rows round instead, and computes the same attention on every device.
+    """
+    whole = NamedSharding(mesh, P())
+
+    def gather(leaf: jax.Array) -> jax.Array:
+        if dtype is not None and leaf.ndim > 1:
+            leaf = leaf.astype(dtype)
+        return jax.lax.with_sharding_constraint(leaf, whole)
+
+    return jax.tree.map(gather, parameters)
+
+
+def over_rows(arrays: Any, mesh: Mesh) -> Any:
+    """Returns arrays with their first axis, a batch's rows, spread over all devices."""
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, batch_sharding(mesh)), arrays)
+
+
+def spread(model: Any, mesh: Mesh) -> None:
+    """Tells a model, in place, that rows of its batches are spread over a mesh's devices; see `gathered`.
+
+    Args:
+        model: π0, π0.5 or π0-FAST.
+        mesh: Of more than one device; a single one needs nothing.
+    """
+    if mesh.size > 1:
+        model.vision.mesh = model.language.mesh = mesh
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

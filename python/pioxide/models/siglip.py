@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -51,6 +52,11 @@ class SiglipConfig:
     def small(cls) -> SiglipConfig:
         """Returns a tower small enough to train on a laptop: 64 tokens an image of 112 pixels."""
         return cls(width=384, depth=6, mlp=1536, heads=6, patch=14, image_size=112)
+
+    @classmethod
+    def mini(cls) -> SiglipConfig:
+        """Returns a tower for small tasks: 16 tokens an image of 64 pixels."""
+        return cls(width=96, depth=2, mlp=192, heads=4, patch=16, image_size=64)
 
     @classmethod
     def tiny(cls) -> SiglipConfig:
@@ -176,6 +182,7 @@ class Siglip(nnx.Module):
             remat: Whether training computes blocks again on the way back instead of keeping them.
         """
         self.config, self.dtype, self.remat = config, jnp.dtype(dtype), remat
+        self.mesh: Mesh | None = None
         pixels = config.patch * config.patch * 3
         shape = (config.patch, config.patch, 3, config.width)
         self.patch_kernel = normal(rngs, shape, fan_in=pixels, dtype=param_dtype)
@@ -202,5 +209,6 @@ class Siglip(nnx.Module):
             for index in range(self.config.depth):
                 x = layer(self.blocks, index)(x)
         else:
-            x, _ = scan(self.blocks, lambda block, x, _: (block(x), None), x, remat=self.remat)
+            how = {"remat": self.remat, "mesh": self.mesh, "dtype": self.dtype}
+            x, _ = scan(self.blocks, lambda block, x, _: (block(x), None), x, **how)
         return self.head(self.norm(x), self.dtype)

@@ -1,5 +1,7 @@
 """Layers whose parameters are stacked on axis 0, and how they run: in a scan, or unrolled.
 
+Over several devices a scan is where parameters are gathered, see `sharding.gathered`: one layer at a time.
+
 A scan compiles one layer whatever the depth, which suits training. Unrolled, the compiler sees each layer on
 its own, which suits inference: it leaves out what the last layer need not compute.
 """
@@ -11,6 +13,10 @@ from typing import Any, TypeVar
 
 import jax
 from flax import nnx
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
+
+from pioxide.models.sharding import gathered, over_rows
 
 Carry = TypeVar("Carry")
 Module = TypeVar("Module", bound=nnx.Module)
@@ -40,6 +46,8 @@ def scan(
     extras: Any = None,
     *,
     remat: bool = False,
+    mesh: Mesh | None = None,
+    dtype: DTypeLike | None = None,
 ) -> tuple[Carry, Any]:
     """Runs a value through all layers in a scan.
 
@@ -50,6 +58,9 @@ def scan(
         carry: The first layer's input.
         extras: A tree of [depth, ...] arrays.
         remat: Whether the backward pass recomputes each layer instead of keeping its activations.
+        mesh: Devices over which rows of the carry are spread; each layer's parameters are brought to all of
+            them when it is its turn, and let go.
+        dtype: With a mesh: what matrices are cast to before that, which is what the layer computes in.
 
     Returns:
         The carry after the last layer, and the outputs stacked [depth, ...].
@@ -58,6 +69,8 @@ def scan(
 
     def body(carry: Carry, sliced: Any) -> tuple[Carry, Any]:
         layer_state, extra = sliced
+        if mesh is not None:
+            layer_state, carry = gathered(layer_state, mesh, dtype), over_rows(carry, mesh)
         return step(nnx.merge(graph, layer_state), carry, extra)
 
     if remat:

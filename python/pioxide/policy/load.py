@@ -63,7 +63,8 @@ def load_policy_parts(
         if contract.family is Family.PI0_FAST:
             fast = _codec(codec or beside.fast_tokenizer, opened.path)
         fields: dict[str, Any] = {}
-        if contract.family is Family.PI0_FAST and contract.prompt_style is PromptStyle.LEROBOT:
+        no_gap = contract.answer_gap == 0 or contract.prompt_style is PromptStyle.LEROBOT
+        if contract.family is Family.PI0_FAST and no_gap:
             fields["decoding"] = DecodingConvention.TRAINING
         model = build(
             opened.merged(),

@@ -16,6 +16,8 @@ from pioxide.transforms.stats import FIELDS as STATISTICS
 from pioxide.weights.safetensors import SafetensorsFile
 from pioxide.weights.tree import Array
 
+# What lies beside the tensors of openpi's checkpoints, and of those that training here writes.
+ASSETS = "assets"
 # The key of statistics that lie in the checkpoint itself and not under `assets/<asset_id>/`.
 OWN = ""
 # LeRobot's names of what openpi calls "state" and "actions".
@@ -60,7 +62,7 @@ def find_companions(root: Path, statistics: Mapping[str, Array]) -> Companions:
         CheckpointError, FormatError: A file is there and damaged.
     """
     stats: dict[str, Mapping[str, Stats]] = {}
-    assets = root / "assets"
+    assets = root / ASSETS
     if assets.is_dir():
         for file in sorted(assets.rglob("norm_stats.json")):
             stats[file.parent.relative_to(assets).as_posix()] = load_norm_stats(file)

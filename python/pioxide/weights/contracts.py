@@ -23,7 +23,7 @@ from pioxide.contract.contract import FIELDS
 from pioxide.errors import CheckpointError
 from pioxide.family import Family
 from pioxide.weights.architecture import Architecture
-from pioxide.weights.companions import OWN, Companions, choose_stats
+from pioxide.weights.companions import ASSETS, OWN, Companions, choose_stats
 from pioxide.weights.formats import Format
 from pioxide.weights.lerobot import lerobot_contract
 from pioxide.weights.lerobot_config import is_lerobot
@@ -66,9 +66,10 @@ def read_contract(
     """
     notes: list[str] = []
     chosen = None if asset_id is None else choose_stats(companions.norm_stats, asset_id, str(root))
-    own = load_contract(root / FILE_NAME) if root.is_dir() else None
-    if own is not None:
-        _check_own(own, architecture, root / FILE_NAME)
+    file = _own_file(root)
+    own = load_contract(file) if file is not None else None
+    if own is not None and file is not None:
+        _check_own(own, architecture, file)
         contract = replace(own, source=str(root))
         if contract.norm_stats is UNKNOWN:
             contract = replace(contract, norm_stats=_stats(companions, None))
@@ -85,6 +86,12 @@ def read_contract(
     if root.name == POLICY and averaged.is_dir():
         notes.append(f"averaged weights lie beside it: name {averaged} for those")
     return Said(contract if chosen is None else replace(contract, norm_stats=chosen), tuple(notes))
+
+
+def _own_file(root: Path) -> Path | None:
+    """Returns our own file: beside the tensors, or among the assets of a checkpoint of a run."""
+    places = (root / FILE_NAME, root / ASSETS / FILE_NAME) if root.is_dir() else ()
+    return next((file for file in places if file.is_file()), None)
 
 
 def _openpi(root: Path, architecture: Architecture, companions: Companions, notes: list[str]) -> Contract:

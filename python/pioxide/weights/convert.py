@@ -188,6 +188,7 @@ def _beside_openpi(contract: Contract) -> list[str]:
             ("resize", contract.resize, Resize.ANTIALIAS),
             ("state_text_dim", contract.state_text_dim, None),
             ("max_delay", contract.max_delay, 0),
+            ("answer_gap", contract.answer_gap, 0 if family.is_flow else 1),
         )
         if value is not UNKNOWN and value != openpis
     ]

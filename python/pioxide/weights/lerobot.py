@@ -74,6 +74,7 @@ def lerobot_contract(
         resize=Resize.INTERPOLATE,
         fast=_fast(root, config, processors, companions, notes),
         max_delay=config.max_delay,
+        answer_gap=0,
         source=str(root),
     )
     if config.family.is_flow:

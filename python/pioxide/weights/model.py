@@ -107,8 +107,8 @@ def configure(checkpoint: Checkpoint, **fields: Unpack[ConfigFields]) -> Pi0Conf
             raise InputError(
                 f"{checkpoint.path} is π0-FAST, whose tensors don't tell its actions: pass action_dim"
             )
-        if contract.prompt_style is PromptStyle.LEROBOT:
-            common.setdefault("decoding", DecodingConvention.TRAINING)  # LeRobot leaves no gap either
+        if contract.answer_gap == 0 or contract.prompt_style is PromptStyle.LEROBOT:  # which leaves none
+            common.setdefault("decoding", DecodingConvention.TRAINING)
         return Pi0FastConfig(language=_gemma(a, 0), action_dim=dim, **common)
     if action_dim not in (None, a.action_dim):
         raise InputError(f"{checkpoint.path} has actions of {a.action_dim} dimensions, not {action_dim}")

@@ -64,6 +64,7 @@ _FIELDS: dict[str, tuple[Code, Severity, str]] = {
     "resize": (Code.IMAGES, Severity.PROBLEM, "prepare images as the checkpoint was trained"),
     "fast": (Code.FAST_VOCABULARY, Severity.PROBLEM, "tokenize with this checkpoint's tokenizer: --fast DIR"),
     "max_delay": (Code.SAMPLING, Severity.WARNING, _AGAIN),
+    "answer_gap": (Code.SAMPLING, Severity.WARNING, _AGAIN),
 }
 
 

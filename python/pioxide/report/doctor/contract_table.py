@@ -138,13 +138,18 @@ def facts(contract: Contract) -> Iterator[tuple[str, str]]:
         yield "images", f"{contract.image_size} x {contract.image_size}{resized}"
     if contract.model_dim is not UNKNOWN:
         yield "inside the model", f"{contract.model_dim} numbers an action"
-    for name in ("num_steps", "fast", "max_delay"):
+    for name in ("num_steps", "fast", "max_delay", "answer_gap"):
         if (value := getattr(contract, name)) not in (UNKNOWN, None):
             yield _TITLES[name], describe(name, value)
 
 
 _HOUSES = {PromptStyle.OPENPI: "openpi", PromptStyle.LEROBOT: "LeRobot"}
-_TITLES = {"num_steps": "flow steps", "fast": "FAST vocabulary", "max_delay": "trained for a delay of"}
+_TITLES = {
+    "num_steps": "flow steps",
+    "fast": "FAST vocabulary",
+    "max_delay": "trained for a delay of",
+    "answer_gap": "answer begins after",
+}
 
 
 def camera_rows(contract: Contract) -> list[tuple[str, str, str]]:

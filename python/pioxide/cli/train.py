@@ -1,0 +1,251 @@
+"""`pioxide train`: a recipe and a dataset to a policy."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from tyro.conf import FlagCreatePairsOff
+
+from pioxide.errors import InputError
+from pioxide.train.config import TrainConfig
+from pioxide.train.contracts import Numbers
+from pioxide.train.recipes import RECIPES, Data, Recipe
+
+if TYPE_CHECKING:
+    from pioxide.codec import ActionCodec, TextTokenizer
+    from pioxide.contract import Contract
+    from pioxide.data import LeRobotDataset
+    from pioxide.shards import FitResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a policy on a robot dataset, by a recipe whose every field can be changed here.
+
+    RUN/checkpoints/N is what `pioxide eval`, `pioxide convert` and `Policy.load` read.
+    """
+
+    dataset: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATASET")]
+    """A LeRobot dataset, v2.0, v2.1 or v3.0, with its videos."""
+
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="RUN")]
+    """Directory of the run: checkpoints, settings, contract, logs, the first batch as a picture."""
+
+    resume: FlagCreatePairsOff[bool] = False
+    """Go on with the run where its last checkpoint is."""
+
+    numbers: Numbers = field(default_factory=Numbers)
+    """What the policy's contract says."""
+
+    data: Data = field(default_factory=Data)
+    """How the dataset is read."""
+
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """The training."""
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str], prog: str) -> Train:
+        """Reads a recipe's name and then what is changed of it."""
+        name = arguments[0] if arguments else "--help"
+        if name.startswith("-"):
+            shown = "\n".join(f"  {name:<32} {make.__doc__}" for name, make in RECIPES.items())
+            print(f"usage: {prog} RECIPE DATASET -o RUN [options]\n\nrecipes:\n{shown}\n")
+            print(f"{prog} RECIPE --help lists a recipe's options and what it sets them to")
+            raise SystemExit(0 if name in ("-h", "--help") else 2)
+        if name not in RECIPES:
+            raise InputError(f"there is no recipe {name!r}; there are {', '.join(RECIPES)}")
+        recipe: Recipe = RECIPES[name]()
+        given = cls(
+            dataset=tyro.MISSING,
+            output=tyro.MISSING,
+            numbers=recipe.numbers,
+            data=recipe.data,
+            train=recipe.train,
+        )
+        return tyro.cli(
+            cls,
+            args=list(arguments[1:]),
+            default=given,
+            prog=f"{prog} {name}",
+            config=(tyro.conf.AvoidSubcommands,),
+        )
+
+    def __call__(self) -> int:
+        """Trains, and says where the policy is."""
+        import jax
+
+        from pioxide.cli import main
+        from pioxide.data.loader import Loader, LoaderSettings, Source
+        from pioxide.models import make_mesh
+        from pioxide.train.config import Tracker
+        from pioxide.train.picture import draw_batch
+        from pioxide.train.run import LOGS, settings_of, train
+        from pioxide.train.tensorboard import Service, TensorBoard
+        from pioxide.train.validate import HeldOut
+
+        dataset, fitted = self._fitted()
+        held_out = frozenset(fitted.held_out)
+        codec = self._codec()
+        tokenizer = self._tokenizer(dataset, codec)
+        contract = self._contract(fitted.contract, codec)
+        config = self.train
+        left_out = held_out | {one["episode"] for one in fitted.skipped}
+        training = tuple(i for i in self._episodes(dataset) if i not in left_out)
+
+        def loader(episodes: Sequence[int], seed: int, workers: int) -> Loader:
+            source = Source(
+                dataset,
+                contract,
+                columns=fitted.columns,
+                episodes=tuple(episodes),
+                on_overflow="clip",
+            )
+            settings = LoaderSettings(
+                config.batch_size,
+                seed=seed,
+                workers=workers,
+                host=jax.process_index(),
+                hosts=jax.process_count(),
+            )
+            return Loader(source, settings, tokenizer, codec)
+
+        first = jax.process_index() == 0
+        reporters: list[Any] = [Lines(config)] if first else []
+        if first and config.logging.tensorboard:
+            reporters.append(TensorBoard(self.output / LOGS))
+        if first and config.logging.tracker is not Tracker.NONE:
+            reporters.append(Service(config.logging.tracker, config, settings_of(config), self.output))
+        seed = config.seed if config.augment else None
+        with loader(training, config.seed, self.data.workers) as batches:
+            judge = None
+            if held_out and jax.process_count() == 1:
+                with loader(sorted(held_out), 0, 0) as unseen:
+                    judge = HeldOut(config, Sourced(unseen, tokenizer, codec), make_mesh(config.fsdp))
+            made = train(
+                config,
+                Sourced(batches, tokenizer, codec),
+                self.output,
+                resume=self.resume,
+                reporters=tuple(reporters),
+                judge=judge,
+                on_first_batch=lambda batch: draw_batch(
+                    batch, tokenizer, self.output / "first_batch.png", seed=seed
+                ),
+            )
+        print(f"{made.checkpoint}: {made.steps:,} updates, loss {made.loss:.4f}")
+        print(f"\nnext: pioxide convert {made.checkpoint} TARGET --to lerobot")
+        return main.OK
+
+    def _fitted(self) -> tuple[LeRobotDataset, FitResult]:
+        from pioxide.cli.options import read_robot
+        from pioxide.data import LeRobotDataset
+        from pioxide.shards import FitResult, FitSettings, fit
+
+        directory = Path(self.data.fit) if self.data.fit else self.output / "fit"
+        if not self.data.fit:
+            settings = FitSettings(
+                robot=read_robot(self.data.robot) if self.data.robot else None,
+                horizon=self.numbers.horizon,
+                normalization=self.numbers.family.normalization,
+                vocab_size=self.data.tokens,
+                scale=self.data.scale,
+                episodes=self.data.episodes,
+            )
+            self.output.mkdir(parents=True, exist_ok=True)
+            fit(self.dataset, directory, settings, on_stage=lambda s: print(f"{s} ...", file=sys.stderr))
+        found = FitResult.load(directory)
+        return LeRobotDataset.open(self.dataset), found
+
+    def _episodes(self, dataset: LeRobotDataset) -> tuple[int, ...]:
+        from pioxide.data import select_episodes
+
+        return tuple(select_episodes(self.data.episodes, [e.index for e in dataset.episodes]))
+
+    def _codec(self) -> ActionCodec | None:
+        from pioxide.codec import load_codec
+
+        if self.numbers.family.is_flow:
+            return None
+        return load_codec(Path(self.data.fit) if self.data.fit else self.output / "fit")
+
+    def _tokenizer(self, dataset: LeRobotDataset, codec: ActionCodec | None) -> TextTokenizer:
+        from pioxide.codec import TextTokenizer, cut_text_model
+        from pioxide.fetch import text_model
+
+        whole = TextTokenizer.load(self.data.text_model or text_model())
+        if not self.data.cut_vocabulary:
+            return whole
+        if self.train.base is not None:
+            raise InputError(
+                "data.cut_vocabulary: a base's table has a row for each id of the whole vocabulary"
+            )
+        texts = set(dataset.tasks.values()) | {self.numbers.prompt}
+        return cut_text_model(whole, sorted(texts), fast_tokens=codec.vocab_size if codec else 0).tokenizer
+
+    def _contract(self, fitted: Contract, codec: ActionCodec | None) -> Contract:
+        from pioxide.train.contracts import run_contract
+
+        size, based = self.train.model.size, self.train.base is not None
+        return run_contract(fitted, self.numbers, size, codec, based=based)
+
+
+class Sourced:
+    """A loader, with the tokenizers it was made with."""
+
+    def __init__(self, loader: Any, tokenizer: TextTokenizer, codec: ActionCodec | None) -> None:
+        self.loader, self.tokenizer, self.codec = loader, tokenizer, codec
+
+    @property
+    def contract(self) -> Contract:
+        """The loader's."""
+        return self.loader.contract
+
+    def batches(self, start_step: int = 0) -> Any:
+        """The loader's."""
+        return self.loader.batches(start_step)
+
+
+class Lines:
+    """A bar where a person watches, and a line each report: loss, samples a second, time left."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.began: float | None = None
+        self.first = 0
+
+    def updated(self, report: Any) -> None:
+        """Prints a line."""
+        import time
+
+        now = time.monotonic()
+        rate = ""
+        if self.began is None:
+            self.began, self.first = now, report.step
+        elif report.step > self.first:
+            each = (now - self.began) / (report.step - self.first)
+            left = each * (self.config.steps - report.step)
+            rate = f", {self.config.batch_size / each:.1f} samples/s, {duration(left)} left"
+        accuracy = "" if report.accuracy is None else f", {report.accuracy:.0%} of tokens right"
+        print(
+            f"{report.step:>7,} of {self.config.steps:,}: loss {report.loss:.4f}{accuracy}, gradients "
+            f"{report.grad_norm:.3g} ({report.clipped:.0%} clipped), rate {report.learning_rate:.2e}{rate}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def judged(self, step: int, numbers: dict[str, float]) -> None:
+        """Prints a line."""
+        shown = ", ".join(f"{k} {v:.4g}" for k, v in numbers.items() if "dimension" not in k)
+        print(f"{step:>7,} held out: {shown}", file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Returns a time as people say it."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,47 @@
+"""From a loader's batches to a policy: the loop, its settings and its checkpoints. Needs the extra `train`.
+
+    train, Trained, Source, Judge: a run
+    TrainConfig and its parts: ModelSettings, Size, Remat, AdamW, CosineSchedule, Ema, Lora, Checkpoints,
+        Logging, Tracker, Validation
+    Report, Reporter: what it says while it runs
+
+What `train` writes is read by `Policy.load` and by `pioxide convert`.
+"""
+
+from pioxide.train.config import (
+    AdamW,
+    Checkpoints,
+    CosineSchedule,
+    Ema,
+    Logging,
+    Lora,
+    ModelSettings,
+    Remat,
+    Size,
+    Tracker,
+    TrainConfig,
+    Validation,
+)
+from pioxide.train.report import Report, Reporter
+from pioxide.train.run import Judge, Source, Trained, train
+
+__all__ = [
+    "AdamW",
+    "Checkpoints",
+    "CosineSchedule",
+    "Ema",
+    "Judge",
+    "Logging",
+    "Lora",
+    "ModelSettings",
+    "Remat",
+    "Report",
+    "Reporter",
+    "Size",
+    "Source",
+    "Tracker",
+    "TrainConfig",
+    "Trained",
+    "Validation",
+    "train",
+]

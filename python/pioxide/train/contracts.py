@@ -1,0 +1,102 @@
+"""The contract of a run: what the data's own says, the base's, and the recipe's choices, together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pioxide.codec import ActionCodec
+from pioxide.contract import (
+    UNKNOWN,
+    CameraSlot,
+    Contract,
+    action_vocabulary,
+    assign_cameras,
+    known,
+    openpi_contract,
+)
+from pioxide.errors import InputError
+from pioxide.family import RELEASED_ACTION_DIM, Family
+from pioxide.train.config import Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """What a recipe chooses of a run's contract.
+
+    Attributes:
+        family: Which model.
+        horizon: Actions in a chunk.
+        text_len: Ids in a prompt; 0 for the family's.
+        state_in_text: Whether π0.5 reads the state.
+        image_size: Pixels along an image's edge; 0 for the size's.
+        max_delay: For trained real-time chunking: the largest delay, in actions; 0 for none.
+        prompt: The instruction where an observation has none.
+    """
+
+    family: Family = Family.PI05
+    horizon: int = 50
+    text_len: int = 0
+    state_in_text: bool = True
+    image_size: int = 0
+    max_delay: int = 0
+    prompt: str = ""
+
+
+IMAGE_SIZES = {Size.TINY: 28, Size.MINI: 64, Size.SMALL: 112, Size.FULL: 224}
+
+
+def run_contract(
+    fitted: Contract, numbers: Numbers, size: Size, codec: ActionCodec | None = None, *, based: bool = False
+) -> Contract:
+    """Returns the contract of a run on a dataset.
+
+    Args:
+        fitted: What `pioxide fit` wrote of the dataset: robot, statistics, relative actions, rules.
+        numbers: The recipe's.
+        size: The network's.
+        codec: π0-FAST's action tokenizer.
+        based: Whether the run starts from released weights, whose width is 32.
+
+    Raises:
+        InputError: The delay leaves no action to learn.
+        ContractError: Cameras and slots do not fit.
+    """
+    family = numbers.family
+    fitted.require("robot", "norm_stats", "delta_mask", doing="training")
+    robot = known(fitted.robot, "robot")
+    if not 0 <= numbers.max_delay < numbers.horizon:
+        raise InputError(
+            f"max_delay: expected 0 to {numbers.horizon - 1} actions of {numbers.horizon}, "
+            f"got {numbers.max_delay}"
+        )
+    base = openpi_contract(family)
+    slots = tuple(CameraSlot(slot) for slot in _slots(family, {camera.slot for camera in robot.cameras}))
+    own_width = max(robot.action_dim, robot.state_dim if family.state_is_vector else 0)
+    width = robot.action_dim if not family.is_flow else own_width
+    if family.is_flow and (based or size is Size.FULL):
+        width = max(width, RELEASED_ACTION_DIM)
+    return replace(
+        base,
+        robot=robot,
+        cameras=assign_cameras(slots, robot, where=f"a new {family.symbol}"),
+        delta_mask=fitted.delta_mask,
+        norm_stats=fitted.norm_stats,
+        action_norm=base.action_norm if fitted.action_norm is UNKNOWN else fitted.action_norm,
+        state_norm=base.state_norm if fitted.state_norm is UNKNOWN else fitted.state_norm,
+        state_in_text=numbers.state_in_text if family is Family.PI05 else base.state_in_text,
+        text_len=numbers.text_len or family.text_len,
+        default_prompt=numbers.prompt or None,
+        action_horizon=numbers.horizon,
+        model_dim=width,
+        image_size=numbers.image_size or IMAGE_SIZES[size],
+        fast=None if codec is None else action_vocabulary(codec),
+        max_delay=numbers.max_delay if family.is_flow else 0,
+        answer_gap=0,
+        source="the run",
+    )
+
+
+def _slots(family: Family, robots: set[str]) -> tuple[str, ...]:
+    if family is Family.PI0_FAST and not robots & set(family.cameras[1:]):
+        return Family.PI0.cameras
+    return family.cameras

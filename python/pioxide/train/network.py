@@ -1,0 +1,222 @@
+"""From a contract and settings to the network: its config, its first values, what of it is trained."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+
+from pioxide.contract import Contract, known, refuse_differences
+from pioxide.errors import ContractError, InputError
+from pioxide.family import Family
+from pioxide.models import (
+    LoraConfig,
+    LoraParam,
+    LoraRule,
+    Pi0,
+    Pi0Config,
+    Pi0Fast,
+    Pi0FastConfig,
+    add_lora,
+    parameter_sharding,
+    spread,
+)
+from pioxide.models.pi0_fast import DecodingConvention
+from pioxide.train.config import Lora, ModelSettings, Remat, Size, TrainConfig
+from pioxide.weights import Checkpoint, configure, load, load_into
+
+ModelConfig = Pi0Config | Pi0FastConfig
+# What a network can't be fine-tuned away from without learning its inputs again.
+SAME_AS_BASE = ("family", "cameras", "absent_camera", "prompt_style", "model_dim", "image_size", "resize")
+
+
+def model_config(
+    contract: Contract, settings: ModelSettings, vocab_size: int, base: Checkpoint | None = None
+) -> ModelConfig:
+    """Returns the config of the network that a contract describes.
+
+    Args:
+        contract: Says family, cameras, horizon, width, lengths and image size.
+        settings: Size and precision.
+        vocab_size: Ids of the text model.
+        base: Whose sizes are taken in place of `settings.size`.
+
+    Raises:
+        ContractError: The contract leaves a field open that the network needs.
+        InputError: The text model or the image size is not one for this network.
+    """
+    needed = ("family", "cameras", "action_horizon", "text_len", "model_dim", "image_size")
+    contract.require(*needed, doing="training")
+    said: dict[str, Any] = {
+        "cameras": tuple(camera.slot for camera in known(contract.cameras, "cameras")),
+        "action_horizon": contract.action_horizon,
+        "text_len": contract.text_len,
+        "dtype": jnp.dtype(settings.dtype),
+        "remat": settings.remat is not Remat.NONE,
+    }
+    family = known(contract.family, "family")
+    if base is None or base.format.startswith("paligemma"):
+        preset = _preset(family, settings.size)
+    else:
+        preset = configure(base, action_horizon=known(contract.action_horizon, "action_horizon"))
+    if base is None:
+        language = replace(preset.language, vocab=vocab_size)
+    elif preset.language.vocab == vocab_size:
+        language = preset.language
+    else:
+        raise InputError(
+            f"the text model has {vocab_size:,} ids, and the table of {base.path} {preset.language.vocab:,} "
+            "rows: pass the text model that it was trained with"
+        )
+    size = known(contract.image_size, "image_size")
+    if size % preset.vision.patch:
+        raise InputError(f"image_size {size} is no multiple of this tower's patches of {preset.vision.patch}")
+    said |= {"language": language, "vision": replace(preset.vision, image_size=size)}
+    said["action_dim"] = known(contract.model_dim, "model_dim")
+    if isinstance(preset, Pi0FastConfig):
+        # What is trained here continues a prompt where training did, without openpi's gap.
+        said["decoding"] = DecodingConvention.TRAINING
+    return replace(preset, **said)
+
+
+def _preset(family: Family, size: Size) -> ModelConfig:
+    if family is Family.PI0_FAST:
+        return {
+            Size.TINY: Pi0FastConfig.tiny,
+            Size.MINI: Pi0FastConfig.mini,
+            Size.SMALL: Pi0FastConfig.small,
+            Size.FULL: Pi0FastConfig.pi0_fast,
+        }[size]()
+    pi05 = family is Family.PI05
+    return {
+        Size.TINY: lambda: Pi0Config.tiny(pi05=pi05),
+        Size.MINI: lambda: Pi0Config.mini(pi05=pi05),
+        Size.SMALL: lambda: Pi0Config.small(pi05=pi05),
+        Size.FULL: Pi0Config.pi05_base if pi05 else Pi0Config.pi0,
+    }[size]()
+
+
+def open_base(path: str | Path, contract: Contract) -> Checkpoint:
+    """Opens the checkpoint to start from; close it.
+
+    Raises:
+        CheckpointError: It is none, or damaged.
+        ContractError: It was trained for another family or other inputs than the contract's.
+    """
+    base = load(path)
+    try:
+        if not base.format.startswith("paligemma"):
+            names = (f"the base {path}", contract.source or "the data")
+            refuse_differences(base.contract, contract, names=names, only=SAME_AS_BASE)
+        elif not known(contract.family, "family").is_flow:
+            return base
+    except BaseException:
+        base.close()
+        raise
+    return base
+
+
+def _lora_configs(lora: Lora) -> list[LoraConfig | None]:
+    def of(rank: int) -> LoraConfig | None:
+        return LoraConfig(rank, float(rank), rule=LoraRule.OPENPI) if rank else None
+
+    return [of(lora.language), of(lora.action)]
+
+
+def trained_filter(config: TrainConfig) -> Callable[[Any, Any], bool]:
+    """Returns a filter for `nnx.split`: which parameters are trained, by path and kind."""
+    frozen = [re.compile(pattern) for pattern in config.freeze]
+    for expert, rank in enumerate((config.lora.language, config.lora.action)):
+        if rank:
+            frozen.append(re.compile(rf"language/(blocks/experts|final_norms)/{expert}(/|$)"))
+    if config.lora.language:
+        frozen.append(re.compile("language/embedding$"))
+
+    def trains(path: Any, value: Any) -> bool:
+        if isinstance(value, LoraParam):
+            return True
+        name = "/".join(map(str, path))
+        return isinstance(value, nnx.Param) and not any(one.match(name) for one in frozen)
+
+    return trains
+
+
+def make_network(
+    config: TrainConfig, model: ModelConfig, mesh: Mesh, base: Checkpoint | None
+) -> tuple[Any, Any, Any]:
+    """Makes the network on its devices: drawn in shards, then filled from the base.
+
+    Returns:
+        The graph, and the trained (float32) and frozen parameters as pure trees.
+
+    Raises:
+        CheckpointError: The base's tensors are not this network's.
+        InputError: Nothing would be trained, or a `freeze` pattern names no parameter.
+    """
+    trains = trained_filter(config)
+    frozen_dtype = jnp.dtype(config.model.frozen_dtype)
+
+    def make() -> Pi0 | Pi0Fast:
+        rngs = nnx.Rngs(config.seed)
+        made = Pi0(model, rngs) if isinstance(model, Pi0Config) else Pi0Fast(model, rngs)
+        if config.lora.language or config.lora.action:
+            configs = _lora_configs(config.lora)
+            add_lora(made.language, configs if isinstance(model, Pi0Config) else configs[:1], rngs)
+        spread(made, mesh)
+        return made
+
+    if isinstance(model, Pi0FastConfig) and config.lora.action:
+        raise InputError("lora.action: π0-FAST has no action expert")
+
+    def parts(made: nnx.Module) -> tuple[Any, Any, Any]:
+        graph, trained, frozen = nnx.split(made, trains, ...)
+        cast = jax.tree.map(lambda x: x.astype(jnp.float32), nnx.as_pure(trained))
+        return graph, cast, jax.tree.map(lambda x: x.astype(frozen_dtype), nnx.as_pure(frozen))
+
+    abstract = nnx.eval_shape(make)
+    graph = nnx.split(abstract, trains, ...)[0]
+    _check_patterns(config, abstract)
+    place = parameter_sharding(mesh)
+    shapes = jax.eval_shape(lambda: parts(make())[1:])
+    shardings = jax.tree.map(place, shapes)
+    trained, frozen = jax.jit(lambda: parts(make())[1:], out_shardings=shardings)()
+    if base is not None:
+        whole = nnx.merge(graph, trained, frozen)
+        del trained, frozen
+        keep = None if base.format.startswith("paligemma") else ".*lora.*"
+        load_into(whole, base, keep=keep)
+        graph, trained, frozen = nnx.split(whole, trains, ...)
+        trained, frozen = nnx.as_pure(trained), nnx.as_pure(frozen)
+    return graph, trained, frozen
+
+
+def _check_patterns(config: TrainConfig, abstract: nnx.Module) -> None:
+    flat = dict(nnx.to_flat_state(nnx.state(abstract, nnx.Param)))
+    names = ["/".join(map(str, path)) for path in flat]
+    for pattern in config.freeze:
+        if not any(re.match(pattern, name) for name in names):
+            raise InputError(f"freeze: {pattern!r} begins no parameter's path; there are {names[:3]} ...")
+    trains = trained_filter(config)
+    if not any(trains(path, value) for path, value in flat.items()):
+        raise InputError("freeze: nothing is left to train")
+
+
+def check_contract(contract: Contract, model: ModelConfig) -> None:
+    """Refuses a contract that a policy could not be made of, before a run instead of after it.
+
+    Raises:
+        ContractError: A field that running the policy needs is unknown.
+    """
+    from pioxide.policy.agree import NEEDED, check_model
+
+    contract.require(*NEEDED, doing="running the policy that is trained")
+    if contract.fast is None and model.family is Family.PI0_FAST:
+        raise ContractError("fast: π0-FAST needs a FAST tokenizer, and the contract says there is none")
+    check_model(contract, model)

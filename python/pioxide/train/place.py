@@ -1,0 +1,63 @@
+"""Brings the loader's batches, NumPy on each host, to the devices as the losses read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from numpy.typing import NDArray
+
+from pioxide.data.loader import Batch as HostBatch
+from pioxide.errors import InputError
+from pioxide.models import Observation, batch_sharding
+from pioxide.train.losses import Batch
+
+
+def place_batch(batch: HostBatch, mesh: Mesh) -> Batch:
+    """Puts a host's rows on its devices; all hosts' rows together are the global batch.
+
+    Raises:
+        InputError: The batch teaches nothing: no action of it is real, or no token carries the loss.
+    """
+    check_batch(batch)
+    sharding = batch_sharding(mesh)
+    hosts = jax.process_count()
+
+    def put(array: NDArray[Any]) -> Any:
+        if hosts == 1:
+            return jax.device_put(array, sharding)
+        return jax.make_array_from_process_local_data(sharding, array, (len(array) * hosts, *array.shape[1:]))
+
+    observation = Observation(
+        dict(batch.images),  # type: ignore[arg-type]
+        dict(batch.image_masks),  # type: ignore[arg-type]
+        batch.tokens,  # type: ignore[arg-type]
+        batch.token_mask,  # type: ignore[arg-type]
+        state=batch.state,  # type: ignore[arg-type]
+        ar_mask=batch.ar_mask,  # type: ignore[arg-type]
+        loss_mask=batch.loss_mask,  # type: ignore[arg-type]
+    )
+    return jax.tree.map(put, Batch(observation, batch.actions, batch.action_mask))  # type: ignore[arg-type]
+
+
+def check_batch(batch: HostBatch) -> None:
+    """Refuses a batch from which nothing, or nonsense, would be learnt.
+
+    Raises:
+        InputError: Says what of it.
+    """
+    if batch.actions is not None:
+        mask = batch.action_mask
+        if mask is None or mask.shape != batch.actions.shape:
+            got = None if mask is None else mask.shape
+            raise InputError(f"action_mask: expected {batch.actions.shape} as the actions are, got {got}")
+        if not mask.any():
+            raise InputError("the batch has no real action: every step and dimension is padding")
+        if not np.isfinite(batch.actions).all():
+            raise InputError("the batch holds actions that are NaN or infinite")
+    elif batch.loss_mask is None or not batch.loss_mask.any():
+        raise InputError("the batch has neither actions nor tokens that carry a loss")
+    if batch.state is not None and not np.isfinite(batch.state).all():
+        raise InputError("the batch holds states that are NaN or infinite")

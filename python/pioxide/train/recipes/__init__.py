@@ -1,0 +1,12 @@
+"""Recipes: what openpi trains, and what we think right for other robots, as functions.
+
+Each returns a `Recipe`; every field of it may be changed, on the command line too.
+"""
+
+from pioxide.train.recipes.openpi import OPENPI
+from pioxide.train.recipes.own import OWN
+from pioxide.train.recipes.recipe import Data, Recipe
+
+RECIPES = {**OWN, **OPENPI}
+
+__all__ = ["RECIPES", "Data", "Recipe"]

@@ -1,0 +1,145 @@
+"""What openpi fine-tunes, by its configurations' names: the same numbers, from the same base checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from pioxide.family import Family
+from pioxide.train.config import CosineSchedule, Ema, Lora, ModelSettings, Size, TrainConfig
+from pioxide.train.contracts import Numbers
+from pioxide.train.recipes.recipe import Data, Recipe
+
+BASES = "gs://openpi-assets/checkpoints"
+
+
+def _recipe(
+    base: str,
+    numbers: Numbers,
+    *,
+    robot: str,
+    steps: int = 30_000,
+    batch_size: int = 32,
+    schedule: CosineSchedule | None = None,
+    ema: float = 0.99,
+    lora: Lora | None = None,
+) -> Recipe:
+    return Recipe(
+        numbers=numbers,
+        data=Data(robot=robot),
+        train=TrainConfig(
+            base=f"{BASES}/{base}",
+            steps=steps,
+            batch_size=batch_size,
+            schedule=CosineSchedule(decay=30_000) if schedule is None else schedule,
+            ema=Ema(decay=0.0 if lora else ema),
+            lora=lora or Lora(),
+        ),
+    )
+
+
+FLAT = CosineSchedule(peak=5e-5, end=5e-5, warmup=10_000, decay=1_000_000)
+DROID = CosineSchedule(peak=5e-5, end=5e-5, warmup=1000, decay=1_000_000)
+BOTH = Lora(language=16, action=32)
+
+
+def pi0_libero() -> Recipe:
+    """π0 on LIBERO."""
+    return _recipe("pi0_base", Numbers(family=Family.PI0), robot="libero")
+
+
+def pi0_libero_lora() -> Recipe:
+    """π0 on LIBERO by low-rank updates, on one GPU of 24 GB; openpi's pi0_libero_low_mem_finetune."""
+    return _recipe("pi0_base", Numbers(family=Family.PI0), robot="libero", lora=BOTH)
+
+
+def pi05_libero() -> Recipe:
+    """π0.5 on LIBERO: chunks of 10, no state in the prompt."""
+    numbers = Numbers(family=Family.PI05, horizon=10, state_in_text=False)
+    return _recipe("pi05_base", numbers, robot="libero", batch_size=256, schedule=FLAT, ema=0.999)
+
+
+def pi0_fast_libero() -> Recipe:
+    """π0-FAST on LIBERO."""
+    numbers = Numbers(family=Family.PI0_FAST, horizon=10, text_len=180)
+    return _recipe("pi0_fast_base", numbers, robot="libero")
+
+
+def pi0_fast_libero_lora() -> Recipe:
+    """π0-FAST on LIBERO by low-rank updates."""
+    numbers = Numbers(family=Family.PI0_FAST, horizon=10, text_len=180)
+    return _recipe("pi0_fast_base", numbers, robot="libero", lora=Lora(language=16))
+
+
+def pi0_aloha_sim() -> Recipe:
+    """π0 on the simulated ALOHA's cube transfer, in absolute joints."""
+    numbers = Numbers(family=Family.PI0, prompt="Transfer cube")
+    return _recipe("pi0_base", numbers, robot="aloha-sim", steps=20_000)
+
+
+def pi0_aloha_pen_uncap() -> Recipe:
+    """π0 on ALOHA's pen."""
+    numbers = Numbers(family=Family.PI0, prompt="uncap the pen")
+    return _recipe("pi0_base", numbers, robot="aloha", steps=20_000)
+
+
+def pi05_aloha_pen_uncap() -> Recipe:
+    """π0.5 on ALOHA's pen."""
+    numbers = Numbers(family=Family.PI05, prompt="uncap the pen")
+    return _recipe("pi05_base", numbers, robot="aloha", steps=20_000, batch_size=64)
+
+
+def pi05_droid_finetune() -> Recipe:
+    """π0.5 for DROID on a dataset of one's own."""
+    numbers = Numbers(family=Family.PI05, horizon=16)
+    return _recipe("pi05_droid", numbers, robot="droid", steps=20_000)
+
+
+def pi05_full_droid_finetune() -> Recipe:
+    """π0.5 on all of DROID, joint positions."""
+    numbers = Numbers(family=Family.PI05, horizon=16)
+    return _recipe(
+        "pi05_base", numbers, robot="droid-jointpos", steps=100_000, batch_size=256, schedule=DROID
+    )
+
+
+def pi0_fast_full_droid_finetune() -> Recipe:
+    """π0-FAST on all of DROID, joint positions."""
+    numbers = Numbers(family=Family.PI0_FAST, horizon=16, text_len=180)
+    return _recipe(
+        "pi0_fast_base", numbers, robot="droid-jointpos", steps=100_000, batch_size=256, schedule=DROID
+    )
+
+
+def debug() -> Recipe:
+    """A few updates of a tiny π0, to see that everything runs."""
+    made = Recipe(numbers=Numbers(family=Family.PI0, horizon=6))
+    return replace(
+        made,
+        data=Data(cut_vocabulary=True, workers=0),
+        train=TrainConfig(
+            steps=10,
+            batch_size=2,
+            schedule=CosineSchedule(peak=1e-3, end=1e-4, warmup=2),
+            model=ModelSettings(size=Size.TINY, dtype="float32", frozen_dtype="float32"),
+        ),
+    )
+
+
+OPENPI: dict[str, Callable[[], Recipe]] = {
+    one.__name__: one
+    for one in (
+        pi0_libero,
+        pi0_libero_lora,
+        pi05_libero,
+        pi0_fast_libero,
+        pi0_fast_libero_lora,
+        pi0_aloha_sim,
+        pi0_aloha_pen_uncap,
+        pi05_aloha_pen_uncap,
+        pi05_droid_finetune,
+        pi05_full_droid_finetune,
+        pi0_fast_full_droid_finetune,
+        debug,
+    )
+}

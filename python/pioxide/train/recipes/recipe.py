@@ -1,0 +1,48 @@
+"""`Recipe`: everything that a run is made of, but for the data's path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pioxide.train.config import TrainConfig
+from pioxide.train.contracts import Numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """How a dataset is read.
+
+    Attributes:
+        robot: Whose numbers: a preset's name or a YAML file; the dataset's own where it says so.
+        fit: What `pioxide fit` made of the dataset; made in the run's directory where not given.
+        text_model: The text model; PaliGemma's from the cache by default.
+        cut_vocabulary: Whether the text model is cut to what the dataset's instructions need.
+        episodes: Which episodes to use at all, as in 0:100,!17.
+        workers: Processes that decode images.
+        tokens: Vocabulary of a FAST tokenizer that has to be fitted.
+        scale: Of its coefficients.
+    """
+
+    robot: str = ""
+    fit: str = ""
+    text_model: str = ""
+    cut_vocabulary: bool = False
+    episodes: str = ""
+    workers: int = 2
+    tokens: int = 1024
+    scale: float = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A run, but for where its data is.
+
+    Attributes:
+        numbers: What its contract says.
+        data: How the data is read.
+        train: The training.
+    """
+
+    numbers: Numbers = field(default_factory=Numbers)
+    data: Data = field(default_factory=Data)
+    train: TrainConfig = field(default_factory=TrainConfig)

@@ -1,0 +1,363 @@
+"""`train`: a loader's batches, a network and settings to checkpoints that `Policy.load` reads.
+
+Everything that a run needs to go on lies in its directory; the data's whole state is the number of updates.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from pioxide.codec import ActionCodec, TextTokenizer
+from pioxide.contract import Contract, action_vocabulary, load_contract, refuse_differences, save_contract
+from pioxide.data.loader import Batch as HostBatch
+from pioxide.errors import InputError, OutputError, SettingsError, TrainingError
+from pioxide.files import atomic_file, make_directory, read_json, write_json
+from pioxide.models import make_mesh
+from pioxide.train.checkpoints import CheckpointStore, asset_files
+from pioxide.train.config import TrainConfig
+from pioxide.train.interrupt import Interrupt
+from pioxide.train.losses import Mean
+from pioxide.train.network import check_contract, make_network, model_config, open_base
+from pioxide.train.place import place_batch
+from pioxide.train.report import Report, Reporter, report_of
+from pioxide.train.step import StepResult, TrainState, make_step, start
+
+CONFIG, CHECKPOINTS, LOGS, BAD_BATCH = "train.json", "checkpoints", "logs", "bad_batch.npz"
+# What a resumed run may have otherwise: nothing that a number depends on.
+FREE = ("checkpoints", "logging", "validation", "explosion")
+# Updates over which the average loss is taken, and before which no loss is called an explosion.
+AVERAGED = 100
+
+
+class Source(Protocol):
+    """Where batches come from: `pioxide.data.loader.Loader`, or anything like it.
+
+    Attributes:
+        contract: What the batches' numbers mean.
+        tokenizer: The text model of their ids.
+        codec: π0-FAST's action tokenizer.
+    """
+
+    @property
+    def contract(self) -> Contract:
+        """Returns it."""
+        ...
+
+    @property
+    def tokenizer(self) -> TextTokenizer:
+        """Returns it."""
+        ...
+
+    @property
+    def codec(self) -> ActionCodec | None:
+        """Returns it, or None."""
+        ...
+
+    def batches(self, start_step: int = 0) -> Iterator[HostBatch]:
+        """Yields the batch of update `start_step`, the next one, and so on; the same ones each time."""
+        ...
+
+
+class Judge(Protocol):
+    """Judges the policy while it is trained; returns numbers by name."""
+
+    def __call__(self, graph: Any, trained: Any, frozen: Any) -> dict[str, float]:
+        """Returns numbers by name, of the network with these parameters."""
+        ...
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run made.
+
+    Attributes:
+        directory: The run's.
+        checkpoint: The last checkpoint, for `Policy.load`.
+        steps: Updates done.
+        loss: Mean over the last lines' updates.
+    """
+
+    directory: Path
+    checkpoint: Path
+    steps: int
+    loss: float
+
+
+class _Pending(NamedTuple):
+    step: int
+    result: StepResult
+    batch: HostBatch
+
+
+def train(
+    config: TrainConfig,
+    source: Source,
+    directory: str | Path,
+    *,
+    resume: bool = False,
+    reporters: tuple[Reporter, ...] = (),
+    judge: Judge | None = None,
+    on_first_batch: Callable[[HostBatch], None] | None = None,
+) -> Trained:
+    """Trains, or goes on with a run.
+
+    Ctrl-C and SIGTERM save a checkpoint before they end it.
+
+    Args:
+        config: The run's settings.
+        source: Batches of `config.batch_size` rows over all hosts.
+        directory: The run's: checkpoints, settings, contract, logs.
+        resume: Whether to go on where the directory's last checkpoint is; from the start where it has none.
+        reporters: Told of each `config.logging.every` updates, and of each validation.
+        judge: Judges the policy each `config.validation.every` updates, and at the end.
+        on_first_batch: Shown the first batch of this process before anything is learnt from it.
+
+    Raises:
+        SettingsError: The directory holds a run already, and `resume` was not said; or one of other settings.
+        ContractError: The data, the base and the run don't mean the same numbers.
+        TrainingError: The loss was not finite or exploded; the batch is in the directory.
+        InputError: Batches are not what the settings say.
+        OutputError: A checkpoint can't be written.
+    """
+    directory = Path(directory)
+    mesh = _mesh(config)
+    base = None if config.base is None else open_base(config.base, source.contract)
+    try:
+        model = model_config(source.contract, config.model, source.tokenizer.vocab_size, base)
+        contract = _whole(source)
+        check_contract(contract, model)
+        found = _prepare(config, contract, directory, resume)
+        graph, trained, frozen = make_network(config, model, mesh, base)
+    finally:
+        if base is not None:
+            base.close()
+    state = start(config, trained, frozen)
+    del trained, frozen
+    files = asset_files(contract, source.tokenizer, source.codec)
+    store = CheckpointStore(directory.absolute() / CHECKPOINTS, config.checkpoints, graph, files)
+    try:
+        if found and store.latest is not None:
+            state = store.restore(store.latest, state)
+        delay = contract.max_delay if isinstance(contract.max_delay, int) else 0
+        update = make_step(config, graph, state, max_delay=delay)
+        loop = _Loop(config, source, directory, store, graph, reporters, judge, on_first_batch, mesh)
+        return loop.run(state, update)
+    finally:
+        store.close()
+
+
+class _Loop:
+    """The updates of one process, and what is looked at between them."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        source: Source,
+        directory: Path,
+        store: CheckpointStore,
+        graph: Any,
+        reporters: tuple[Reporter, ...],
+        judge: Judge | None,
+        on_first_batch: Callable[[HostBatch], None] | None,
+        mesh: Any,
+    ) -> None:
+        self.config, self.source, self.directory, self.store = config, source, directory, store
+        self.graph, self.reporters, self.judge, self.mesh = graph, reporters, judge, mesh
+        self.on_first_batch = on_first_batch
+        self.window: list[StepResult] = []
+        self.average: float | None = None
+        self.seen = 0
+        self.loss = float("nan")
+
+    def run(self, state: TrainState, update: Callable[..., Any]) -> Trained:
+        done = int(state.step)
+        batches = self.source.batches(done)
+        pending: _Pending | None = None
+        with Interrupt() as interrupt:
+            while done < self.config.steps:
+                host = self._next(batches, first=self.seen == 0 and pending is None)
+                state, result = update(state, place_batch(host, self.mesh))
+                # The one before is looked at while this one is computed.
+                pending = self._look(pending, _Pending(done, result, host))
+                done += 1
+                last = done == self.config.steps or interrupt.wanted
+                said = last or done % self.config.logging.every == 0 or self._due(done)
+                kept = last or done % self.config.checkpoints.every == 0
+                if said or kept:
+                    pending = self._look(pending, None)
+                if said:
+                    self._report(done)
+                if kept:
+                    self.store.save(done, state)
+                if self._due(done) or (last and not interrupt.wanted):
+                    self._judge(done, state)
+                if interrupt.wanted:
+                    self.store.wait()
+                    interrupt.obey()
+        self.store.save(done, state)
+        self.store.wait()
+        return Trained(self.directory, self.store.path(done), done, self.loss)
+
+    def _due(self, done: int) -> bool:
+        every = self.config.validation.every
+        return self.judge is not None and every > 0 and done % every == 0 and done < self.config.steps
+
+    def _next(self, batches: Iterator[HostBatch], *, first: bool) -> HostBatch:
+        try:
+            host = next(batches)
+        except StopIteration:
+            raise InputError(
+                f"the data ended before {self.config.steps:,} updates: it must repeat without end"
+            ) from None
+        rows = self.config.batch_size // jax.process_count()
+        if len(host) != rows:
+            raise InputError(f"the data's batches have {len(host)} rows, and this run's {rows} a host")
+        if first and self.on_first_batch is not None:
+            self.on_first_batch(host)
+        return host
+
+    def _look(self, before: _Pending | None, now: _Pending | None) -> _Pending | None:
+        """Reads what the update before the last said, and ends the run where it went wrong."""
+        if before is not None:
+            loss = mean_of(before.result.parts.loss)
+            if not bool(before.result.good):
+                self._stop(
+                    before, f"the loss is {loss:g} and the gradients' norm {float(before.result.grad_norm):g}"
+                )
+            average = self.average
+            if average is not None and self.seen >= AVERAGED and loss > self.config.explosion * average:
+                self._stop(before, f"the loss is {loss:g}, {loss / average:.0f} times its average")
+            rate = 1 / min(self.seen + 1, AVERAGED)
+            self.average = loss if average is None else average + rate * (loss - average)
+            self.seen += 1
+            self.window.append(before.result)
+        return now
+
+    def _stop(self, at: _Pending, what: str) -> None:
+        saved = self.directory / BAD_BATCH
+        arrays = io.BytesIO()
+        np.savez(arrays, **arrays_of(at.batch))  # type: ignore[arg-type]
+        with atomic_file(saved) as out:
+            out.write(arrays.getvalue())
+        self.store.wait()
+        last = self.store.latest
+        kept = (
+            "no checkpoint was saved before" if last is None else f"the checkpoint of update {last} is kept"
+        )
+        raise TrainingError(
+            f"update {at.step}: {what}. The batch is in {saved}, and {kept}. A smaller schedule.peak or "
+            "optimizer.clip is the usual cure, or statistics with a nearly constant dimension the cause"
+        )
+
+    def _report(self, done: int) -> None:
+        if not self.window:
+            return
+        report = report_of(done, self.config, self.window)
+        self.loss, self.window = report.loss, []
+        for reporter in self.reporters:
+            reporter.updated(report)
+
+    def _judge(self, done: int, state: TrainState) -> None:
+        if self.judge is None:
+            return
+        averaged = state.trained if state.ema is None else state.ema
+        numbers = self.judge(self.graph, averaged, state.frozen)
+        for reporter in self.reporters:
+            reporter.judged(done, numbers)
+
+
+def mean_of(mean: Mean) -> float:
+    """Returns a scalar mean on the host."""
+    return float(mean.total) / max(float(mean.counted), 1.0)
+
+
+def arrays_of(batch: HostBatch) -> dict[str, np.ndarray[Any, Any]]:
+    """Returns a batch's arrays by name, images as `images.SLOT`."""
+    flat: dict[str, np.ndarray[Any, Any]] = {}
+    for field in dataclasses.fields(batch):
+        value = getattr(batch, field.name)
+        if isinstance(value, dict):
+            flat |= {f"{field.name}.{slot}": array for slot, array in value.items()}
+        elif value is not None:
+            flat[field.name] = value
+    return flat
+
+
+def _mesh(config: TrainConfig) -> Any:
+    devices = len(jax.devices())
+    if devices % config.fsdp:
+        raise InputError(f"fsdp: {devices} devices can't be split into groups of {config.fsdp}")
+    rows = config.batch_size // config.accumulate
+    if rows % devices:
+        raise InputError(
+            f"batch_size: {rows} rows at once ({config.batch_size} in {config.accumulate} parts) can't be "
+            f"shared evenly by {devices} devices"
+        )
+    return make_mesh(config.fsdp)
+
+
+def _whole(source: Source) -> Contract:
+    contract = source.contract
+    if source.codec is not None:
+        said = Contract(fast=action_vocabulary(source.codec))
+        refuse_differences(contract, said, names=("the data's contract", "its action tokenizer"))
+        # The network is decoded as it was trained, without openpi's gap.
+        contract = replace(contract, fast=said.fast)
+    return replace(contract, answer_gap=0)
+
+
+def _prepare(config: TrainConfig, contract: Contract, directory: Path, resume: bool) -> bool:
+    """Writes what the run is, or checks it; returns whether there is a run to go on with."""
+    file = directory / CONFIG
+    said = settings_of(config)
+    if file.is_file():
+        if not resume:
+            raise SettingsError(
+                f"{directory} holds a run already: go on with it by resume (--resume), or choose another "
+                "directory"
+            )
+        before = read_json(file)
+        apart = [
+            f"  {name}: the run has {before.get(name)!r}, now {value!r}"
+            for name, value in said.items()
+            if name.split(".")[0] not in FREE and before.get(name) != value
+        ]
+        if apart:
+            raise SettingsError(f"{directory} was begun with other settings:\n" + "\n".join(apart))
+        own = load_contract(directory)
+        if own is not None:
+            refuse_differences(own, contract, names=(f"the run {directory}", "the data"))
+        return True
+    if directory.is_dir() and (directory / CHECKPOINTS).exists():
+        raise OutputError(f"{directory} has checkpoints, and no {CONFIG} that says of what run")
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("the run's directory is looked at before it is made")
+    if jax.process_index() == 0:
+        make_directory(directory)
+        save_contract(contract, directory)
+        write_json(file, said)
+    return False
+
+
+def settings_of(config: Any, above: str = "") -> dict[str, Any]:
+    """Returns all settings flat, by path: "optimizer.clip"."""
+    flat: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            flat |= settings_of(value, f"{above}{field.name}.")
+        else:
+            flat[f"{above}{field.name}"] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+__all__ = ["Judge", "Report", "Source", "Trained", "train"]
