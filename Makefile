@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-newest newest-python test-rust test-python fuzz miri lint format bench bench-models bench-policy bench-loop bench-h100 bench-rust wheel-check lock clean build
+.PHONY: help demo learn test test-newest newest-python test-rust test-python fuzz miri lint format bench bench-models bench-policy bench-loop bench-h100 bench-rust wheel-check lock clean build
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ format: $(VENV)/.dev ## Format Rust and Python
 	cargo fmt --all
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
+
+learn: $(VENV)/.dev build ## Train small policies on simulated tasks and count their successes (hours on two cores; docs/learning.md)
+	$(BIN)/python tools/learn.py
 
 bench: $(VENV)/.dev build ## Time pioxide against the reference stack, in one process
 	$(BIN)/python benches/tokens.py
