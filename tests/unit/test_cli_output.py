@@ -143,6 +143,18 @@ def test_verbose_shows_log_lines_once_and_leaves_logging_as_it_was(world, tmp_pa
     assert output.current.speaks
 
 
+def test_command_that_formats_its_own_log_lines_does(monkeypatch, capsys) -> None:
+    """`pioxide serve` writes the time before each."""
+    import logging
+
+    def serve() -> None:
+        assert logging.getLogger("pioxide").propagate
+        assert not logging.getLogger("pioxide").handlers
+
+    monkeypatch.setattr(cli, "_parse", lambda _: serve)
+    assert cli.main(["serve"]) == 0
+
+
 def test_reader_of_events_that_has_gone_stops_no_job(world, tmp_path) -> None:
     out = tmp_path / "out"
     arguments = [sys.executable, "-m", "pioxide", *tokenize(world, out, "--json")]

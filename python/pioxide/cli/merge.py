@@ -19,7 +19,11 @@ class Merge:
     Run again to go on after a stop.
     """
 
-    parts: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TOKENS [TOKENS ...]")]
+    parts: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="TOKENS [TOKENS ...]", help_behavior_hint=""),
+    ]
     """Directories of parts: the one that all machines wrote to, or one a machine."""
 
     output: Annotated[

@@ -101,9 +101,11 @@ class Output:
         handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
         log = logging.getLogger("pioxide")
         level, propagate = log.level, log.propagate
-        log.addHandler(handler)
-        log.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(self.verbosity, 2)])
-        log.propagate = False
+        if self.verbosity or self.events is not None:
+            # Else a command may say itself how its log lines look, and Python shows warnings as they are.
+            log.addHandler(handler)
+            log.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(self.verbosity, 2)])
+            log.propagate = False
         self.event("start", command=command)
         try:
             if self.text:
