@@ -48,7 +48,7 @@ test-rust: ## Run the Rust tests (no Python needed)
 	cargo test --locked --quiet
 
 test-python: $(VENV)/.dev build ## Run the Python tests
-	$(BIN)/python -m pytest -q $(TESTS)
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(TESTS)
 
 # Needs a nightly compiler and `cargo install cargo-fuzz`. What it finds stays below rust/fuzz/artifacts.
 FUZZ_RUNS ?= 100000
