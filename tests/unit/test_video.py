@@ -87,6 +87,8 @@ def test_few_files_stay_open_and_all_can_be_read(tmp_path):
     assert read(tmp_path, "0.mp4", [0.2], reader=reader) == [3]
 
 
+# A process with threads, as one that has used JAX, is warned of forking; the child here runs no JAX.
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:.*fork:RuntimeWarning")
 def test_a_reader_with_open_files_can_be_pickled_and_forked(tmp_path):
     write_video(tmp_path / "v.mp4", list(range(1, 21)))
     reader = VideoReader()
