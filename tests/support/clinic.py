@@ -47,7 +47,9 @@ def record(
     for number in range(episodes):
         action = np.stack([_joint(rng, robot, i, length) for i in range(robot.action_dim)], axis=1)
         lagged = np.concatenate([action[:1], action[:-1]])
-        state = np.concatenate([lagged, lagged[:, :1]], axis=1)[:, : robot.state_dim]
+        # What the state has beyond the action's joints moves by itself.
+        more = [_joint(rng, robot, i, length)[:, None] for i in range(robot.action_dim, robot.state_dim)]
+        state = np.concatenate([lagged, *more], axis=1)[:, : robot.state_dim]
         state = state + rng.normal(0, 0.002, state.shape)
         state, action = change(state, action)
         columns = {"observation.state": state.astype(np.float32), "action": action.astype(np.float32)}
@@ -99,6 +101,7 @@ def contract_for(
             CameraSlot(slot, cameras[slot].key if slot in cameras else None, required=False) for slot in slots
         ),
         absent_camera="masked",
+        answer_gap=0 if family.is_flow else 1,
         delta_mask=mask,
         state_norm=rule,
         action_norm=rule,

@@ -241,6 +241,8 @@ def test_no_other_module_reads_json_or_gives_files_their_names() -> None:
         f"{path.relative_to(root)}:{number}: {line.strip()}"
         for path in root.rglob("*.py")
         if path.name != "files.py" and path.parent.name != "hub"  # which transformers runs without us
+        # A codec writes a directory, and Orbax asks for its files' content.
+        if path.relative_to(root).as_posix() != "train/checkpoints.py"
         for number, line in enumerate(path.read_text().splitlines(), start=1)
         if ways.search(line)
     ]

@@ -179,6 +179,8 @@ def _sums(dataset: TokenDataset, numbers: list[int]) -> int:
     return int(dataset.take(numbers)["tokens"].sum())
 
 
+# A process with threads, as one that has used JAX, is warned of forking; the child here runs no JAX.
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:.*fork:RuntimeWarning")
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_worker_processes_read_it(dataset, everything, method: str) -> None:
     dataset[0]  # something is kept, and a lock was used

@@ -32,7 +32,7 @@ def pictures(length: int, first: int, size: int = 16) -> np.ndarray:
 def episode(length: int, first: int = 0, **videos) -> EpisodeData:
     videos = videos or {KEY: pictures(length, first)}
     moving = np.random.default_rng(first).normal(size=(length, 2)).astype(np.float32)
-    return EpisodeData({"observation.state": moving, "action": moving}, "go", videos)
+    return EpisodeData({"observation.state": moving, "action": moving}, "push the puck", videos)
 
 
 def write(path, episodes):

@@ -5,7 +5,6 @@ Needs PyAV (`pip install "pioxide[video]"`).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pioxide.errors import InputError, OutputError
-from pioxide.files import make_directory
+from pioxide.files import make_directory, rename
 
 # Every second frame is a key frame, so that any frame is one or two decodes away, as LeRobot's own are.
 KEY_FRAME_EVERY = 2
@@ -212,7 +211,7 @@ def write_film(path: Path, frames: Iterable[NDArray[np.uint8]], *, fps: float) -
             raise InputError(f"{path}: there is no frame to write")
         done, file = file, None
         done.close()
-        os.replace(partial, path)
+        rename(partial, path)
     except OSError as error:
         raise OutputError(f"can't write {path}: {error.strerror or error}") from error
     finally:

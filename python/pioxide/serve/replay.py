@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from pioxide.contract import FIELDS, Contract, Pipeline, differences, known
 from pioxide.errors import ContractError, InputError
+from pioxide.files import parse_json
 from pioxide.serve.messages import read_ask
 from pioxide.serve.record import Entry, Recording
 from pioxide.serve.wire import WireLimits
@@ -93,7 +93,7 @@ def replay(recording: Recording, policy: Policy) -> Iterator[Replayed]:
         ask = read_ask(entry.message, WireLimits())
         sessions = [policy.new_session() for _ in range(entry.rows)]
         for session in sessions:
-            session.restore(json.loads(entry.session))
+            session.restore(parse_json(entry.session, "the recorded session"))
         left = ask.prev_chunk_left_over
         before = None
         if left is not None and policy.continues:

@@ -20,7 +20,7 @@ from pioxide.codec import ActionCodec, TextTokenizer
 from pioxide.contract import Contract
 from pioxide.contract.document import FILE_NAME, to_json
 from pioxide.errors import CheckpointError, OutputError
-from pioxide.files import json_text
+from pioxide.files import atomic_file, json_text
 from pioxide.train.config import Checkpoints
 from pioxide.train.step import TrainState
 from pioxide.weights.names import OPENPI
@@ -44,7 +44,8 @@ class FilesHandler:
         if jax.process_index() == 0:
             for name, content in files.items():
                 (where / name).parent.mkdir(parents=True, exist_ok=True)
-                (where / name).write_bytes(content)
+                with atomic_file(where / name) as file:
+                    file.write(content)
 
     async def load(self, directory: Any, abstract_checkpointable: Any = None) -> Awaitable[Files]:
         """Files are read by `pioxide.weights`."""
