@@ -211,7 +211,7 @@ def test_bad_episodes_of_parts_are_left_out_as_in_one_run(world, tmp_path, capsy
     file = LeRobotDataset.open(broken).episodes[4].file
     (broken / file).write_bytes(b"nothing")
     out = tmp_path / "out"
-    arguments = [*command(world, out, broken), "--skip-bad"]
+    arguments = [*world.command(out, broken), "--skip-bad"]
     ends = [main([*arguments, "--part", f"{i}/3"]) for i in (1, 2, 3)]
     assert sorted(ends) == [0, 0, 3]
     capsys.readouterr()
@@ -219,7 +219,7 @@ def test_bad_episodes_of_parts_are_left_out_as_in_one_run(world, tmp_path, capsy
     printed = capsys.readouterr().out
     assert "left out 1 episode:" in printed
     assert f"{out}: complete" in printed
-    assert main([*command(world, tmp_path / "one", broken), "--skip-bad"]) == 3
+    assert main([*world.command(tmp_path / "one", broken), "--skip-bad"]) == 3
     assert content(out) == content(tmp_path / "one")
     # A machine that could read what another could not.
     mended = tmp_path / "mended"
@@ -324,19 +324,6 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def command(world: World, out: Path, dataset: Path | None = None) -> list[str]:
-    options = {
-        "--model": "pi0_fast",
-        "--fit": world.fitted,
-        "--text-model": world.text_model,
-        "--shard-frames": 50,
-        "--on-overflow": "clip",
-        "--workers": 1,
-        "-o": out,
-    }
-    return ["tokenize", str(dataset or world.v3), *(str(x) for pair in options.items() for x in pair)]
-
-
 @pytest.fixture
 def held() -> Iterator[Callable[[list[str]], subprocess.Popen]]:
     """Starts a command that waits in the middle."""
@@ -362,7 +349,7 @@ def held() -> Iterator[Callable[[list[str]], subprocess.Popen]]:
 
 def test_killed_part_goes_on_and_meanwhile_others_work(world, whole, tmp_path, held) -> None:
     out = tmp_path / "out"
-    child = held([*command(world, out), "--part", "1/2"])  # shards 0 and 2
+    child = held([*world.command(out), "--part", "1/2"])  # shards 0 and 2
     with pytest.raises(OutputError, match=rf"another run is making part 1/2 in .* \(process {child.pid} on "):
         make(world, out, "1/2")
     with pytest.raises(OutputError, match="another run is writing"):
@@ -382,7 +369,7 @@ def test_killed_part_goes_on_and_meanwhile_others_work(world, whole, tmp_path, h
 
 
 def test_interrupted_part_says_what_is_kept(world, tmp_path, held) -> None:
-    child = held([*command(world, tmp_path / "out"), "--part", "1/2"])
+    child = held([*world.command(tmp_path / "out"), "--part", "1/2"])
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=60)
     assert child.returncode == 130
@@ -457,20 +444,20 @@ def test_commands_of_a_job_in_parts(world, whole, tmp_path, capsys) -> None:
     from pioxide.cli.main import main
 
     out = tmp_path / "out"
-    assert main([*command(world, out), "--part", "2/2", "--dry-run"]) == 0
+    assert main([*world.command(out), "--part", "2/2", "--dry-run"]) == 0
     assert "part 2/2  " in capsys.readouterr().out
-    assert main([*command(world, out), "--part", "2/2"]) == 0
+    assert main([*world.command(out), "--part", "2/2"]) == 0
     printed = capsys.readouterr().out
     assert f"{out}: part 2/2 complete (" in printed
     assert "shards here          2 of 4" in printed
     assert f"pioxide merge {out}" in printed
     assert main(["merge", str(out)]) == 2
     assert "run `pioxide tokenize` with --part for what is not finished: 1/2" in capsys.readouterr().err
-    assert main([*command(world, out), "--part", "1/2"]) == 0
-    assert main([*command(world, out), "--part", "9/9"]) == 0
+    assert main([*world.command(out), "--part", "1/2"]) == 0
+    assert main([*world.command(out), "--part", "9/9"]) == 0
     assert "there are only 4 shards" in capsys.readouterr().out
     assert main(["merge", str(out)]) == 0
     assert "4, " in capsys.readouterr().out
     assert content(out) == whole
-    assert main([*command(world, out), "--part", "3/2"]) == 2
+    assert main([*world.command(out), "--part", "3/2"]) == 2
     assert "numbered from 1/2" in capsys.readouterr().err

@@ -148,25 +148,12 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def command(world: World, out: Path) -> list[str]:
-    options = {
-        "--model": "pi0_fast",
-        "--fit": world.fitted,
-        "--text-model": world.text_model,
-        "--shard-frames": 50,
-        "--on-overflow": "clip",
-        "--workers": 1,
-        "-o": out,
-    }
-    return ["tokenize", str(world.v3), *(str(x) for pair in options.items() for x in pair)]
-
-
 @pytest.fixture
 def held(world: World, tmp_path: Path) -> Iterator[tuple[subprocess.Popen, Path]]:
     """A run of the command that has made two shards and half of the third."""
     pytest.importorskip("tyro")
     out = tmp_path / "out"
-    arguments = [sys.executable, "-c", CHILD, "hold", *command(world, out)]
+    arguments = [sys.executable, "-c", CHILD, "hold", *world.command(out)]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "here\n"
@@ -204,7 +191,7 @@ def test_kill_leaves_nothing_that_misleads(
 
 
 def run_again(world: World, out: Path) -> None:
-    arguments = [sys.executable, "-c", CHILD, "go", *command(world, out)]
+    arguments = [sys.executable, "-c", CHILD, "go", *world.command(out)]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert "complete" in done.stdout

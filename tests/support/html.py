@@ -38,3 +38,10 @@ class Checker(HTMLParser):
                 self.fetched.append(value)
         for value in attributes.values():
             self.references += re.findall(r"url\(#([^)]+)\)", value or "")
+
+    def assert_whole(self):
+        """One file that fetches nothing, whose tags are closed and whose references lead somewhere."""
+        assert self.open == []
+        assert self.fetched == []
+        assert len(self.ids) == len(set(self.ids))
+        assert set(self.references) <= set(self.ids)

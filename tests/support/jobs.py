@@ -26,6 +26,19 @@ class World:
     def request(self, model: str = "pi0_fast", **changes) -> JobRequest:
         return replace(JobRequest(self.v3, Family(model), self.text_model, self.fitted), **(SMALL | changes))
 
+    def command(self, out: Path, dataset: Path | None = None) -> list[str]:
+        """The arguments of `pioxide tokenize` for a job of one process."""
+        options = {
+            "--model": "pi0_fast",
+            "--fit": self.fitted,
+            "--text-model": self.text_model,
+            "--shard-frames": 50,
+            "--on-overflow": "clip",
+            "--workers": 1,
+            "-o": out,
+        }
+        return ["tokenize", str(dataset or self.v3), *(str(x) for pair in options.items() for x in pair)]
+
     def inputs(self, model: str = "pi0_fast", dataset: Path | None = None) -> JobInputs:
         return JobInputs(dataset or self.v3, self.text_model, self.fitted if model == "pi0_fast" else None)
 

@@ -33,10 +33,7 @@ def test_what_can_be_seen_is_drawn(name: str, tmp_path: Path) -> None:
     html = check_page(done, CheckSettings())
     checker = Checker()
     checker.feed(html)
-    assert checker.open == []
-    assert checker.fetched == []
-    assert len(checker.ids) == len(set(checker.ids))
-    assert set(checker.references) <= set(checker.ids)
+    checker.assert_whole()
     assert "<figure>" in html
     assert fault.code.value in html
     assert "<i>&" not in html

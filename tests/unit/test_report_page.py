@@ -65,10 +65,7 @@ def test_the_page_is_one_well_formed_file_that_fetches_nothing(joints, horizon):
     html = page(made_up(joints, horizon))
     checker = Checker()
     checker.feed(html)
-    assert checker.open == []
-    assert checker.fetched == []
-    assert len(checker.ids) == len(set(checker.ids))
-    assert set(checker.references) <= set(checker.ids)
+    checker.assert_whole()
     assert "<script" not in html
     assert "@import" not in html
 

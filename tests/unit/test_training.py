@@ -7,82 +7,30 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax.experimental.compilation_cache import compilation_cache
 
 from pioxide.contract import load_contract
 from pioxide.errors import InputError
 from pioxide.models import Pi0, Pi0Config, make_mesh
 from pioxide.policy import Policy
-from pioxide.train import CosineSchedule, Ema, ModelSettings, Remat, Size, train
+from pioxide.train import CosineSchedule, Ema, train
 from pioxide.train.losses import flow_parts
-from pioxide.train.network import make_network, model_config
 from pioxide.train.place import place_batch
 from pioxide.train.run import mean_of
 from pioxide.train.step import make_schedule, make_step, start
 from pioxide.weights import load
-from support.training import DIM, HORIZON, SLOT, ToySource, toy_config
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs(tmp_path_factory):
-    """Keeps compiled programs: most tests here run the same ones."""
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-        compilation_cache.reset_cache()
-        yield
-        jax.config.update("jax_compilation_cache_dir", None)
-        compilation_cache.reset_cache()
-    else:
-        yield
-
-
-TINY = ModelSettings(size=Size.TINY, dtype="float32", frozen_dtype="float32", remat=Remat.NONE)
-
-
-def config(**changes):
-    return toy_config(**({"model": TINY} | changes))
-
-
-def source(family="pi0", **changes):
-    return ToySource(family, image_size=28, **changes)
-
-
-class Watch:
-    def __init__(self):
-        self.reports, self.judged_at = [], {}
-
-    def updated(self, report):
-        self.reports.append(report)
-
-    def judged(self, step, numbers):
-        self.judged_at[step] = numbers
-
-
-def network(settings, data):
-    mesh = make_mesh(settings.fsdp)
-    model = model_config(data.contract, settings.model, data.tokenizer.vocab_size)
-    return mesh, *make_network(settings, model, mesh, None)
-
-
-def updated(settings, data, updates=1, batches=None):
-    """The state and the last result after some updates."""
-    mesh, graph, trained, frozen = network(settings, data)
-    state = start(settings, trained, frozen)
-    step = make_step(settings, graph, state)
-    result = None
-    for i in range(updates):
-        state, result = step(state, place_batch((batches or data.batch)(i), mesh))
-    return state, result
-
-
-def leaves(tree):
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
-
-
-def assert_same(left, right):
-    for a, b in zip(leaves(left), leaves(right), strict=True):
-        np.testing.assert_array_equal(a, b)
+from support.training import (
+    DIM,
+    HORIZON,
+    SLOT,
+    TINY,
+    Watch,
+    config,
+    leaves,
+    network,
+    programs,  # noqa: F401 - a fixture of every test here
+    source,
+    updated,
+)
 
 
 @pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])

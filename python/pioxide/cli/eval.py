@@ -6,13 +6,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
 from pioxide.cli import show
-from pioxide.cli.options import METAVARS, derived, left_open, taken
+from pioxide.cli.options import METAVARS, Realtime, derived, flow_sampler, left_open, taken
 from pioxide.evaluate import EvaluationSettings, Variant, task_names
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Eval:
     """What is taken from the policy in further runs over the same seeds, to see that it needs it: blank (the
     picture), exchanged (the words)."""
 
-    realtime: Literal["off", "guided", "trained"] = "off"
+    realtime: Realtime = "off"
     """How a chunk continues the one before (π0 and π0.5), which a delay makes necessary."""
 
     num_steps: Annotated[int | None, left_open("INT")] = None
@@ -102,17 +102,12 @@ class Eval:
         from dataclasses import replace
 
         from pioxide.contract import load_contract
-        from pioxide.engine import FlowSampler
         from pioxide.errors import InputError
-        from pioxide.policy import Policy, PolicyOptions, RTCConfig
+        from pioxide.policy import Policy, PolicyOptions
 
         said = None if self.contract is None else load_contract(self.contract)
         if self.contract is not None and said is None:
             raise InputError(f"there is no contract {self.contract}")
-        sampler = None
-        if self.realtime != "off" or self.num_steps is not None:
-            how = {"off": None, "guided": RTCConfig(), "trained": "trained"}[self.realtime]
-            sampler = FlowSampler(num_steps=self.num_steps, realtime=how)  # type: ignore[arg-type]
         if self.films < 1:
             raise InputError(f"films: expected 1 or more, got {self.films}")
         return Policy.load(
@@ -121,7 +116,9 @@ class Eval:
             contract=said,
             tokenizer=self.text_model,
             codec=self.fast,
-            options=PolicyOptions(sampler=sampler, compile_when="on_demand"),
+            options=PolicyOptions(
+                sampler=flow_sampler(self.realtime, self.num_steps), compile_when="on_demand"
+            ),
         )
 
 

@@ -10,13 +10,28 @@ import dataclasses
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import docstring_parser
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
+if TYPE_CHECKING:
+    from pioxide.policy import FlowSampler
+
 T = TypeVar("T")
+Realtime = Literal["off", "guided", "trained"]
 
 # What stands for a value in the help, by option; others by their type.
 METAVARS = {
@@ -178,6 +193,17 @@ def _runs(text: str) -> tuple[int, ...]:
     from pioxide.shards import parse_mask
 
     return parse_mask(text)
+
+
+def flow_sampler(realtime: Realtime, num_steps: int | None = None) -> FlowSampler | None:
+    """Returns how chunks are sampled where a person chose something of it; None leaves it to the model."""
+    from pioxide.policy import FlowSampler, RTCConfig
+
+    if realtime == "off" and num_steps is None:
+        return None
+    if realtime == "guided":
+        return FlowSampler(num_steps, realtime=RTCConfig())
+    return FlowSampler(num_steps, realtime=None if realtime == "off" else realtime)
 
 
 def read_robot(text: str) -> Any:

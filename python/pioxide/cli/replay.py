@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
-from pioxide.cli.options import left_open
+from pioxide.cli.options import Realtime, flow_sampler, left_open
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Replay:
     dtype: Annotated[Literal["float32", "bfloat16"] | None, left_open("NAME")] = None
     """Of weights and computation, as it was served."""
 
-    realtime: Literal["off", "guided", "trained"] = "off"
+    realtime: Realtime = "off"
     """Whether chunks continued what was left to play, as it was served."""
 
     json: FlagCreatePairsOff[bool] = False
@@ -52,7 +52,7 @@ class Replay:
         from pioxide.contract import known
         from pioxide.errors import InputError
         from pioxide.files import json_text
-        from pioxide.policy import FlowSampler, Policy, PolicyOptions, RTCConfig
+        from pioxide.policy import Policy, PolicyOptions
         from pioxide.serve.record import Recording
         from pioxide.serve.replay import compare, to_dataset
 
@@ -65,16 +65,13 @@ class Replay:
                 print(f"{self.dataset}: a LeRobot v3.0 dataset of what was asked")
         if self.against is None:
             return main.OK
-        sampler = None
-        if self.realtime != "off":
-            sampler = FlowSampler(realtime=RTCConfig() if self.realtime == "guided" else "trained")
         policy = Policy.load(
             self.against,
             robot=known(recording.contract.robot, "robot"),
             tokenizer=self.tokenizer,
             codec=self.codec,
             dtype=self.dtype,
-            options=PolicyOptions(sampler=sampler),
+            options=PolicyOptions(sampler=flow_sampler(self.realtime)),
         )
         found = compare(recording, policy)
         if self.json:

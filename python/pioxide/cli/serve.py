@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from pioxide.cli.options import METAVARS, derived, left_open, read_robot, taken
+from pioxide.cli.options import METAVARS, Realtime, derived, flow_sampler, left_open, read_robot, taken
 from pioxide.serve.config import ServeConfig
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Serve:
     prompt: Annotated[tuple[str, ...], left_open("TEXT")] = ()
     """An instruction to compile for; may stand several times. Without any, all lengths are compiled."""
 
-    realtime: Literal["off", "guided", "trained"] = "off"
+    realtime: Realtime = "off"
     """Whether a chunk continues what a robot still plays: guided by gradients, or as weights were trained."""
 
     batch_size: int = 8
@@ -93,7 +93,7 @@ class Serve:
     def _policy(self) -> Policy:
         from pioxide.contract import load_contract
         from pioxide.errors import InputError
-        from pioxide.policy import FlowSampler, Policy, PolicyOptions, RTCConfig
+        from pioxide.policy import Policy, PolicyOptions
 
         said = None
         if self.contract is not None and (said := load_contract(self.contract)) is None:
@@ -104,9 +104,6 @@ class Serve:
             if not (slot and equals and key):
                 raise InputError(f"--camera {one!r}: expected SLOT=KEY")
             cameras[slot] = key
-        sampler = None
-        if self.realtime != "off":
-            sampler = FlowSampler(realtime=RTCConfig() if self.realtime == "guided" else "trained")
         return Policy.load(
             self.checkpoint,
             robot=None if self.robot is None else read_robot(self.robot),
@@ -117,5 +114,5 @@ class Serve:
             asset_id=self.asset_id,
             action_horizon=self.action_horizon,
             dtype=self.dtype,
-            options=PolicyOptions(sampler=sampler),
+            options=PolicyOptions(sampler=flow_sampler(self.realtime)),
         )

@@ -45,9 +45,14 @@ def metadata(policy: Policy, limits: WireLimits) -> dict[str, Any]:
                 }
             },
             "limits": dict(vars(limits)),
-            "contract": {name: describe(name, getattr(contract, name)) for name in FIELDS},
+            "contract": in_words(contract),
         }
     }
+
+
+def in_words(contract: Contract) -> dict[str, str]:
+    """Returns what a contract says, field by field."""
+    return {name: describe(name, getattr(contract, name)) for name in FIELDS}
 
 
 def document(policy: Policy, limits: WireLimits) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pioxide.errors import PioxideError, ServerError, WireError
 from pioxide.serve.wire import Dialect, WireLimits, decode, encode
 
 if TYPE_CHECKING:
-    from pioxide.policy import Prediction
+    from pioxide.policy import Continuation, Policy, Prediction
 
 PROTOCOL = 1
 KEY = "pioxide"
@@ -115,6 +115,15 @@ def read_ask(message: bytes | str, limits: WireLimits) -> Ask:
         age=(_number(added, "age_ms", 0.0) or 0.0) / 1e3,
         limits=_counts(added.get("limits", {})),
     )
+
+
+def continuation(ask: Ask, policy: Policy) -> Continuation | None:
+    """Returns what a request leaves to play, for a policy that continues chunks; None for others."""
+    from pioxide.policy import Continuation
+
+    if ask.prev_chunk_left_over is None or not policy.continues:
+        return None
+    return Continuation(ask.prev_chunk_left_over, ask.inference_delay)
 
 
 def write_ask(ask: Ask) -> bytes:

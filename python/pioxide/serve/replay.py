@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pioxide.contract import FIELDS, Contract, Pipeline, differences, known
 from pioxide.errors import ContractError, InputError
 from pioxide.files import parse_json
-from pioxide.serve.messages import read_ask
+from pioxide.serve.messages import continuation, read_ask
 from pioxide.serve.record import Entry, Recording
 from pioxide.serve.wire import WireLimits
 
@@ -87,17 +87,12 @@ def replay(recording: Recording, policy: Policy) -> Iterator[Replayed]:
     if apart:
         said = "\n".join(f"  {one.field}: recorded {one.left}, the checkpoint {one.right}" for one in apart)
         raise ContractError(f"{recording.directory} was recorded of another robot or chunk:\n{said}")
-    from pioxide.policy import Continuation
-
     for entry in recording.entries():
         ask = read_ask(entry.message, WireLimits())
         sessions = [policy.new_session() for _ in range(entry.rows)]
         for session in sessions:
             session.restore(parse_json(entry.session, "the recorded session"))
-        left = ask.prev_chunk_left_over
-        before = None
-        if left is not None and policy.continues:
-            before = [Continuation(left, ask.inference_delay)] * entry.rows
+        before = [continuation(ask, policy)] * entry.rows
         # The same row of as large a batch: another program rounds otherwise.
         answers = policy.batch([ask.observation] * entry.rows, sessions, left_over=before)
         yield Replayed(entry.robot, entry.generation, entry.actions, answers[entry.row].actions)

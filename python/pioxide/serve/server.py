@@ -24,7 +24,15 @@ from pioxide.errors import ContractError, InputError, PioxideError, ServerError,
 from pioxide.serve.batcher import Batcher, refusal
 from pioxide.serve.config import ServeConfig, is_loopback
 from pioxide.serve.describe import document, metadata
-from pioxide.serve.messages import Ask, ServerTiming, error_code, read_ask, write_answer, write_error
+from pioxide.serve.messages import (
+    Ask,
+    ServerTiming,
+    continuation,
+    error_code,
+    read_ask,
+    write_answer,
+    write_error,
+)
 from pioxide.serve.metrics import Metrics
 from pioxide.serve.record import Entry, Recorder
 from pioxide.serve.status import Watched, figures, page
@@ -198,14 +206,7 @@ class Server:
         return [answers[i] for i in range(len(jobs))]
 
     def _answers(self, policy: Policy, jobs: Sequence[Job]) -> list[Answered | Exception]:
-        from pioxide.policy import Continuation
-
-        before = [
-            Continuation(job.ask.prev_chunk_left_over, job.ask.inference_delay)
-            if job.ask.prev_chunk_left_over is not None and policy.continues
-            else None
-            for job in jobs
-        ]
+        before = [continuation(job.ask, policy) for job in jobs]
         # What is not recorded costs nothing.
         records = self._recorder is not None
         states = [json.dumps(job.session.state()) if records else "" for job in jobs]

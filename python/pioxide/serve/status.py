@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pioxide.contract import FIELDS, Contract, describe
+from pioxide.serve.describe import in_words
 
 if TYPE_CHECKING:
     from pioxide.policy import Policy, Prediction
@@ -104,13 +104,9 @@ def figures(policy: Policy, robots: Iterable[Watched], *, waiting: int, batches:
         "quantiles": quantiles,
         "edges": list(EDGES),
         "histogram": counts.tolist(),
-        "contract": _in_words(policy.contract),
+        "contract": in_words(policy.contract),
         "robots": [_robot(index, robot) for index, robot in enumerate(robots)],
     }
-
-
-def _in_words(contract: Contract) -> dict[str, str]:
-    return {name: describe(name, getattr(contract, name)) for name in FIELDS}
 
 
 def _robot(index: int, robot: Watched) -> dict[str, Any]:
