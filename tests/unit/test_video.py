@@ -251,3 +251,11 @@ def test_a_copied_dataset_needs_no_index(tmp_path):
     dataset = LeRobotDataset.open(tmp_path / "b")
     place = video_places(dataset, CAMERAS[0], [0])[0]
     assert read(dataset.path, place.file, [0.2]) == [picture_number(0, 2)]
+
+
+def test_what_only_describes_a_file_may_be_spelled_in_any_encoding(tmp_path):
+    write_video(tmp_path / "v.mp4", [1, 2, 3])
+    content = (tmp_path / "v.mp4").read_bytes()
+    assert b"Lavf" in content
+    (tmp_path / "v.mp4").write_bytes(content.replace(b"Lavf", b"\xe9\xff\xfef"))
+    assert read(tmp_path, "v.mp4", [0.0, 0.2]) == [1, 3]

@@ -141,13 +141,14 @@ class _File:
 
     def _opens(self) -> bool:
         """Compares what the file says of itself with the metadata."""
-        import av
         from av.error import FFmpegError
+
+        from pioxide.data.video import open_video
 
         path = self.dataset.path / self.file
         indices = tuple(self.places)
         try:
-            with av.open(str(path), metadata_errors="replace") as container:
+            with open_video(path) as container:
                 stream = container.streams.video[0]
                 frames = stream.frames or len(stream.index_entries)
                 rate = float(stream.average_rate or 0)

@@ -25,6 +25,7 @@ from pioxide.transforms.images import plan_for
 
 try:
     import av
+    from av.container import InputContainer
     from av.error import FFmpegError
     from av.video.reformatter import Interpolation, VideoReformatter
 except ImportError:  # pragma: no cover - the extra is not installed
@@ -37,6 +38,8 @@ CONVERSION = (
     | Interpolation.FULL_CHR_H_INT
     | Interpolation.FULL_CHR_H_INP
 )
+# What only describes a file may be spelled in any encoding, and nobody reads it. From 19 on, PyAV asks nobody.
+_ANY_SPELLING = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 # Seconds that are gone back further where a seek ends behind the frame that was asked for.
 GO_BACK = (0.0, 1.0, 10.0, float("inf"))
 
@@ -124,14 +127,18 @@ class VideoReader:
         return files[path]
 
 
+def open_video(path: Path) -> InputContainer:
+    """Opens a video file as PyAV reads it, whatever its descriptions are spelled in."""
+    return av.open(str(path), **_ANY_SPELLING)
+
+
 class _Opened:
     """One open file, and how far it was decoded."""
 
     def __init__(self, root: Path, file: str) -> None:
         self.root, self.file = root, file
         try:
-            # What only describes the file may be spelled in any encoding, and nobody reads it.
-            self.container = av.open(str(root / file), metadata_errors="replace")
+            self.container = open_video(root / file)
         except (OSError, ValueError, FFmpegError) as error:
             raise self._unreadable(error) from error
         if not self.container.streams.video:
