@@ -12,10 +12,12 @@ from pioxide import demo
 from pioxide.cli import main
 from pioxide.codec import TextTokenizer
 from pioxide.models import Pi0, Pi0Config
-from pioxide.policy import agree, model_contract
+from pioxide.policy import Policy, agree, model_contract
 from pioxide.robots import tabletop
+from pioxide.serve import ServeConfig
 from pioxide.transforms import NormRule
 from pioxide.weights import save
+from support.servers import Echo, serving
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +70,27 @@ def test_a_checkpoint_of_another_robot_is_refused(checkpoint, capsys):
 def test_a_chunk_that_is_too_short_is_refused(checkpoint, capsys):
     assert main.main(["eval", str(checkpoint), "--play", "6", "--delay", "4"]) == main.YOUR_MISTAKE
     assert "more than the 8 actions of a chunk" in capsys.readouterr().err
+
+
+def test_over_the_wire_the_same_seeds_give_the_same_episodes(checkpoint, capsys):
+    def episodes(where: str) -> tuple[list, list]:
+        command = ["eval", where, "--task", "reach", "--seeds", "3", "--lanes", "1", "--json"]
+        assert main.main(command) == main.OK
+        document = json.loads(capsys.readouterr().out)
+        return document["episodes"], document["scores"]
+
+    with serving(Policy.load(checkpoint), ServeConfig(port=0)) as server:
+        there = episodes(f"ws://127.0.0.1:{server.port}")
+        again = episodes(f"ws://127.0.0.1:{server.port}")
+    assert there == again == episodes(str(checkpoint))
+
+
+def test_a_server_of_another_robot_and_options_that_are_its_own_are_refused(capsys):
+    with serving(Echo(), ServeConfig(port=0)) as server:
+        address = f"ws://127.0.0.1:{server.port}"
+        assert main.main(["eval", address]) == main.YOUR_MISTAKE
+        assert "the policy is for arm" in capsys.readouterr().err
+        assert main.main(["eval", address, "--num-steps", "3"]) == main.YOUR_MISTAKE
+        assert "pass it to `pioxide serve`" in capsys.readouterr().err
+    assert main.main(["eval", address]) == main.YOUR_MISTAKE
+    assert "no policy server answers" in capsys.readouterr().err

@@ -17,6 +17,8 @@ from pioxide.evaluate import EvaluationSettings, Variant, task_names
 
 if TYPE_CHECKING:
     from pioxide.evaluate import Adapter, Evaluation, Outcome
+    from pioxide.evaluate.player import Player, S
+    from pioxide.evaluate.remote import RemotePolicy
     from pioxide.policy import Policy
 
 
@@ -30,7 +32,7 @@ class Eval:
     """
 
     checkpoint: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar=METAVARS["contract"])]
-    """A checkpoint of any format that pioxide reads."""
+    """A checkpoint of any format that pioxide reads, or the address of a server, as ws://127.0.0.1:8000."""
 
     task: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(task_names()) + "}|MODULE:FUNCTION")] = "reach"
     """Which task; or a function without arguments that returns a pioxide.evaluate.Adapter."""
@@ -63,21 +65,37 @@ class Eval:
     text_model: Annotated[Path | None, left_open("FILE")] = None
     """The text vocabulary, where the checkpoint has none beside it."""
 
+    key_file: Annotated[Path | None, left_open("FILE")] = None
+    """The key of a server beyond this machine: the file's first line."""
+
     json: FlagCreatePairsOff[bool] = False
     """Print one JSON document, every episode in it, and no tables."""
 
     def __call__(self) -> int:
         """Plays, prints, and says by the exit status whether it was good enough."""
-        from pioxide.cli import main
-        from pioxide.evaluate import Reel, evaluate, find_task
-        from pioxide.files import json_text
+        from pioxide.errors import InputError
+        from pioxide.evaluate import find_task
 
         settings, adapter = taken(self, EvaluationSettings), find_task(self.task)
+        if self.films < 1:
+            raise InputError(f"films: expected 1 or more, got {self.films}")
+        if self.checkpoint.startswith(("ws://", "wss://")):
+            with self._remote() as remote:
+                return self._played(remote, remote.symbol, settings, adapter)
+        if self.key_file is not None:
+            raise InputError("--key-file is a server's, and a checkpoint plays in this process")
+        policy = self._policy(adapter)
+        return self._played(policy, policy.pipeline.family.symbol, settings, adapter)
+
+    def _played(self, policy: Player[S], symbol: str, settings: EvaluationSettings, adapter: Adapter) -> int:
+        from pioxide.cli import main
+        from pioxide.evaluate import Reel, evaluate
+        from pioxide.files import json_text
+
         variants = [Variant.PLAIN, *_variants(self.without)]
         reel = None if self.video is None else Reel(self.films)
-        policy = self._policy(adapter)
         if not self.json:
-            symbol, play = policy.pipeline.family.symbol, settings.played(policy)
+            play = settings.played(policy)
             print(f"{self.checkpoint}: {symbol}, chunks of {policy.horizon} actions, {play} of them played")
         progress = _Progress(settings.seeds * len(variants))
         made = evaluate(policy, adapter, settings, variants=variants, reel=reel, on_outcome=progress)
@@ -108,8 +126,6 @@ class Eval:
         said = None if self.contract is None else load_contract(self.contract)
         if self.contract is not None and said is None:
             raise InputError(f"there is no contract {self.contract}")
-        if self.films < 1:
-            raise InputError(f"films: expected 1 or more, got {self.films}")
         return Policy.load(
             self.checkpoint,
             robot=replace(adapter.robot, delta_mask=None),  # the checkpoint's to say
@@ -120,6 +136,28 @@ class Eval:
                 sampler=flow_sampler(self.realtime, self.num_steps), compile_when="on_demand"
             ),
         )
+
+    def _remote(self) -> RemotePolicy:
+        """The server's policy, which was compiled with what the server was told."""
+        from pioxide.errors import InputError
+        from pioxide.evaluate.remote import RemotePolicy
+
+        said = {
+            "--realtime": self.realtime != "off",
+            "--num-steps": self.num_steps is not None,
+            "--contract": self.contract is not None,
+            "--fast": self.fast is not None,
+            "--text-model": self.text_model is not None,
+        }
+        if theirs := [name for name, given in said.items() if given]:
+            raise InputError(f"{theirs[0]} is the server's to be told: pass it to `pioxide serve`")
+        key = None
+        if self.key_file is not None:
+            try:
+                key = self.key_file.read_text("utf-8").split("\n", 1)[0].strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputError(f"{self.key_file}: no key can be read there: {error}") from error
+        return RemotePolicy(self.checkpoint, key=key)
 
 
 def print_evaluation(made: Evaluation) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from pioxide.control import ActionQueue, DelayEstimate, OnEmpty, Request, Runner
 from pioxide.control.runner import Answer
 from pioxide.errors import PioxideError
 from pioxide.evaluate.adapter import Adapter, Environment, Floats, Moment, Variant
-from pioxide.policy import Prediction, Session
+from pioxide.evaluate.player import PlayAnswer, S
 
 
 class Episode(NamedTuple):
@@ -100,7 +100,7 @@ class LockstepWorker:
         """See `Worker.close`."""
 
 
-class Lane:
+class Lane(Generic[S]):
     """Plays one episode after another in an environment of its own.
 
     Attributes:
@@ -134,7 +134,7 @@ class Lane:
         self.frames: list[NDArray[np.uint8]] = []
         self._moment: Moment | None = None
 
-    def begin(self, episode: Episode, session: Session) -> None:
+    def begin(self, episode: Episode, session: S) -> None:
         """Begins an episode."""
         seen, info = self._environment.reset(seed=episode.seed, options=self._options)
         self._episode, self.session = episode, session
@@ -159,7 +159,7 @@ class Lane:
         self.runner.ask(self._observation())
         return self.worker.question
 
-    def answer(self, prediction: Prediction) -> None:
+    def answer(self, prediction: PlayAnswer) -> None:
         """Hands over what the policy answered."""
         self._missing += prediction.missing
         self.worker.answer(prediction.actions)

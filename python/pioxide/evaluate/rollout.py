@@ -10,8 +10,8 @@ from pioxide.errors import InputError
 from pioxide.evaluate.adapter import Adapter, Variant
 from pioxide.evaluate.film import Reel
 from pioxide.evaluate.lane import Episode, Lane, Outcome
+from pioxide.evaluate.player import Player, S
 from pioxide.evaluate.score import Score, scores
-from pioxide.policy import Policy
 
 # Recorded demonstrations have seeds below this, so that no evaluation begins where one of them began.
 FIRST_FRESH_SEED = 1_000_000
@@ -52,7 +52,7 @@ class EvaluationSettings:
         if self.play is not None and self.play < 1:
             raise InputError(f"play: expected 1 action or more, got {self.play}")
 
-    def played(self, policy: Policy) -> int:
+    def played(self, policy: Player[Any]) -> int:
         """Returns how many actions of a chunk are played.
 
         Raises:
@@ -126,7 +126,7 @@ class Evaluation:
 
 
 def evaluate(
-    policy: Policy,
+    policy: Player[S],
     adapter: Adapter,
     settings: EvaluationSettings,
     *,
@@ -140,7 +140,7 @@ def evaluate(
     in one batch. An episode's noise begins at its seed, so it does not depend on the others beyond rounding.
 
     Args:
-        policy: For the adapter's robot.
+        policy: For the adapter's robot: a `Policy`, or a `RemotePolicy` behind a server.
         adapter: The task.
         settings: See there.
         variants: What is taken from the policy, each over all seeds.
@@ -150,13 +150,14 @@ def evaluate(
     Raises:
         InputError: The policy is for another robot, or its chunks are too short for `play` and `delay`.
         PolicyError: An answer is no action chunk.
+        ServerError: A server refused, failed, or went away.
     """
     _check_robot(policy, adapter)
     play = settings.played(policy)
     seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
     waiting = iter([Episode(seed, variant) for variant in variants for seed in seeds])
     lanes = [
-        Lane(
+        Lane[S](
             adapter,
             play=play,
             delay=settings.delay,
@@ -179,7 +180,7 @@ def evaluate(
                 batches.append(answers[0].timing.total)
                 for (lane, _), answer in zip(asking, answers, strict=True):
                     lane.answer(answer)
-            going: list[Lane] = []
+            going: list[Lane[S]] = []
             for lane in running:
                 outcome = lane.step()
                 if outcome is not None:
@@ -199,7 +200,7 @@ def evaluate(
     return Evaluation(adapter.name, settings, play, tuple(outcomes), sum(batches) / max(len(batches), 1))
 
 
-def _begin(lane: Lane, waiting: Iterator[Episode], policy: Policy) -> bool:
+def _begin(lane: Lane[S], waiting: Iterator[Episode], policy: Player[S]) -> bool:
     """Begins the next episode in a lane; False where none is left."""
     episode = next(waiting, None)
     if episode is None:
@@ -208,7 +209,7 @@ def _begin(lane: Lane, waiting: Iterator[Episode], policy: Policy) -> bool:
     return True
 
 
-def _check_robot(policy: Policy, adapter: Adapter) -> None:
+def _check_robot(policy: Player[Any], adapter: Adapter) -> None:
     ours, theirs = policy.robot, adapter.robot
     for what in ("state", "action_dim", "prompt_key"):
         if getattr(ours, what) != getattr(theirs, what):

@@ -67,6 +67,8 @@ class RemoteAnswer(NamedTuple):
         observation_age: Seconds of the observation when the answer was sent; 0 from a plain openpi server.
         truncated: Whether the prompt was cut.
         out_of_range: Numbers of the state outside its statistics, by dimension.
+        missing: π0-FAST: coefficients that the answer lacked.
+        round_trip: Seconds from asking to the answer.
     """
 
     actions: NDArray[np.float64]
@@ -75,6 +77,8 @@ class RemoteAnswer(NamedTuple):
     observation_age: float = 0.0
     truncated: bool = False
     out_of_range: tuple[int, ...] = ()
+    missing: int = 0
+    round_trip: float = 0.0
 
 
 class Client:
@@ -113,6 +117,7 @@ class Client:
         self._connection: ClientConnection | None = None
         self._turn = threading.Lock()
         self._requests = self.generation = 0
+        self._seed: int | None = None
         self.limits: Mapping[str, int] = {}
         self._shape: tuple[int, int] | None = None
         self._connect()
@@ -152,13 +157,16 @@ class Client:
                 left = prev_chunk_left_over if self.metadata[KEY].get("continues") else None
                 ask = ask._replace(
                     generation=self.generation,
+                    seed=self._seed,
                     prev_chunk_left_over=None if left is None else np.asarray(left, np.float64),
                     inference_delay=inference_delay,
                     deadline=self._config.deadline,
                     age=0.0 if taken is None else max(0.0, time.monotonic() - taken),
                     limits=dict(self.limits),
                 )
-            return self._checked(ask, self._exchanged(write_ask(ask)))
+            begun = time.perf_counter()
+            answer = self._checked(ask, self._exchanged(write_ask(ask)))
+            return answer._replace(round_trip=time.perf_counter() - begun)
 
     def chunk(self, request: Request) -> NDArray[np.float64]:
         """Answers a runner: `ThreadWorker(client.chunk)`."""
@@ -168,9 +176,19 @@ class Client:
             inference_delay=request.inference_delay,
         ).actions
 
-    def reset(self) -> None:
-        """Begins a new episode, without waiting: an answer under way is refused as stale when it comes."""
-        self.generation += 1
+    def reset(self, seed: int | None = None) -> None:
+        """Begins a new episode, without waiting: an answer under way is refused as stale when it comes.
+
+        Args:
+            seed: Where the episode's noise begins, so that it can be played again; by default the noise of
+                the one before goes on. A plain openpi server is not told.
+
+        Raises:
+            InputError: The seed is no whole number from 0.
+        """
+        if seed is not None and not 0 <= seed < 1 << 53:
+            raise InputError(f"seed: expected a whole number from 0, got {seed}")
+        self.generation, self._seed = self.generation + 1, seed
 
     def close(self) -> None:
         """Ends the connection."""
@@ -286,6 +304,7 @@ class Client:
             float(told.get("observation_age_ms", 0.0)) / 1e3,
             bool(told.get("truncated", False)),
             tuple(told.get("out_of_range", ())),
+            int(told.get("missing", 0)),
         )
 
 

@@ -33,6 +33,7 @@ class Ask(NamedTuple):
         request: The sender's number of it, told back.
         generation: The sender's number of its episode; an older one than seen before is refused.
         forget: Whether a new episode begins, so that nothing of the last answer is used.
+        seed: Where the noise of a new episode begins; None lets it go on.
         prev_chunk_left_over: [n, D] actions still to be played, in the robot's units; None for none.
         inference_delay: How many of these will be played before the answer is there.
         deadline: Seconds after arrival from which an answer is of no use; None for never.
@@ -46,6 +47,7 @@ class Ask(NamedTuple):
     request: int = 0
     generation: int = 0
     forget: bool = False
+    seed: int | None = None
     prev_chunk_left_over: NDArray[np.float64] | None = None
     inference_delay: int = 0
     deadline: float | None = None
@@ -93,6 +95,7 @@ def read_ask(message: bytes | str, limits: WireLimits) -> Ask:
         "request",
         "generation",
         "forget",
+        "seed",
         "left_over",
         "inference_delay",
         "deadline_ms",
@@ -109,6 +112,7 @@ def read_ask(message: bytes | str, limits: WireLimits) -> Ask:
         request=_natural(added, "request"),
         generation=_natural(added, "generation"),
         forget=added.get("forget") is True,
+        seed=_natural(added, "seed") if "seed" in added else None,
         prev_chunk_left_over=_left_over(added.get("left_over")),
         inference_delay=_natural(added, "inference_delay"),
         deadline=None if deadline is None else deadline / 1e3,
@@ -138,6 +142,8 @@ def write_ask(ask: Ask) -> bytes:
     }
     if ask.forget:
         added["forget"] = True
+    if ask.seed is not None:
+        added["seed"] = ask.seed
     if ask.prev_chunk_left_over is not None and ask.prev_chunk_left_over.size:
         added["left_over"] = np.ascontiguousarray(ask.prev_chunk_left_over, np.float64)
     if ask.limits:

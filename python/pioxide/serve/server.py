@@ -309,7 +309,10 @@ class Server:
         robot.watched.saw(frames.images[0], frames.prompts[0])
         if ask.generation > robot.generation or ask.forget:
             robot.generation = ask.generation
-            robot.session.forget()
+            if ask.seed is None:
+                robot.session.forget()
+            else:
+                robot.session = robot.policy.new_session(ask.seed)
 
     async def _send(self, connection: ServerConnection, message: bytes | str) -> None:
         """Sends, and lets a client go that does not read."""
