@@ -59,11 +59,10 @@ class Pictured:
         options = {"on_overflow": "clip"} | changes
         return Source(self.dataset, self.contract(family, **(stated or {})), **options)
 
-    def loader(self, sources=None, family: str = "pi0", **settings) -> Loader:
+    def loader(self, sources=None, family: str = "pi0", *, codec=None, **settings) -> Loader:
         settings = {"batch_size": 8} | settings
-        return Loader(
-            sources or self.source(family), LoaderSettings(**settings), self.tokenizer, self.codec(family)
-        )
+        codec = codec or self.codec(family)
+        return Loader(sources or self.source(family), LoaderSettings(**settings), self.tokenizer, codec)
 
     def tokens(self, output: Path, family: str, **changes) -> TokenDataset:
         inputs, settings = resolve(self.request(family, **changes))[:2]

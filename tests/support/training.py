@@ -12,6 +12,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, TextTokenizer, cut_text_model
 from pioxide.contract import CameraSlot, Contract, action_vocabulary
 from pioxide.data.loader import Batch
+from pioxide.data.loader.answers import Answers
 from pioxide.demo import text_model_path
 from pioxide.models import make_mesh
 from pioxide.policy import agree
@@ -53,7 +54,8 @@ def toy_stats() -> dict[str, Stats]:
 class ToySource:
     """Batches by their number; the first word of the instruction decides the actions' sign.
 
-    `end` is how many steps of each chunk are real in every second row.
+    `end` is how many steps of each chunk are real in every second row. With `answer_len` π0 and π0.5 get the
+    actions as tokens too.
     """
 
     family: str = "pi0"
@@ -63,10 +65,11 @@ class ToySource:
     seed: int = 0
     max_delay: int = 0
     image_size: int = IMAGE
+    answer_len: int = 0
 
     @cached_property
     def codec(self) -> FastCodec | None:
-        if self.family != "pi0_fast":
+        if self.family != "pi0_fast" and not self.answer_len:
             return None
         rng = np.random.default_rng(0)
         return FastCodec.fit(rng.normal(size=(60, HORIZON, DIM)).cumsum(1) * 0.3, vocab_size=300)
@@ -97,7 +100,7 @@ class ToySource:
             play_steps=None,
             image_size=self.image_size,
             resize="antialias",
-            fast=action_vocabulary(self.codec) if fast else None,
+            fast=action_vocabulary(self.codec) if self.codec else None,
             max_delay=self.max_delay,
         )
         return agree(said, toy_robot())
@@ -154,7 +157,17 @@ class ToySource:
             ar_mask=None,
             loss_mask=None,
             **common,
+            **self.answers(actions),
         )
+
+    def answers(self, actions: np.ndarray) -> dict[str, np.ndarray]:
+        """The actions as tokens, for a language model that learns them beside the flow."""
+        if not self.answer_len:
+            return {}
+        prompts = Pi05Prompts(self.tokenizer) if self.family == "pi05" else Pi0Prompts(self.tokenizer)
+        answers = Answers.of(prompts, self.tokenizer, self.codec, self.answer_len)
+        tokens, mask = answers.write(self.codec.encode_batch(actions, on_overflow="clip"))
+        return {"answer": tokens, "answer_mask": mask}
 
 
 def toy_config(**changes) -> TrainConfig:

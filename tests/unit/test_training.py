@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from pioxide.contract import load_contract
+from pioxide.codec import load_codec
+from pioxide.contract import action_vocabulary, load_contract
 from pioxide.errors import InputError
 from pioxide.models import Pi0, Pi0Config, make_mesh
 from pioxide.policy import Policy
-from pioxide.train import CosineSchedule, Ema, train
+from pioxide.train import ActionLoss, CosineSchedule, Ema, Targets, train
 from pioxide.train.losses import flow_parts
 from pioxide.train.place import place_batch
 from pioxide.train.run import mean_of
@@ -32,11 +33,15 @@ from support.training import (
     updated,
 )
 
+# π0.5 with all that there is beside its flow.
+INSULATED = {"loss": ActionLoss(targets=Targets.INSULATED, flow_num_repeats=2)}
+
 
 @pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
 def test_a_run_is_a_policy_with_its_contract(tmp_path, family):
-    data, watch = source(family), Watch()
-    made = train(config(), data, tmp_path / "run", reporters=(watch,))
+    insulated = family == "pi05"
+    data, watch = source(family, answer_len=24 if insulated else 0), Watch()
+    made = train(config(**INSULATED if insulated else {}), data, tmp_path / "run", reporters=(watch,))
     assert (made.steps, [r.step for r in watch.reports]) == (6, [2, 4, 6])
     assert load_contract(tmp_path / "run").family == family
     policy = Policy.load(made.checkpoint)
@@ -44,10 +49,16 @@ def test_a_run_is_a_policy_with_its_contract(tmp_path, family):
     batch = data.batch(0)
     seen = {"image": batch.images[SLOT][0], "state": np.zeros(DIM), "prompt": "go left"}
     assert policy(seen).actions.shape == (HORIZON, DIM)
+    report = watch.reports[-1]
+    assert policy.contract.fast == (action_vocabulary(data.codec) if data.codec else None)
+    if insulated:
+        np.testing.assert_allclose(report.loss, report.flow + report.entropy, rtol=1e-5)
+        assert load_codec(made.checkpoint / "assets" / "fast_tokenizer").fingerprint == data.codec.fingerprint
     if family == "pi0_fast":
         assert policy.contract.answer_gap == 0
-        assert 0 <= watch.reports[-1].accuracy <= 1
-    else:
+    if family != "pi0":
+        assert 0 <= report.accuracy <= 1
+    if family != "pi0_fast":
         assert np.isnan(watch.reports[-1].by_dimension[DIM:]).all()
 
 

@@ -111,6 +111,7 @@ class Train:
                 workers=workers,
                 host=jax.process_index(),
                 hosts=jax.process_count(),
+                answer_len=config.loss.answer_len if config.loss.tokens else 0,
             )
             return Loader(source, settings, tokenizer, codec)
 
@@ -169,7 +170,7 @@ class Train:
     def _codec(self) -> ActionCodec | None:
         from pioxide.codec import load_codec
 
-        if self.numbers.family.is_flow:
+        if self.numbers.family.is_flow and not self.train.loss.tokens:
             return None
         return load_codec(Path(self.data.fit) if self.data.fit else self.output / "fit")
 
@@ -231,6 +232,8 @@ class Lines:
             left = each * (self.config.steps - report.step)
             rate = f", {self.config.batch_size / each:.1f} samples/s, {duration(left)} left"
         accuracy = "" if report.accuracy is None else f", {report.accuracy:.0%} of tokens right"
+        if report.flow is not None and report.entropy is not None:
+            accuracy = f" (flow {report.flow:.4f}, tokens {report.entropy:.3f}){accuracy}"
         print(
             f"{report.step:>7,} of {self.config.steps:,}: loss {report.loss:.4f}{accuracy}, gradients "
             f"{report.grad_norm:.3g} ({report.clipped:.0%} clipped), rate {report.learning_rate:.2e}{rate}",

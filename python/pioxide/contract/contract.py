@@ -148,8 +148,8 @@ class Contract:
         play_steps: Actions of a chunk to play before the next; None for no opinion.
         image_size: Pixels along an image's edge.
         resize: How images are resized.
-        fast: What π0-FAST's action tokens are of: a FAST vocabulary, or another codec's; None for π0 and
-            π0.5.
+        fast: What π0-FAST's action tokens are of: a FAST vocabulary, or another codec's. Of π0 and π0.5 what
+            their language model learnt to write beside the flow that they act by; None for none.
         max_delay: Largest inference delay that trained real-time chunking saw, in actions; 0 for none.
         answer_gap: Positions left free between a π0-FAST prompt and its generated answer: 0 as in training, 1
             as openpi decodes. Unknown means the released weights' way.

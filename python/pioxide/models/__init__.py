@@ -7,7 +7,7 @@ Their parts:
     Gemma, GemmaConfig, ExpertConfig, Siglip, SiglipConfig
 
 What they see and learn from:
-    Observation, TrainingBatch, training_batch
+    Observation, TrainingBatch, training_batch, Answer, joint_errors, JointErrors
 
 Low-rank updates:
     LoraConfig, LoraParam, LoraRule, add_lora, merge_lora
@@ -20,6 +20,7 @@ Sampling is in `pioxide.sampling`, weights of others in `pioxide.weights`.
 
 from pioxide.models.batch import TrainingBatch, training_batch
 from pioxide.models.gemma import ExpertConfig, Gemma, GemmaConfig
+from pioxide.models.insulation import Answer, JointErrors, joint_errors
 from pioxide.models.lora import LoraConfig, LoraParam, LoraRule, add_lora, merge_lora
 from pioxide.models.observation import Observation
 from pioxide.models.pi0 import Pi0, Pi0Config
@@ -34,9 +35,11 @@ from pioxide.models.sharding import (
 from pioxide.models.siglip import Siglip, SiglipConfig
 
 __all__ = [
+    "Answer",
     "ExpertConfig",
     "Gemma",
     "GemmaConfig",
+    "JointErrors",
     "LoraConfig",
     "LoraParam",
     "LoraRule",
@@ -51,6 +54,7 @@ __all__ = [
     "add_lora",
     "batch_sharding",
     "create_sharded",
+    "joint_errors",
     "make_mesh",
     "merge_lora",
     "parameter_sharding",

@@ -17,6 +17,7 @@ from pioxide.models.gemma import Cache, Gemma, GemmaConfig, slots_of
 from pioxide.models.masks import block_mask, positions
 from pioxide.models.observation import Observation
 from pioxide.models.prefix import embed_prefix
+from pioxide.models.scores import TokenLosses, score_tokens
 from pioxide.models.siglip import Siglip, SiglipConfig
 
 CAMERAS = ("base_0_rgb", "base_1_rgb", "wrist_0_rgb")
@@ -123,20 +124,6 @@ class Decoding(NamedTuple):
     prompt_slots: Int[Array, ""]
 
 
-class TokenLosses(NamedTuple):
-    """What a training prompt's tokens cost, N of them a row.
-
-    Attributes:
-        entropy: [B, N] cross entropy of the next token, in nats; 0 where none is counted.
-        counted: [B, N] which tokens carry the loss.
-        correct: [B, N] which of them had the best score.
-    """
-
-    entropy: Float[Array, "b n"]
-    counted: Bool[Array, "b n"]
-    correct: Bool[Array, "b n"]
-
-
 class Pi0Fast(nnx.Module):
     """π0-FAST. Attributes: `vision`, `language`."""
 
@@ -185,12 +172,8 @@ class Pi0Fast(nnx.Module):
             out = jnp.take_along_axis(out, order[..., None], axis=1)
         else:
             too_many = jnp.zeros(len(targets), bool)
-        logits = self.language.logits(out)
-        chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-        entropy = jnp.where(counted, jax.nn.logsumexp(logits, axis=-1) - chosen, 0.0)
-        entropy = jnp.where(too_many[:, None], jnp.nan, entropy)
-        correct = counted & (jnp.argmax(logits, axis=-1) == targets)
-        return TokenLosses(entropy, counted, correct)
+        losses = score_tokens(self.language, out, targets, counted)
+        return losses._replace(entropy=jnp.where(too_many[:, None], jnp.nan, losses.entropy))
 
     def prefill(
         self,

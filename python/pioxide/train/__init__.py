@@ -1,14 +1,15 @@
 """From a loader's batches to a policy: the loop, its settings and its checkpoints. Needs the extra `train`.
 
     train, Trained, Source, Judge: a run
-    TrainConfig and its parts: ModelSettings, Size, Remat, AdamW, CosineSchedule, Ema, Lora, Checkpoints,
-        Logging, Tracker, Validation
+    TrainConfig and its parts: ActionLoss, Targets, ModelSettings, Size, Remat, AdamW, CosineSchedule, Ema,
+        Lora, Checkpoints, Logging, Tracker, Validation
     Report, Reporter: what it says while it runs
 
 What `train` writes is read by `Policy.load` and by `pioxide convert`.
 """
 
 from pioxide.train.config import (
+    ActionLoss,
     AdamW,
     Checkpoints,
     CosineSchedule,
@@ -18,6 +19,7 @@ from pioxide.train.config import (
     ModelSettings,
     Remat,
     Size,
+    Targets,
     Tracker,
     TrainConfig,
     Validation,
@@ -26,6 +28,7 @@ from pioxide.train.report import Report, Reporter
 from pioxide.train.run import Judge, Source, Trained, train
 
 __all__ = [
+    "ActionLoss",
     "AdamW",
     "Checkpoints",
     "CosineSchedule",
@@ -39,6 +42,7 @@ __all__ = [
     "Reporter",
     "Size",
     "Source",
+    "Targets",
     "Tracker",
     "TrainConfig",
     "Trained",

@@ -125,6 +125,63 @@ class Lora:
     action: int = 0
 
 
+class Targets(StrEnum):
+    """What π0 and π0.5 learn of the actions.
+
+    Attributes:
+        FLOW: Their flow, in the action expert; its gradient goes into the language model too.
+        JOINT: The flow, and the action tokens in the language model, which both gradients reach.
+        INSULATED: The same, but the flow's gradient stops before the language model and the vision tower:
+            knowledge insulation (arXiv 2505.23705).
+    """
+
+    FLOW = "flow"
+    JOINT = "joint"
+    INSULATED = "insulated"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionLoss:
+    """What π0 and π0.5 learn of the actions, and what counts how much; π0-FAST learns tokens alone.
+
+    Attributes:
+        targets: The flow alone, or action tokens in the language model too, with or without insulation. The
+            policy acts by the flow in either case.
+        flow_weight: Of the flow's mean square, where there are tokens too.
+        token_weight: Of the tokens' mean cross entropy.
+        answer_len: Ids that the tokens of a chunk may take, `|` and the end included; what is longer is cut.
+        flow_num_repeats: Draws of noise and flow time for each row. Images and prompt, which take most of the
+            time, are computed once for all of them.
+    """
+
+    targets: Targets = Targets.FLOW
+    flow_weight: float = 1.0
+    token_weight: float = 1.0
+    answer_len: int = 128
+    flow_num_repeats: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuses what can't be.
+
+        Raises:
+            InputError: Names the field.
+        """
+        for name, value in (("flow_weight", self.flow_weight), ("token_weight", self.token_weight)):
+            if not 0 < value < float("inf"):
+                raise InputError(f"loss.{name}: expected a number above 0, got {value}")
+        for name, value in (("answer_len", self.answer_len), ("flow_num_repeats", self.flow_num_repeats)):
+            if value < 1:
+                raise InputError(f"loss.{name}: expected 1 or more, got {value}")
+
+    @property
+    def tokens(self) -> bool:
+        """Returns whether the language model learns action tokens beside the flow."""
+        return self.targets is not Targets.FLOW
+
+
+FLOW_ALONE = ActionLoss()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Checkpoints:
     """What is kept of a run.
@@ -188,6 +245,7 @@ class TrainConfig:
             Where not, what the network says of them is left to its base: from noise, let the contract's
             `model_dim` be the robot's own instead.
         explosion: A loss so many times the average before it ends the run.
+        loss: What is learnt of the actions.
         model: The network.
         optimizer: AdamW and clipping.
         schedule: The learning rate.
@@ -208,6 +266,7 @@ class TrainConfig:
     augment: bool = True
     learn_padding: bool = False
     explosion: float = 50.0
+    loss: ActionLoss = field(default_factory=ActionLoss)
     model: ModelSettings = field(default_factory=ModelSettings)
     optimizer: AdamW = field(default_factory=AdamW)
     schedule: CosineSchedule = field(default_factory=CosineSchedule)

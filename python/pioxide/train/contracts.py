@@ -54,7 +54,7 @@ def run_contract(
         fitted: What `pioxide fit` wrote of the dataset: robot, statistics, relative actions, rules.
         numbers: The recipe's.
         size: The network's.
-        codec: π0-FAST's action tokenizer.
+        codec: The action tokenizer of π0-FAST, or of tokens that a flow model learns too; else None.
         based: Whether the run starts from released weights, whose width is 32.
 
     Raises:

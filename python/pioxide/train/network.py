@@ -29,7 +29,7 @@ from pioxide.models import (
     spread,
 )
 from pioxide.models.pi0_fast import DecodingConvention
-from pioxide.train.config import Lora, ModelSettings, Remat, Size, TrainConfig
+from pioxide.train.config import FLOW_ALONE, ActionLoss, Lora, ModelSettings, Remat, Size, TrainConfig
 from pioxide.weights import Checkpoint, configure, load, load_into
 
 ModelConfig = Pi0Config | Pi0FastConfig
@@ -208,15 +208,23 @@ def _check_patterns(config: TrainConfig, abstract: nnx.Module) -> None:
         raise InputError("freeze: nothing is left to train")
 
 
-def check_contract(contract: Contract, model: ModelConfig) -> None:
+def check_contract(contract: Contract, model: ModelConfig, loss: ActionLoss = FLOW_ALONE) -> None:
     """Refuses a contract that a policy could not be made of, before a run instead of after it.
 
     Raises:
-        ContractError: A field that running the policy needs is unknown.
+        ContractError: A field that running the policy needs is unknown, or no tokenizer is named for action
+            tokens that are to be learnt.
+        InputError: What is to be learnt is not this network's.
     """
     from pioxide.policy.agree import NEEDED, check_model
 
     contract.require(*NEEDED, doing="running the policy that is trained")
     if contract.fast is None and model.family is Family.PI0_FAST:
         raise ContractError("fast: π0-FAST needs a FAST tokenizer, and the contract says there is none")
+    if not model.family.is_flow and (loss.tokens or loss.flow_num_repeats > 1):
+        raise InputError(f"loss: {model.family.symbol} has no flow; it learns tokens alone, as it is")
+    if loss.tokens and contract.fast is None:
+        raise ContractError(
+            f"fast: loss.targets is {loss.targets}, and the contract says there is no action tokenizer"
+        )
     check_model(contract, model)

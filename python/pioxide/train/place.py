@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pioxide.data.loader import Batch as HostBatch
 from pioxide.errors import InputError
-from pioxide.models import Observation, batch_sharding
+from pioxide.models import Answer, Observation, batch_sharding
 from pioxide.train.losses import Batch
 
 
@@ -39,7 +39,10 @@ def place_batch(batch: HostBatch, mesh: Mesh) -> Batch:
         ar_mask=batch.ar_mask,  # type: ignore[arg-type]
         loss_mask=batch.loss_mask,  # type: ignore[arg-type]
     )
-    return jax.tree.map(put, Batch(observation, batch.actions, batch.action_mask))  # type: ignore[arg-type]
+    answer = None
+    if batch.answer is not None and batch.answer_mask is not None:
+        answer = Answer(batch.answer, batch.answer_mask)  # type: ignore[arg-type]
+    return jax.tree.map(put, Batch(observation, batch.actions, batch.action_mask, answer))  # type: ignore[arg-type]
 
 
 def check_batch(batch: HostBatch) -> None:

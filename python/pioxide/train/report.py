@@ -30,7 +30,9 @@ class Report:
         learning_rate: Of the last one.
         by_dimension: [W] π0 and π0.5's loss by dimension, NaN for padded ones; or None.
         by_time: [TIME_BINS] by flow time; or None.
-        accuracy: π0-FAST's share of tokens that had the best score; or None.
+        accuracy: Share of tokens that had the best score, where tokens are learnt; or None.
+        flow: The flow's loss, where tokens are learnt beside it; or None.
+        entropy: The tokens' loss there; or None.
     """
 
     step: int
@@ -44,6 +46,8 @@ class Report:
     by_dimension: NDArray[np.float64] | None
     by_time: NDArray[np.float64] | None
     accuracy: float | None
+    flow: float | None = None
+    entropy: float | None = None
 
     def numbers(self) -> dict[str, float]:
         """Returns all that are finite, by name."""
@@ -55,8 +59,13 @@ class Report:
             "param_norm": self.param_norm,
             "learning_rate": self.learning_rate,
         }
-        if self.accuracy is not None:
-            flat["token_accuracy"] = self.accuracy
+        for name, value in (
+            ("token_accuracy", self.accuracy),
+            ("flow_loss", self.flow),
+            ("token_loss", self.entropy),
+        ):
+            if value is not None:
+                flat[name] = value
         for name, values in (("loss_dimension", self.by_dimension), ("loss_time", self.by_time)):
             if values is not None:
                 flat |= {f"{name}/{i:02d}": float(v) for i, v in enumerate(values)}
@@ -96,7 +105,7 @@ def report_of(step: int, config: TrainConfig, results: Sequence[StepResult]) -> 
         float(host[-1].learning_rate),
         mean("by_dimension"),
         mean("by_time"),
-        None if (accuracy := mean("accuracy")) is None else float(accuracy),
+        *(None if (one := mean(name)) is None else float(one) for name in ("accuracy", "flow", "entropy")),
     )
 
 

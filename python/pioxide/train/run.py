@@ -134,7 +134,7 @@ def train(
     try:
         model = model_config(source.contract, config.model, source.tokenizer.vocab_size, base)
         contract = _whole(source)
-        check_contract(contract, model)
+        check_contract(contract, model, config.loss)
         found = _prepare(config, contract, directory, resume)
         graph, trained, frozen = make_network(config, model, mesh, base)
     finally:

@@ -147,7 +147,9 @@ def make_step(
 
     def total(trained: Any, frozen: Any, batch: Batch, key: Any) -> tuple[Any, Parts]:
         model = nnx.merge(graph, trained, frozen)
-        parts = parts_of(model, batch, key, max_delay, learn_padding=config.learn_padding)
+        parts = parts_of(
+            model, batch, key, max_delay, learn_padding=config.learn_padding, settings=config.loss
+        )
         return parts.loss.total, parts
 
     gradient = jax.grad(total, has_aux=True)

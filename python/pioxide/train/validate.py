@@ -46,7 +46,7 @@ class HeldOut:
         self.contract = source.contract
         self.numbers = Numbers.of(source.contract)
         self.prompts = None
-        if source.codec is not None:
+        if source.codec is not None and not known(source.contract.family, "family").is_flow:
             prompts = make_prompts(source.contract, source.tokenizer, source.codec)
             assert isinstance(prompts, Pi0FastPrompts)
             self.prompts = prompts
@@ -55,8 +55,9 @@ class HeldOut:
     def __call__(self, graph: Any, trained: Any, frozen: Any) -> dict[str, float]:
         """Returns the loss and the actions' error by step and dimension, in the robot's units.
 
-        Of π0-FAST also `token_accuracy`, with the right tokens before each, and which share `decodes` of the
-        answers that it writes itself; the error is of those.
+        Where tokens are learnt, also `token_accuracy`, with the right tokens before each, and beside a flow
+        the two losses. Of π0-FAST also which share `decodes` of the answers that it writes itself; the error
+        is of those.
         """
         if self.programs is None:
             self.programs = self._compile(graph)
@@ -79,8 +80,11 @@ class HeldOut:
                         errors.append(np.abs(self._units(chunk[None]) - self._units(wanted[None])))
         total = sum(float(one.loss.total) for one in parts)
         numbers = {"loss": total / max(sum(float(one.loss.counted) for one in parts), 1.0)}
+        for name, field in (("token_accuracy", "accuracy"), ("flow_loss", "flow"), ("token_loss", "entropy")):
+            means = [mean_of(one) for p in parts if (one := getattr(p, field)) is not None]
+            if means:
+                numbers[name] = float(np.mean(means))
         if self.prompts is not None:
-            numbers["token_accuracy"] = float(np.mean([mean_of(p.accuracy) for p in parts if p.accuracy]))
             numbers["decodes"] = decoded / max(answers, 1)
         return numbers | self._by_step(errors)
 
@@ -92,7 +96,7 @@ class HeldOut:
 
         @jax.jit
         def loss(trained: Any, frozen: Any, batch: Batch, key: Any) -> Parts:
-            return parts_of(nnx.merge(graph, trained, frozen), batch, key)
+            return parts_of(nnx.merge(graph, trained, frozen), batch, key, settings=self.config.loss)
 
         @jax.jit
         def act(trained: Any, frozen: Any, batch: Batch, key: Any) -> Any:

@@ -31,6 +31,9 @@ class Batch:
         ar_mask: [B, L] 0 on the prefix, 1 on the suffix; π0-FAST only.
         loss_mask: [B, L] True on the suffix; π0-FAST only.
         source: [B] which of the loader's datasets a row is from.
+        answer: [B, A] the actions as tokens, padded with 0, for π0 and π0.5 whose language model learns to
+            write them behind the prompt; else None.
+        answer_mask: [B, A] True on real ids of it.
     """
 
     images: dict[str, NDArray[Any]]
@@ -43,6 +46,8 @@ class Batch:
     ar_mask: NDArray[np.int32] | None
     loss_mask: NDArray[np.bool_] | None
     source: NDArray[np.int32]
+    answer: NDArray[np.int32] | None = None
+    answer_mask: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         """Returns B."""

@@ -67,6 +67,8 @@ class LoaderSettings:
         workers: Processes that make batches; 0 for threads of this one.
         prefetch: Batches that each worker, or thread, makes ahead.
         exact_images: Whether images are resized to the bit as a policy does; see `Fit`.
+        answer_len: π0 and π0.5: ids that the actions take as tokens, for a language model that learns them
+            too; longer ones are cut. 0 for none.
     """
 
     batch_size: int
@@ -79,6 +81,7 @@ class LoaderSettings:
     workers: int = 0
     prefetch: int = 2
     exact_images: bool = False
+    answer_len: int = 0
 
     def __post_init__(self) -> None:
         """Refuses what can't be.
@@ -86,7 +89,14 @@ class LoaderSettings:
         Raises:
             InputError: A number out of its range, or a batch that hosts can't share alike.
         """
-        for name, least in (("batch_size", 1), ("hosts", 1), ("workers", 0), ("prefetch", 1), ("seed", 0)):
+        for name, least in (
+            ("batch_size", 1),
+            ("hosts", 1),
+            ("workers", 0),
+            ("prefetch", 1),
+            ("seed", 0),
+            ("answer_len", 0),
+        ):
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}, expected at least {least}")
         if not 0 <= self.host < self.hosts:
@@ -104,7 +114,7 @@ class Loader:
         contracts: By source, in the order of `Batch.source`.
         settings: How batches are drawn and made.
         names: What the sources are called.
-        cut: Rows so far whose text fills all L tokens, so that its end is probably cut.
+        cut: Rows so far whose text fills all L tokens, or whose answer all A: the end is probably cut.
     """
 
     def __init__(
@@ -122,7 +132,7 @@ class Loader:
             sources: What batches are made of.
             settings: How.
             tokenizer: Of texts.
-            codec: Of actions, for π0-FAST.
+            codec: Of actions, for π0-FAST and answers.
             cache: Where pictures are kept at the model's size: made of what is missing, before this returns.
                 None decodes the recording each time.
 
@@ -138,7 +148,10 @@ class Loader:
         self.settings, self._tokenizer = settings, tokenizer
         self.contracts = tuple(source.contract for source in several)
         self.names = tuple(source.name for source in several)
-        opened = [open_source(s, tokenizer, codec, exact=settings.exact_images, cache=cache) for s in several]
+        exact, length = settings.exact_images, settings.answer_len
+        opened = [
+            open_source(s, tokenizer, codec, exact=exact, answer_len=length, cache=cache) for s in several
+        ]
         fit = Fit.of(self.contract, exact=settings.exact_images)
         self._assembler = Assembler.of(opened, fit)
         self._shared = Shared(self._assembler)
@@ -262,14 +275,22 @@ class Loader:
     def _look_for_cuts(self, batch: Batch) -> None:
         """Says, once, that texts fill all that there is for them: what is longer was cut without a trace."""
         full = batch.token_mask.all(axis=1)
+        lost = "" if batch.loss_mask is None else ", and with it the last of the actions"
+        what, length, setting = f"text is probably cut{lost}", batch.tokens.shape[1], "text_len"
+        if batch.answer_mask is not None and not full.any():
+            full = batch.answer_mask.all(axis=1)
+            what, length, setting = (
+                "actions as tokens is probably cut",
+                batch.answer_mask.shape[1],
+                "answer_len",
+            )
         if not full.any():
             return
         if self.cut == 0:
-            lost = "" if batch.loss_mask is None else ", and with it the last of the actions"
             warnings.warn(
                 f"{self.names[int(batch.source[int(np.argmax(full))])]}: {np.count_nonzero(full)} of "
-                f"{len(batch)} rows fill all {batch.tokens.shape[1]} tokens, so the end of their "
-                f"text is probably cut{lost}; a larger text_len keeps it",
+                f"{len(batch)} rows fill all {length} tokens, so the end of their {what}; a larger {setting} "
+                "keeps it",
                 stacklevel=3,
             )
         self.cut += int(np.count_nonzero(full))

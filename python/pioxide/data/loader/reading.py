@@ -13,6 +13,7 @@ from pioxide.codec import ActionCodec, TextTokenizer
 from pioxide.contract import Pipeline, known, refuse_differences
 from pioxide.data.episode import Episode, EpisodeInfo
 from pioxide.data.images import Fit
+from pioxide.data.loader.answers import Answers
 from pioxide.data.loader.cache import CacheSettings, FrameCache
 from pioxide.data.loader.cameras import Pictures, make_pictures, slot_features
 from pioxide.data.loader.index import FrameIndex, frame_times
@@ -47,6 +48,7 @@ def open_source(
     codec: ActionCodec | None,
     *,
     exact: bool,
+    answer_len: int = 0,
     cache: CacheSettings | None = None,
 ) -> Opened:
     """Reads a source's numbers, or token rows, into memory, and finds its images; fills the cache with them.
@@ -54,8 +56,9 @@ def open_source(
     Args:
         source: What to open.
         tokenizer: Of texts.
-        codec: Of actions, for π0-FAST.
+        codec: Of actions, for π0-FAST and answers.
         exact: Whether images are resized to the bit as a policy does; see `Fit`.
+        answer_len: Ids of the actions as tokens that π0 and π0.5 learn too; 0 for none.
         cache: Where pictures are kept at the model's size; None reads the recording each time.
 
     Raises:
@@ -70,7 +73,8 @@ def open_source(
         refuse_differences(contract, source.tokens.contract, names=(source.name, "its token rows"))
     features = slot_features(contract, dataset, source.cameras)
     timed = any(dataset.features[feature].dtype == "video" for feature in features.values())
-    index, drawn, rows = read_rows(source, pipeline, timed=timed)
+    answers = Answers.of(pipeline.prompts, tokenizer, codec, answer_len) if answer_len else None
+    index, drawn, rows = read_rows(source, pipeline, timed=timed, answers=answers)
     fit = Fit.of(contract, exact=exact)
     made = {slot: make_pictures(dataset, feature, index, fit) for slot, feature in features.items()}
     pictures: dict[str, Pictures] = {**made}
@@ -83,7 +87,7 @@ def open_source(
 
 
 def read_rows(
-    source: Source, pipeline: Pipeline, *, timed: bool
+    source: Source, pipeline: Pipeline, *, timed: bool, answers: Answers | None = None
 ) -> tuple[FrameIndex, NDArray[np.int64], Rows]:
     """Reads a source's numbers, or its token rows, into memory.
 
@@ -91,6 +95,7 @@ def read_rows(
         source: What to read.
         pipeline: Of its contract.
         timed: Whether the times of frames are needed, and have to be right.
+        answers: Writes the actions as tokens too; None for none.
 
     Returns:
         The frames, the rows of them to draw from, and what gives text and numbers of rows.
@@ -100,7 +105,12 @@ def read_rows(
     """
     widths, chosen = Widths.of(source.contract), _chosen(source)
     if source.tokens is None:
-        return _recorded(source, pipeline, widths, chosen, timed)
+        return _recorded(source, pipeline, widths, chosen, timed, answers)
+    if answers is not None:
+        raise InputError(
+            f"{source.name}: answer_len asks for the actions as tokens, which token rows of "
+            f"{pipeline.family.symbol} don't hold; read the recording"
+        )
     return _tokenized(source, source.tokens, pipeline, widths, chosen, timed)
 
 
@@ -112,7 +122,12 @@ def _chosen(source: Source) -> list[EpisodeInfo]:
 
 
 def _recorded(
-    source: Source, pipeline: Pipeline, widths: Widths, chosen: Sequence[EpisodeInfo], timed: bool
+    source: Source,
+    pipeline: Pipeline,
+    widths: Widths,
+    chosen: Sequence[EpisodeInfo],
+    timed: bool,
+    answers: Answers | None,
 ) -> tuple[FrameIndex, NDArray[np.int64], Rows]:
     dataset, columns = source.dataset, source.columns
     check_robot(pipeline.numbers.robot, dataset, columns, source.contract.source or "the contract")
@@ -139,6 +154,7 @@ def _recorded(
         widths,
         source.on_overflow,
         source.name,
+        answers,
     )
     return index, np.arange(len(index), dtype=np.int64), rows
 

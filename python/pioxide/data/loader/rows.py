@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pioxide.codec import Pi0FastPrompts, Pi05Prompts
 from pioxide.contract import Contract, Pipeline, known
+from pioxide.data.loader.answers import Answers
 from pioxide.data.loader.index import FrameIndex
 from pioxide.data.overflow import chunk_of, placed
 from pioxide.errors import ContractError, InputError, OverflowingChunkError
@@ -28,6 +29,8 @@ class Part(NamedTuple):
     action_mask: NDArray[np.bool_] | None = None
     ar_mask: NDArray[np.int32] | None = None
     loss_mask: NDArray[np.bool_] | None = None
+    answer: NDArray[np.int32] | None = None
+    answer_mask: NDArray[np.bool_] | None = None
 
 
 class Rows(Protocol):
@@ -100,6 +103,7 @@ class RecordedRows:
         widths: Of the arrays.
         on_overflow: For coefficients without a token.
         name: What messages call the source.
+        answers: π0 and π0.5: writes the actions as tokens too; None where nothing learns them.
     """
 
     index: FrameIndex
@@ -111,6 +115,7 @@ class RecordedRows:
     widths: Widths
     on_overflow: Literal["error", "clip"]
     name: str
+    answers: Answers | None = None
 
     def part(self, rows: NDArray[np.int64]) -> Part:
         """See `Rows`."""
@@ -131,14 +136,18 @@ class RecordedRows:
             text = prompts.encode_batch(texts)
         else:
             raise InputError("a loader needs a text tokenizer, which prompts are made with")
-        return Part(
+        part = Part(
             text.tokens, text.mask, self.pipeline.state_vector(state), *self.widths.actions(chunks, there)
         )
+        if self.answers is None:
+            return part
+        answer, mask = self.answers.write(self._encoded(chunks, rows))
+        return part._replace(answer=answer, answer_mask=mask)
 
     def _encoded(self, chunks: NDArray[np.float64], rows: NDArray[np.int64]) -> Any:
         codec = self.pipeline.codec
         if codec is None:
-            raise InputError("π0-FAST needs an action codec, such as FAST: pass codec=")
+            raise InputError("action tokens need an action codec, such as FAST: pass codec=")
         try:
             return codec.encode_batch(chunks, on_overflow=self.on_overflow)
         except OverflowingChunkError as error:

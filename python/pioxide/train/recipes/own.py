@@ -6,7 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pioxide.family import Family
-from pioxide.train.config import AdamW, CosineSchedule, Ema, Lora, ModelSettings, Remat, Size, TrainConfig
+from pioxide.train.config import (
+    ActionLoss,
+    AdamW,
+    CosineSchedule,
+    Ema,
+    Lora,
+    ModelSettings,
+    Remat,
+    Size,
+    Targets,
+    TrainConfig,
+)
 from pioxide.train.contracts import Numbers
 from pioxide.train.recipes.openpi import BASES
 from pioxide.train.recipes.recipe import Data, Recipe
@@ -26,6 +37,13 @@ def finetune_lora() -> Recipe:
         made,
         train=replace(made.train, batch_size=8, lora=Lora(language=16, action=32), ema=Ema(decay=0.0)),
     )
+
+
+def insulated() -> Recipe:
+    """π0.5 on your dataset with knowledge insulation, all parameters: as finetune, and some more memory."""
+    made = finetune()
+    loss = ActionLoss(targets=Targets.INSULATED, flow_num_repeats=5)
+    return replace(made, train=replace(made.train, loss=loss))
 
 
 def so101() -> Recipe:
@@ -48,6 +66,7 @@ def mini() -> Recipe:
             steps=2000,
             batch_size=64,
             augment=False,
+            loss=ActionLoss(answer_len=48),
             optimizer=AdamW(weight_decay=1e-4),
             schedule=CosineSchedule(peak=1e-3, end=5e-5, warmup=100),
             ema=Ema(decay=0.99, warmup=True),
@@ -57,5 +76,5 @@ def mini() -> Recipe:
 
 
 OWN: dict[str, Callable[[], Recipe]] = {
-    one.__name__.replace("_", "-"): one for one in (finetune, finetune_lora, so101, g1, mini)
+    one.__name__.replace("_", "-"): one for one in (finetune, finetune_lora, insulated, so101, g1, mini)
 }
