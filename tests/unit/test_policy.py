@@ -343,6 +343,16 @@ def test_a_trained_policy_keeps_the_actions_that_will_have_been_played(models, t
     assert np.abs(after[3] - before[5]).max() > 0.01, "nothing past the delay is kept exactly"
 
 
+def test_a_delay_beyond_what_was_trained_is_refused(models, tokenizer):
+    options = policy_options("pi0", realtime="trained", num_steps=1)
+    policy = make_policy(models["pi0"], libero(), LIBERO_STATS, tokenizer, options=options, max_delay=2)
+    left = policy(libero_observation()).actions
+    for n, delay in ((6, 2), (2, 5), (6, 0)):  # no more will be played than is left
+        assert policy(libero_observation(), prev_chunk_left_over=left[:n], inference_delay=delay)
+    with pytest.raises(InputError, match=r"3 actions .* delays of up to 2 \(max_delay\)"):
+        policy(libero_observation(), prev_chunk_left_over=left, inference_delay=3)
+
+
 def test_a_guided_policy_comes_nearer_to_what_is_left(policies):
     guided, free = policies["make"]("pi05", realtime=RTCConfig()), policies["pi05"]
     left = free(libero_observation(seed=1), noise=NOISE).actions[1:]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pioxide.codec import Pi0FastPrompts
-from pioxide.contract import Pipeline
+from pioxide.contract import Pipeline, known
 from pioxide.engine import FlowSampler, Sampler, TokenSampler
 from pioxide.errors import InputError
 from pioxide.policy.session import Session
@@ -44,6 +44,10 @@ class Continuations:
         self._pipeline, self._horizon, self._dim = pipeline, horizon, dim
         self._continues = isinstance(sampler, FlowSampler) and sampler.realtime is not None
         self._draft = sampler.max_tokens if isinstance(sampler, TokenSampler) and sampler.speculative else 0
+        # Trained for delays up to this; guided weights take any.
+        self._longest = horizon
+        if isinstance(sampler, FlowSampler) and sampler.realtime == "trained":
+            self._longest = known(pipeline.contract.max_delay, "max_delay")
         self.wanted = self._continues or self._draft > 0
 
     def inputs(
@@ -60,7 +64,8 @@ class Continuations:
             sessions: Whose previous answers are drafts where nothing is left.
 
         Raises:
-            InputError: Something is left that nothing can use, or of a wrong shape.
+            InputError: Something is left that nothing can use, or of a wrong shape; or the delay is longer
+                than the weights were trained for.
         """
         if not self.wanted:
             if any(one is not None for one in left_over):
@@ -97,7 +102,15 @@ class Continuations:
             left[:, :dim] = normalised
         if isinstance(delay, bool) or not isinstance(delay, Integral):
             raise InputError(f"inference_delay: expected a whole number of actions, got {delay!r}")
-        return pad_prev_chunk_left_over(left, int(delay), horizon=self._horizon, dim=self._dim)
+        row = pad_prev_chunk_left_over(left, int(delay), horizon=self._horizon, dim=self._dim)
+        if (kept := int(row.inference_delay[0])) > self._longest:
+            raise InputError(
+                f"inference_delay: {kept} actions will be played before the answer, and these weights were "
+                f"trained for delays of up to {self._longest} (max_delay): they might not continue it. "
+                "Ask earlier or at a lower rate, train with a larger max_delay, or use an RTCConfig, which "
+                "guides any weights"
+            )
+        return row
 
     def _tokens(self, row: PrevChunkLeftOver | None, session: Session) -> NDArray[np.int32]:
         """The ids of a chunk that the answer may be like, or those of the answer before."""
