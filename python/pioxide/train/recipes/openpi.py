@@ -1,4 +1,8 @@
-"""What openpi fine-tunes, by its configurations' names: the same numbers, from the same base checkpoints."""
+"""What openpi fine-tunes, by its configurations' names: the same numbers, from the same base checkpoints.
+
+openpi has low-rank updates of π0 and π0-FAST on LIBERO alone, as `_low_mem_finetune`; other recipes whose
+names end in `_lora` are full ones with openpi's ranks.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +42,11 @@ def _recipe(
     )
 
 
+def _by_lora(recipe: Recipe) -> Recipe:
+    """Returns a recipe of π0 or π0.5 with openpi's low-rank updates in both experts, and no average."""
+    return replace(recipe, train=replace(recipe.train, lora=BOTH, ema=Ema(decay=0.0)))
+
+
 FLAT = CosineSchedule(peak=5e-5, end=5e-5, warmup=10_000, decay=1_000_000)
 DROID = CosineSchedule(peak=5e-5, end=5e-5, warmup=1000, decay=1_000_000)
 BOTH = Lora(language=16, action=32)
@@ -57,6 +66,12 @@ def pi05_libero() -> Recipe:
     """π0.5 on LIBERO: chunks of 10, no state in the prompt."""
     numbers = Numbers(family=Family.PI05, horizon=10, state_in_text=False)
     return _recipe("pi05_base", numbers, robot="libero", batch_size=256, schedule=FLAT, ema=0.999)
+
+
+def pi05_libero_lora() -> Recipe:
+    """π0.5 on LIBERO by low-rank updates, in batches of 32."""
+    made = _by_lora(pi05_libero())
+    return replace(made, train=replace(made.train, batch_size=32))
 
 
 def pi0_fast_libero() -> Recipe:
@@ -89,10 +104,31 @@ def pi05_aloha_pen_uncap() -> Recipe:
     return _recipe("pi05_base", numbers, robot="aloha", steps=20_000, batch_size=64)
 
 
+def pi0_aloha_sim_lora() -> Recipe:
+    """π0 on the simulated ALOHA's cube transfer by low-rank updates."""
+    return _by_lora(pi0_aloha_sim())
+
+
+def pi0_aloha_pen_uncap_lora() -> Recipe:
+    """π0 on ALOHA's pen by low-rank updates."""
+    return _by_lora(pi0_aloha_pen_uncap())
+
+
+def pi05_aloha_pen_uncap_lora() -> Recipe:
+    """π0.5 on ALOHA's pen by low-rank updates, in batches of 32."""
+    made = _by_lora(pi05_aloha_pen_uncap())
+    return replace(made, train=replace(made.train, batch_size=32))
+
+
 def pi05_droid_finetune() -> Recipe:
     """π0.5 for DROID on a dataset of one's own."""
     numbers = Numbers(family=Family.PI05, horizon=16)
     return _recipe("pi05_droid", numbers, robot="droid", steps=20_000)
+
+
+def pi05_droid_finetune_lora() -> Recipe:
+    """π0.5 for DROID on a dataset of one's own by low-rank updates."""
+    return _by_lora(pi05_droid_finetune())
 
 
 def pi05_full_droid_finetune() -> Recipe:
@@ -113,9 +149,22 @@ def pi0_fast_full_droid_finetune() -> Recipe:
 
 def debug() -> Recipe:
     """A few updates of a tiny π0, to see that everything runs."""
-    made = Recipe(numbers=Numbers(family=Family.PI0, horizon=6))
-    return replace(
-        made,
+    return _debug(Family.PI0)
+
+
+def debug_pi05() -> Recipe:
+    """A few updates of a tiny π0.5."""
+    return _debug(Family.PI05)
+
+
+def debug_pi0_fast() -> Recipe:
+    """A few updates of a tiny π0-FAST."""
+    return _debug(Family.PI0_FAST)
+
+
+def _debug(family: Family) -> Recipe:
+    return Recipe(
+        numbers=Numbers(family=family, horizon=6),
         data=Data(cut_vocabulary=True, workers=0),
         train=TrainConfig(
             steps=10,
@@ -132,14 +181,21 @@ OPENPI: dict[str, Callable[[], Recipe]] = {
         pi0_libero,
         pi0_libero_lora,
         pi05_libero,
+        pi05_libero_lora,
         pi0_fast_libero,
         pi0_fast_libero_lora,
         pi0_aloha_sim,
+        pi0_aloha_sim_lora,
         pi0_aloha_pen_uncap,
+        pi0_aloha_pen_uncap_lora,
         pi05_aloha_pen_uncap,
+        pi05_aloha_pen_uncap_lora,
         pi05_droid_finetune,
+        pi05_droid_finetune_lora,
         pi05_full_droid_finetune,
         pi0_fast_full_droid_finetune,
         debug,
+        debug_pi05,
+        debug_pi0_fast,
     )
 }
