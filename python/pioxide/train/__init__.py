@@ -2,7 +2,7 @@
 
     train, Trained, Source, Judge: a run
     TrainConfig and its parts: ActionLoss, Targets, ModelSettings, Size, Remat, AdamW, CosineSchedule, Ema,
-        Lora, Checkpoints, Logging, Tracker, Validation
+        Lora, LoraStyle, Checkpoints, Logging, Tracker, Validation
     Report, Reporter: what it says while it runs
 
 What `train` writes is read by `Policy.load` and by `pioxide convert`.
@@ -16,6 +16,7 @@ from pioxide.train.config import (
     Ema,
     Logging,
     Lora,
+    LoraStyle,
     ModelSettings,
     Remat,
     Size,
@@ -36,6 +37,7 @@ __all__ = [
     "Judge",
     "Logging",
     "Lora",
+    "LoraStyle",
     "ModelSettings",
     "Remat",
     "Report",

@@ -22,6 +22,7 @@ from pioxide.contract.document import FILE_NAME, to_json
 from pioxide.errors import CheckpointError, OutputError
 from pioxide.files import atomic_file, json_text
 from pioxide.train.config import Checkpoints
+from pioxide.train.factors import PlainFactors, is_factor
 from pioxide.train.step import TrainState
 from pioxide.weights.names import OPENPI
 
@@ -78,8 +79,23 @@ def asset_files(contract: Contract, tokenizer: TextTokenizer, codec: ActionCodec
 class CheckpointStore:
     """The checkpoints of one run."""
 
-    def __init__(self, directory: Path, settings: Checkpoints, graph: Any, files: Files) -> None:
-        """Opens the directory, and clears away what a killed run has left unfinished."""
+    def __init__(
+        self,
+        directory: Path,
+        settings: Checkpoints,
+        graph: Any,
+        files: Files,
+        plain: PlainFactors | None = None,
+    ) -> None:
+        """Opens the directory, and clears away what a killed run has left unfinished.
+
+        Args:
+            directory: Of all checkpoints.
+            settings: What is kept.
+            graph: Of the network.
+            files: The assets.
+            plain: How low-rank factors of the plain rule are written; None where there are none.
+        """
         registry = ocp.handlers.local_registry()
         registry.add(FilesHandler, checkpointable_name=ASSETS)
         context = ocp.Context(checkpointables_options=ocp.options.CheckpointablesOptions(registry=registry))
@@ -87,7 +103,7 @@ class CheckpointStore:
         if settings.keep_every:
             policies.append(ocp.training.preservation_policies.EveryNSteps(settings.keep_every))
         self.directory = directory
-        self.graph, self.files = graph, files
+        self.graph, self.files, self.plain = graph, files, plain
         self.saved: int | None = None
         self.context = context
         self.checkpointer = ocp.training.Checkpointer(
@@ -158,14 +174,21 @@ class CheckpointStore:
     def _split(self, state: TrainState) -> tuple[Any, dict[str, Any]]:
         """Returns the policy's parameters under openpi's names, and the rest."""
         averaged = state.trained if state.ema is None else state.ema
-        flat = _flat(self.graph, averaged, state.frozen)
+        own = _flat(averaged, state.frozen)
         rest: dict[str, Any] = {"step": state.step, "optimizer": state.optimizer}
         if state.ema is not None:
             rest["trained"] = state.trained
-        return {"params": nest(flat)}, rest
+        if self.plain is not None:
+            # As they are, for going on, and as readers of the policy understand them.
+            rest["factors"] = nest({path: leaf for path, leaf in own.items() if is_factor(path)})
+            for path in filter(is_factor, own):
+                own[path] = self.plain.written(path, own[path])
+        return {"params": nest({OPENPI[path]: leaf for path, leaf in own.items()})}, rest
 
     def _join(self, params: Mapping[str, Any], rest: Mapping[str, Any], like: TrainState) -> TrainState:
         flat = _unnest(params["params"])
+        if self.plain is not None:
+            flat |= {OPENPI[path]: leaf for path, leaf in _unnest(rest["factors"]).items()}
         averaged = like.trained if like.ema is None else like.ema
         trained = _fill(averaged, flat)
         frozen = _fill(like.frozen, flat)
@@ -175,11 +198,11 @@ class CheckpointStore:
         )
 
 
-def _flat(graph: Any, *trees: Any) -> dict[str, Any]:
+def _flat(*trees: Any) -> dict[str, Any]:
+    """Returns the parameters of pure trees by our own paths."""
     flat: dict[str, Any] = {}
     for tree in trees:
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-            flat[OPENPI[_name(path)]] = leaf
+        flat |= {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
     return flat
 
 

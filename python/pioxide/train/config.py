@@ -110,19 +110,57 @@ class Ema:
     warmup: bool = False
 
 
+class LoraStyle(StrEnum):
+    """How low-rank factors become an update of a weight.
+
+    Attributes:
+        OPENPI: As openpi trains: heads share the sum of their B in the projection out of attention, alpha is
+            the rank, and B starts as small as A, so that the first update does not start at the base.
+        PLAIN: alpha / rank * A @ B, each head on its own, B from zero: the first update starts at the base.
+    """
+
+    OPENPI = "openpi"
+    PLAIN = "plain"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lora:
     """Low-rank updates instead of the transformer's own weights; vision and projections are trained in full.
 
-    They follow openpi's rule with alpha equal to the rank, which is how readers of a checkpoint add them.
+    Whatever the style, a checkpoint's readers add them rightly, openpi too.
 
     Attributes:
         language: Rank for the language model; 0 for none, and it is trained in full.
         action: Rank for the action expert; likewise.
+        style: How factors become an update.
+        alpha: Of the plain style; 0 for the rank, which makes its scale 1.
+        rank_stabilised: Of the plain style: alpha / sqrt(rank) (rsLoRA, arXiv 2312.03732).
     """
 
     language: int = 0
     action: int = 0
+    style: LoraStyle = LoraStyle.OPENPI
+    alpha: float = 0.0
+    rank_stabilised: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses what can't be.
+
+        Raises:
+            InputError: Names the field.
+        """
+        for name, rank in (("language", self.language), ("action", self.action)):
+            if rank < 0:
+                raise InputError(f"lora.{name}: expected a rank, or 0 for none, got {rank}")
+        if not 0 <= self.alpha < float("inf"):
+            raise InputError(f"lora.alpha: expected a number above 0, or 0 for the rank, got {self.alpha}")
+        if self.style is LoraStyle.OPENPI and (self.alpha or self.rank_stabilised):
+            raise InputError("lora: in openpi's style alpha is the rank; choose the plain style for another")
+
+    def scale(self, rank: int) -> float:
+        """Returns the factor of A @ B."""
+        alpha = self.alpha or float(rank)
+        return alpha / (rank**0.5 if self.rank_stabilised else rank) if rank else 1.0
 
 
 class Targets(StrEnum):

@@ -29,7 +29,16 @@ from pioxide.models import (
     spread,
 )
 from pioxide.models.pi0_fast import DecodingConvention
-from pioxide.train.config import FLOW_ALONE, ActionLoss, Lora, ModelSettings, Remat, Size, TrainConfig
+from pioxide.train.config import (
+    FLOW_ALONE,
+    ActionLoss,
+    Lora,
+    LoraStyle,
+    ModelSettings,
+    Remat,
+    Size,
+    TrainConfig,
+)
 from pioxide.weights import Checkpoint, configure, load, load_into
 
 ModelConfig = Pi0Config | Pi0FastConfig
@@ -125,7 +134,10 @@ def open_base(path: str | Path, contract: Contract) -> Checkpoint:
 
 def _lora_configs(lora: Lora) -> list[LoraConfig | None]:
     def of(rank: int) -> LoraConfig | None:
-        return LoraConfig(rank, float(rank), rule=LoraRule.OPENPI) if rank else None
+        if not rank:
+            return None
+        rule = LoraRule.PLAIN if lora.style is LoraStyle.PLAIN else LoraRule.OPENPI
+        return LoraConfig(rank, lora.alpha or float(rank), lora.rank_stabilised, rule)
 
     return [of(lora.language), of(lora.action)]
 

@@ -24,6 +24,7 @@ from pioxide.files import atomic_file, make_directory, read_json, write_json
 from pioxide.models import make_mesh
 from pioxide.train.checkpoints import CheckpointStore, asset_files
 from pioxide.train.config import TrainConfig
+from pioxide.train.factors import PlainFactors
 from pioxide.train.interrupt import Interrupt
 from pioxide.train.losses import Mean
 from pioxide.train.network import check_contract, make_network, model_config, open_base
@@ -143,7 +144,8 @@ def train(
     state = start(config, trained, frozen)
     del trained, frozen
     files = asset_files(contract, source.tokenizer, source.codec)
-    store = CheckpointStore(directory.absolute() / CHECKPOINTS, config.checkpoints, graph, files)
+    plain = PlainFactors.of(config.lora, model)
+    store = CheckpointStore(directory.absolute() / CHECKPOINTS, config.checkpoints, graph, files, plain)
     try:
         if found and store.latest is not None:
             state = store.restore(store.latest, state)
