@@ -102,8 +102,7 @@ def test_the_tokens_teach_the_language_model_and_nothing_else(gradients):
     }
 
 
-@pytest.mark.parametrize("insulate", [False, True])
-def test_without_insulation_the_flow_reaches_the_images(insulate):
+def test_without_insulation_the_flow_reaches_the_images():
     config = Pi0Config.tiny(pi05=True)
     actions, noise, time = draws(config, 1)
     graph, state = nnx.split(random_model(config))
@@ -115,11 +114,11 @@ def test_without_insulation_the_flow_reaches_the_images(insulate):
     def moved(state, turned):
         def flow(state):
             model = nnx.merge(graph, state)
-            return joint_errors(model, padded(config), actions, noise, time, insulate=insulate).flow
+            return joint_errors(model, padded(config), actions, noise, time, insulate=False).flow
 
         return jax.jvp(flow, (state,), (turned,))[1]
 
-    assert bool(np.any(np.asarray(moved(state, turned)))) is not insulate
+    assert np.any(np.asarray(moved(state, turned)))
 
 
 @pytest.mark.parametrize("pi05", [False, True])
@@ -179,6 +178,7 @@ def test_the_loss_is_the_mean_over_rows_of_all_draws_and_of_the_tokens(monkeypat
     np.testing.assert_allclose(float(parts.flow.total), by_row.sum(), rtol=1e-5)
     np.testing.assert_allclose(float(parts.by_time.total.sum()), error.sum(), rtol=1e-5)
     assert float(parts.by_dimension.counted.sum()) == 3 * real.sum()
+    monkeypatch.setattr(losses, "joint_errors", lambda *_, **__: JointErrors(jnp.asarray(flow), None))
     alone = losses.flow_parts(  # type: ignore[arg-type]
         Pi0, placed._replace(answer=None), jax.random.key(1), settings=ActionLoss(flow_num_repeats=3)
     )

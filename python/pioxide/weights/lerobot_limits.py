@@ -63,7 +63,9 @@ def left_out(contract: Contract) -> tuple[str, ...]:
         said.append(f"the instruction where an observation has none, {contract.default_prompt!r}")
     if contract.max_delay:
         said.append(f"the delay of {contract.max_delay} actions that training saw")
-    if isinstance(contract.fast, CodecVocabulary):
+    if contract.fast and not fast:
+        said.append("which action tokens its language model learnt beside the flow")
+    elif isinstance(contract.fast, CodecVocabulary):
         said.append(f"the {contract.fast.codec} codec of its action tokens: LeRobot reads FAST tokens alone")
     elif fast:
         said.append(
