@@ -77,6 +77,7 @@ class Eval:
         from pioxide.evaluate import find_task
 
         settings, adapter = taken(self, EvaluationSettings), find_task(self.task)
+        _variants(self.without)  # before minutes go into loading
         if self.films < 1:
             raise InputError(f"films: expected 1 or more, got {self.films}")
         if self.checkpoint.startswith(("ws://", "wss://")):
