@@ -4,10 +4,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pioxide.contract import CameraSlot, Contract, Pipeline
+from pioxide.contract import CameraSlot, Contract, Pipeline, openpi_contract
 from pioxide.data import TaskChoice
 from pioxide.data.loader import Loader, LoaderSettings, Source
+from pioxide.data.loader.rows import Widths
 from pioxide.errors import ContractError, DatasetError, InputError, OverflowingChunkError
+from pioxide.family import Family
+from pioxide.robots import tabletop
 from support.loading import HORIZON, LENGTHS, SIZE, WIDTH, make_pictured
 from support.videos import (
     CAMERAS,
@@ -397,6 +400,15 @@ def test_a_robot_of_other_joints_is_refused(world):
         world.loader(world.source(stated={"model_dim": 2}))
     with pytest.raises(ContractError, match="cameras"):
         world.loader(Source(world.dataset, replace(world.contract(), cameras=Contract().cameras)))
+
+
+def test_a_state_has_to_fit_the_model_only_where_it_is_read_as_a_vector():
+    contract = replace(
+        openpi_contract("pi05"), robot=tabletop(targets=3), action_horizon=8, text_len=64, model_dim=2
+    )
+    assert Widths.of(contract).model_dim == 2
+    with pytest.raises(ContractError, match="8 numbers of state"):
+        Widths.of(replace(contract, family=Family.PI0))
 
 
 @pytest.mark.parametrize(

@@ -65,13 +65,16 @@ class Widths(NamedTuple):
             "family", "robot", "action_horizon", "text_len", "model_dim", doing="making training batches"
         )
         robot, horizon = known(contract.robot, "robot"), known(contract.action_horizon, "action_horizon")
-        if not known(contract.family, "family").is_flow:
+        family = known(contract.family, "family")
+        if not family.is_flow:
             return cls(horizon, robot.action_dim, None)
         width = known(contract.model_dim, "model_dim")
-        if max(robot.action_dim, robot.state_dim) > width:
+        # π0.5 reads the state as text, however many numbers it has.
+        if max(robot.action_dim, robot.state_dim if family.state_is_vector else 0) > width:
+            of_state = f"{robot.state_dim} numbers of state, " if family.state_is_vector else ""
             error = ContractError(
-                f"model_dim: {robot.name} has {robot.state_dim} numbers of state, {robot.action_dim} of an "
-                f"action, and the model holds {width}; choose joints, or a wider model"
+                f"model_dim: {robot.name} has {of_state}{robot.action_dim} numbers of an action, and the "
+                f"model holds {width}; choose joints, or a wider model"
             )
             error.fields = ("model_dim", "robot")
             raise error
