@@ -26,6 +26,8 @@ class Numbers:
     Attributes:
         family: Which model.
         horizon: Actions in a chunk.
+        model_dim: Numbers of an action inside the network; 0 for 32 where there is a base, as released ones
+            have, and for as many as the robot needs where there is none. That of a base that is narrower.
         text_len: Ids in a prompt; 0 for the family's.
         state_in_text: Whether π0.5 reads the state.
         image_size: Pixels along an image's edge; 0 for the size's.
@@ -35,6 +37,7 @@ class Numbers:
 
     family: Family = Family.PI05
     horizon: int = 50
+    model_dim: int = 0
     text_len: int = 0
     state_in_text: bool = True
     image_size: int = 0
@@ -87,7 +90,7 @@ def run_contract(
         text_len=numbers.text_len or family.text_len,
         default_prompt=numbers.prompt or None,
         action_horizon=numbers.horizon,
-        model_dim=width,
+        model_dim=numbers.model_dim or width,
         image_size=numbers.image_size or IMAGE_SIZES[size],
         fast=None if codec is None else action_vocabulary(codec),
         max_delay=numbers.max_delay if family.is_flow else 0,
