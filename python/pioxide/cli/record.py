@@ -39,9 +39,9 @@ class Record:
 
             def count(number: int) -> None:
                 frames.append(number)
-                progress.advance(number)
                 if len(frames) == 1:  # nobody knows how long the others will be
-                    progress.begin(number * settings.episodes, number)
+                    progress.begin(number * settings.episodes, 0)
+                progress.advance(number)
 
             record(self.task, self.output, settings, on_episode=count)
         print(f"{self.output}: {show.counted(len(frames), 'episode')}, {show.counted(sum(frames), 'frame')}")
