@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pioxide import demo
@@ -20,6 +21,7 @@ from support.planted import (
     data_file,
     filmed,
     glitch,
+    refilmed,
     video_faults,
     write,
 )
@@ -52,6 +54,15 @@ def _found(fault: Planted, tmp_path: Path) -> None:
 def test_nothing_is_found_in_videos_that_are_well(tmp_path: Path) -> None:
     checked = check_one(filmed(lambda root: None)(tmp_path / "d"), CheckSettings())
     assert (checked.findings, checked.unseen) == ((), ())
+
+
+def test_a_camera_that_sees_something_at_its_edge_is_not_called_blank(tmp_path: Path) -> None:
+    def thing_on_the_left(t: int) -> np.ndarray:
+        image = np.full((48, 64, 3), 128, np.uint8)
+        image[20:28, t // 8 : 8 + t // 8] = 0
+        return image
+
+    assert check_one(filmed(refilmed(thing_on_the_left))(tmp_path / "d"), CheckSettings()).findings == ()
 
 
 @pytest.mark.parametrize("per_file", [1, 2, 3])

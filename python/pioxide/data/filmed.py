@@ -203,11 +203,10 @@ class _File:
 
 
 def _inside(looks: NDArray[np.int16]) -> NDArray[np.bool_]:
-    """Which numbers are not the black bars of fitting into a square: rows in the middle."""
-    inside = np.zeros(looks.shape[1:], bool)
-    quarter = looks.shape[1] // 4 + 1
-    inside[quarter:-quarter, quarter:-quarter] = True
-    return inside.reshape(-1)
+    """Which numbers are not the black bars of fitting into a square: all where nothing else is to be seen."""
+    lit = (looks > 0).any(axis=(0, 3))
+    inside = lit.any(axis=1)[:, None] & lit.any(axis=0)
+    return np.repeat(inside if lit.any() else ~inside, looks.shape[3])
 
 
 def _run(still: NDArray[np.bool_]) -> int:
