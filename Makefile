@@ -109,7 +109,7 @@ wheel-check: $(VENV)/.dev ## Build wheel and sdist; use the wheel in an empty en
 
 lock: ## Pin the development environment again
 	uv pip compile pyproject.toml --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
-	  --extra data --extra report --extra jax --extra weights --extra int8 --extra yaml --extra train --extra eval --extra serve --group dev --quiet -o requirements-dev.lock
+	  --extra data --extra report --extra jax --extra weights --extra int8 --extra yaml --extra train --extra eval --extra serve --extra zenoh --group dev --quiet -o requirements-dev.lock
 
 clean: ## Remove everything that was built
 	rm -rf $(VENV) target dist

@@ -13,7 +13,15 @@ import numpy as np
 from pioxide.contract import CameraSlot, Contract, Pipeline, openpi_contract
 from pioxide.errors import PolicyError
 from pioxide.family import Family
-from pioxide.policy import Continuation, Prediction, Session, Timing
+from pioxide.policy import (
+    Continuation,
+    FlowSampler,
+    PolicyOptions,
+    Prediction,
+    RTCConfig,
+    Session,
+    Timing,
+)
 from pioxide.robots import Camera, RobotSpec, StatePart
 from pioxide.serve import ServeConfig
 from pioxide.serve.server import Server
@@ -60,6 +68,7 @@ class Echo:
         self.contract = echo_contract()
         self.pipeline = Pipeline(self.contract)
         self.robot, self.horizon, self.continues = ROBOT, HORIZON, continues
+        self.options = PolicyOptions(FlowSampler(realtime=RTCConfig() if continues else None))
         self.seconds, self.offset = seconds, offset
         self.batches: list[int] = []
         self.left_over: list[Continuation | None] = []

@@ -61,6 +61,7 @@ EXTRAS = {
     "websockets": "serve",
     "msgpack": "serve",
     "prometheus_client": "serve",
+    "zenoh": "zenoh",
     "av": "video",
     "optax": "train",
     "tensorboardX": "train",

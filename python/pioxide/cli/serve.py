@@ -14,9 +14,10 @@ from pioxide.serve.config import ServeConfig
 if TYPE_CHECKING:
     from pioxide.policy import Policy
     from pioxide.serve import BatchConfig
+    from pioxide.serve.lerobot import ZenohConfig
 
 
-@derived(ServeConfig, without=["batch", "limits"])
+@derived(ServeConfig, without=["batch", "limits", "zenoh"])
 @dataclass(frozen=True, kw_only=True)
 class Serve:
     """Serve a checkpoint to robots: openpi's WebSocket protocol, and pioxide's own clients.
@@ -67,6 +68,21 @@ class Serve:
     queue: int = 64
     """Robots that may wait; one more is told that the server is busy."""
 
+    zenoh: Annotated[str | None, left_open("NAME")] = None
+    """Let LeRobot's clients in too (its protocol 1 over Zenoh), under this deployment name."""
+
+    zenoh_listen: str = "tcp/127.0.0.1:7447"
+    """Where Zenoh listens."""
+
+    zenoh_file: Annotated[Path | None, left_open("FILE.json5")] = None
+    """Zenoh's own configuration, as for TLS; an address beyond this machine needs it, or --without-key."""
+
+    zenoh_semantics: Annotated[str | None, left_open("TEXT")] = None
+    """Convention of the robot's numbers, which LeRobot's clients name alike; by default the robot's name."""
+
+    zenoh_image: Annotated[tuple[str, ...], left_open("HxW|CAMERA=HxW")] = ()
+    """Size of the images that LeRobot's clients send, of all cameras or of one; without it 480x640."""
+
     def __call__(self) -> None:
         """Load, compile, serve until a signal comes."""
         import logging
@@ -77,7 +93,7 @@ class Serve:
 
         logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
         logging.getLogger("pioxide").setLevel(logging.INFO)
-        config = taken(self, ServeConfig, batch=self._batch(), limits=WireLimits())
+        config = taken(self, ServeConfig, batch=self._batch(), limits=WireLimits(), zenoh=self._zenoh())
         config.keys()  # before minutes go into loading
         policy = self._policy()
         log = logging.getLogger("pioxide.serve")
@@ -89,6 +105,22 @@ class Serve:
         from pioxide.serve import BatchConfig
 
         return BatchConfig(self.batch_size, self.batch_wait, self.queue)
+
+    def _zenoh(self) -> ZenohConfig | None:
+        from pioxide.serve.lerobot import ZenohConfig
+
+        if self.zenoh is None:
+            return None
+        sizes = {name: size for name, _, size in (one.rpartition("=") for one in self.zenoh_image)}
+        images = {name: _size(size) for name, size in sizes.items()}
+        return ZenohConfig(
+            self.zenoh,
+            self.zenoh_listen,
+            self.zenoh_file,
+            self.zenoh_semantics or "",
+            image=images.pop("", ZenohConfig.image),
+            images=images,
+        )
 
     def _policy(self) -> Policy:
         from pioxide.contract import load_contract
@@ -116,3 +148,13 @@ class Serve:
             dtype=self.dtype,
             options=PolicyOptions(sampler=flow_sampler(self.realtime)),
         )
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Reads a height and a width, as 480x640."""
+    from pioxide.errors import InputError
+
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise InputError(f"--zenoh-image {text!r}: expected HxW or CAMERA=HxW, as 480x640")
+    return int(height), int(width)

@@ -9,6 +9,7 @@ from pathlib import Path
 from pioxide.errors import InputError
 from pioxide.serve.batcher import BatchConfig
 from pioxide.serve.keys import Keys
+from pioxide.serve.lerobot.offer import ZenohConfig
 from pioxide.serve.wire import WireLimits
 
 
@@ -31,6 +32,7 @@ class ServeConfig:
         send_timeout: Seconds after which a client that does not read is let go.
         record: A directory for a log of all requests and answers; see `pioxide replay`.
         record_bytes: Bytes after which that log takes no more.
+        zenoh: A door for LeRobot's clients beside this one; None for none.
     """
 
     host: str = "127.0.0.1"
@@ -46,6 +48,7 @@ class ServeConfig:
     send_timeout: float = 10.0
     record: Path | None = None
     record_bytes: int = 50_000_000_000
+    zenoh: ZenohConfig | None = None
 
     def __post_init__(self) -> None:
         """Refuses what can't work.
@@ -57,6 +60,12 @@ class ServeConfig:
             raise InputError(
                 f"expected a port of 0 to 65535, one connection or more, and an idle time above 0, got port "
                 f"{self.port}, connections {self.connections}, idle {self.idle}"
+            )
+        door = self.zenoh
+        if door is not None and not (door.is_local or door.file is not None or self.without_key):
+            raise InputError(
+                f"zenoh: {door.listen} is reached from other machines, and LeRobot's protocol knows no keys: "
+                "give Zenoh a configuration with TLS (--zenoh-file), or say without_key (--without-key)"
             )
         if self.tls_key is not None and self.tls_certificate is None:
             raise InputError("tls_key: it belongs to a certificate; pass tls_certificate too")

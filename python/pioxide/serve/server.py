@@ -8,7 +8,7 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,6 +31,7 @@ from pioxide.serve.messages import (
     error_code,
     read_ask,
     write_answer,
+    write_ask,
     write_error,
 )
 from pioxide.serve.metrics import Metrics
@@ -40,6 +41,7 @@ from pioxide.serve.wire import encode
 
 if TYPE_CHECKING:
     from pioxide.policy import Policy, Prediction, Session
+    from pioxide.serve.lerobot.door import Door
 
 log = logging.getLogger("pioxide.serve")
 
@@ -71,8 +73,8 @@ class Answered(NamedTuple):
 
 
 @dataclass
-class _Robot:
-    """One connection's state."""
+class Robot:
+    """One robot's state: of a connection, or of a session by another protocol."""
 
     session: Session
     policy: Policy
@@ -106,12 +108,13 @@ class Server:
         self.config = config or ServeConfig()
         self._keys = self.config.keys()
         self._policy, self._seeds = policy, 0
-        self._robots: dict[ServerConnection, _Robot] = {}
+        self._robots: dict[Hashable, Robot] = {}
         self._batcher = Batcher[Job, Answered](self._compute, self.config.batch)
         self._recorder: Recorder | None = None
         self.metrics = Metrics(lambda: self._batcher.waiting, lambda: len(self._robots))
         self._listening: WebSocketServer | None = None
         self._batching: asyncio.Task[None] | None = None
+        self._door: Door | None = None
         self._closing = False
 
     @property
@@ -174,6 +177,16 @@ class Server:
                 self._listening.close()
                 raise
         self._batching = asyncio.create_task(self._batcher.run())
+        if config.zenoh is not None:
+            from pioxide.serve.lerobot.door import Door
+
+            try:
+                door = Door(self, config.zenoh)
+                await door.start()
+            except BaseException:
+                await self.stop()
+                raise
+            self._door = door
         log.info("listening host=%s port=%d tls=%s", config.host, self.port, bool(config.tls_certificate))
 
     async def stop(self) -> None:
@@ -182,6 +195,8 @@ class Server:
         if self._listening is None:
             return
         self._listening.close(close_connections=False)
+        if self._door is not None:
+            await self._door.stop()
         pending = [task for robot in self._robots.values() for task in robot.tasks]
         if pending:
             await asyncio.wait(pending, timeout=self.config.send_timeout)
@@ -189,7 +204,8 @@ class Server:
             self._batching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._batching
-        await asyncio.gather(*(one.close(CLOSING, "the server closes") for one in list(self._robots)))
+        open_ones = [one for one in self._robots if isinstance(one, ServerConnection)]
+        await asyncio.gather(*(one.close(CLOSING, "the server closes") for one in open_ones))
         await self._listening.wait_closed()
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
@@ -221,13 +237,57 @@ class Server:
         each = zip(predictions, states, strict=True)
         return [Answered(prediction, state, len(jobs), row) for row, (prediction, state) in enumerate(each)]
 
-    async def _connected(self, connection: ServerConnection) -> None:
+    @property
+    def has_room(self) -> bool:
+        """Returns whether one more robot is taken."""
+        return not self._closing and len(self._robots) < self.config.connections
+
+    def join(self, owner: Hashable, name: str) -> Robot:
+        """Takes a robot in, from whatever protocol; see `has_room`.
+
+        Args:
+            owner: What it is known by.
+            name: What people read.
+        """
         self._seeds += 1
-        address = connection.remote_address
-        name = ":".join(map(str, address[:2])) if address else "a socket"
-        robot = _Robot(self._policy.new_session(self._seeds), self._policy, Watched(name), self._seeds)
-        self._robots[connection] = robot
+        robot = Robot(self._policy.new_session(self._seeds), self._policy, Watched(name), self._seeds)
+        self._robots[owner] = robot
         self._batcher.owners = len(self._robots)
+        return robot
+
+    def leave(self, owner: Hashable) -> None:
+        """Frees what a robot held, and drops what it still waits for."""
+        robot = self._robots.pop(owner, None)
+        self._batcher.owners = len(self._robots)
+        self._batcher.forget(owner)
+        for task in robot.tasks if robot is not None else ():
+            task.cancel()
+
+    async def answer(self, owner: Hashable, robot: Robot, ask: Ask) -> tuple[Answered, float]:
+        """Answers a robot of another protocol; returns the answer, and the seconds that it waited.
+
+        Raises:
+            ServerError: As `Batcher.ask`, or a generation that is over.
+            InputError: The observation is not what the policy reads.
+            PolicyError: The network gave no action chunk.
+        """
+        arrived = time.perf_counter()
+        try:
+            self._accept(robot, ask)
+            job = Job(ask, robot.session, robot.policy)
+            answered, waited = await self._batcher.ask(owner, job, ask.deadline)
+        except Exception as error:
+            self._refused(robot, error)
+            raise
+        robot.total_before = time.perf_counter() - arrived
+        # A recording holds requests as our own clients write them.
+        message = write_ask(ask._replace(extended=True)) if self._recorder is not None else b""
+        self._count(robot, ask, answered, waited, ask.age + robot.total_before, message)
+        return answered, waited
+
+    async def _connected(self, connection: ServerConnection) -> None:
+        address = connection.remote_address
+        robot = self.join(connection, ":".join(map(str, address[:2])) if address else "a socket")
         try:
             await connection.send(encode(metadata(self._policy, self.config.limits)))
             while True:
@@ -241,14 +301,10 @@ class Server:
         except TimeoutError:
             await connection.close(CLOSING, f"no request in {self.config.idle:g} s")
         finally:
-            del self._robots[connection]
-            self._batcher.owners = len(self._robots)
-            self._batcher.forget(connection)
-            for task in robot.tasks:
-                task.cancel()
+            self.leave(connection)
 
     async def _answer(
-        self, connection: ServerConnection, robot: _Robot, message: bytes | str, arrived: float
+        self, connection: ServerConnection, robot: Robot, message: bytes | str, arrived: float
     ) -> None:
         ask: Ask | None = None
         try:
@@ -263,32 +319,44 @@ class Server:
             timing = ServerTiming(done - arrived, waited, robot.total_before)
             await self._send(connection, write_answer(ask, prediction, timing, age=age))
             robot.total_before = time.perf_counter() - arrived
-            self.metrics.answered(prediction, waited, robot.total_before, age)
-            robot.watched.answered(ask, prediction, robot.total_before, age)
-            if self._recorder is not None and isinstance(message, bytes):
-                number, generation = robot.number, ask.generation
-                self._recorder.take(
-                    Entry(number, generation, time.time(), message, *answered[1:], actions=prediction.actions)
-                )
+            assert isinstance(message, bytes)  # text was refused
+            self._count(robot, ask, answered, waited, age, message)
         except ConnectionClosed:
             return
         except Exception as error:  # the client hears one sentence, the log all of it
-            code = error.code if isinstance(error, ServerError) else error_code(error)
-            self.metrics.refused(code)
-            first = code not in robot.watched.refused
-            robot.watched.refuse(code)
-            if isinstance(error, PioxideError):
-                # A robot that goes on being refused must not fill a disk.
-                level = logging.WARNING if first else logging.DEBUG
-                log.log(level, "refused robot=%s code=%s reason=%s", robot.watched.name, code, error)
-            else:
-                log.exception("a request failed")
+            self._refused(robot, error)
             await self._send(connection, write_error(ask, error))
             if isinstance(error, WireError) and ask is None:
                 # What can't be read may be anything; the sender's next bytes are no better.
                 await connection.close(REFUSED, "a message that is not of the protocol")
 
-    def _accept(self, robot: _Robot, ask: Ask) -> None:
+    def _count(
+        self, robot: Robot, ask: Ask, answered: Answered, waited: float, age: float, message: bytes
+    ) -> None:
+        """Counts an answer, shows it, and records it with its request."""
+        total = robot.total_before or 0.0
+        self.metrics.answered(answered.prediction, waited, total, age)
+        robot.watched.answered(ask, answered.prediction, total, age)
+        if self._recorder is not None:
+            now, actions = time.time(), answered.prediction.actions
+            self._recorder.take(
+                Entry(robot.number, ask.generation, now, message, *answered[1:], actions=actions)
+            )
+
+    def _refused(self, robot: Robot, error: Exception) -> None:
+        """Counts a refusal, and logs it."""
+        code = error.code if isinstance(error, ServerError) else error_code(error)
+        self.metrics.refused(code)
+        first = code not in robot.watched.refused
+        robot.watched.refuse(code)
+        if isinstance(error, PioxideError):
+            # A robot that goes on being refused must not fill a disk.
+            level = logging.WARNING if first else logging.DEBUG
+            log.log(level, "refused robot=%s code=%s reason=%s", robot.watched.name, code, error)
+        else:
+            log.exception("a request failed", exc_info=error)
+
+    def _accept(self, robot: Robot, ask: Ask) -> None:
         """Checks a request before it waits, so that nobody waits for what can't be answered.
 
         Raises:
@@ -359,7 +427,7 @@ class Server:
             if path == "/":
                 return _response(HTTPStatus.OK, page(), "text/html; charset=utf-8", more=_PAGE_POLICY)
             return _response(HTTPStatus.NOT_FOUND, b"there is /, /healthz, /readyz, /metrics, /v1/metadata\n")
-        if self._closing or len(self._robots) >= self.config.connections:
+        if not self.has_room:
             return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"no more robots are taken\n")
         return None
 

@@ -82,7 +82,7 @@ def decode(message: bytes, limits: WireLimits | None = None) -> Decoded:
             an extension type, or an array that is not what it says.
     """
     limits = limits or WireLimits()
-    _measure(message, limits)
+    measure(message, limits)
     reader = _Reader(limits)
     try:
         value = msgpack.unpackb(
@@ -208,11 +208,7 @@ class _Reader:
         return made
 
     def _image(self, found: dict[Any, Any]) -> NDArray[np.uint8]:
-        """A JPEG, once its own header says the size that the sender does, and that is within what is left."""
-        import io
-
-        from PIL import Image
-
+        """A JPEG of a size that is within what is left."""
         data, shape = found.get("data"), found.get("shape")
         good = isinstance(shape, list) and len(shape) == 3 and all(_is_size(n) for n in shape)
         if not good or not isinstance(data, bytes):
@@ -222,15 +218,28 @@ class _Reader:
         if size > self._left:
             raise WireError(f"an image of {shape}: the message's images may have {self._left} bytes more")
         self._left -= size
-        try:
-            with Image.open(io.BytesIO(data), formats=["JPEG"]) as opened:
-                if [opened.height, opened.width, 3] != shape:
-                    raise WireError(f"an image says {shape}, and is {[opened.height, opened.width, 3]}")
-                return np.asarray(opened.convert("RGB"))
-        except WireError:
-            raise
-        except Exception as error:  # Pillow raises many kinds for what is no JPEG
-            raise WireError("an image is no JPEG") from error
+        return read_jpeg(data, shape)
+
+
+def read_jpeg(data: bytes, shape: list[int]) -> NDArray[np.uint8]:
+    """Returns the pixels of a JPEG whose own header says the shape [h, w, 3] that its sender does.
+
+    Raises:
+        WireError: It is no JPEG, or of another shape.
+    """
+    import io
+
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as opened:
+            if [opened.height, opened.width, 3] != shape:
+                raise WireError(f"an image says {shape}, and is {[opened.height, opened.width, 3]}")
+            return np.asarray(opened.convert("RGB"))
+    except WireError:
+        raise
+    except Exception as error:  # Pillow raises many kinds for what is no JPEG
+        raise WireError("an image is no JPEG") from error
 
 
 def _is_size(value: Any) -> bool:
@@ -296,7 +305,7 @@ _FIXED = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2
 _UNPACKED = {1: struct.Struct(">B"), 2: struct.Struct(">H"), 4: struct.Struct(">I")}
 
 
-def _measure(message: bytes, limits: WireLimits) -> None:
+def measure(message: bytes, limits: WireLimits) -> None:
     """Walks a message's headers, before anything is made of it.
 
     Raises:

@@ -27,4 +27,5 @@ mod wire;
 
 pub use client::{Chunk, Client, Options};
 pub use error::{Error, Result};
+pub use rmpv::Value;
 pub use wire::{Left, Observation};
