@@ -28,9 +28,11 @@ def answer(seed: int) -> Answer:
 
 
 def draws(config: Pi0Config, repeats: int):
+    """Actions, noise and times: π0's one a row, π0.5's one an action, as trained chunking has them."""
     rng = np.random.default_rng(1)
     shape = (ROWS, config.action_horizon, config.action_dim)
-    made = (rng.normal(size=shape), rng.normal(size=(repeats, *shape)), rng.uniform(size=(repeats, ROWS)))
+    times = (repeats, *shape[: 2 if config.pi05 else 1])
+    made = (rng.normal(size=shape), rng.normal(size=(repeats, *shape)), rng.uniform(size=times))
     return [jnp.asarray(one, jnp.float32) for one in made]
 
 

@@ -1,20 +1,22 @@
 """Plain factors: written so that openpi's readers add them exactly, and read back as they were."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 from pioxide.errors import InputError
-from pioxide.models import merge_lora
+from pioxide.models import Pi0Config, add_lora, merge_lora
 from pioxide.train import Ema, Lora, LoraStyle
-from pioxide.train.checkpoints import CheckpointStore, asset_files
+from pioxide.train.checkpoints import CheckpointStore, Files
 from pioxide.train.factors import PlainFactors, is_factor
-from pioxide.train.network import model_config
-from pioxide.train.step import start
+from pioxide.train.network import _lora_configs, trained_filter
+from pioxide.train.step import TrainState
 from pioxide.weights import load
 from pioxide.weights.names import OPENPI
-from support.training import config, leaves, network, programs, source  # noqa: F401
+from support.models import random_model
+from support.training import config, leaves
 
 
 def named(path) -> str:
@@ -23,10 +25,13 @@ def named(path) -> str:
 
 @pytest.fixture(scope="module")
 def plain():
-    """Settings, data, and a network with its parts."""
+    """Settings, and a network of NumPy's numbers with their factors, in parts."""
     lora = Lora(language=2, action=3, style=LoraStyle.PLAIN, alpha=5.0, rank_stabilised=True)
-    settings, data = config(lora=lora, ema=Ema(decay=0)), source()
-    return settings, data, *network(settings, data)[1:]
+    settings = config(lora=lora, ema=Ema(decay=0))
+    model = random_model(Pi0Config.tiny())
+    add_lora(model.language, _lora_configs(lora), nnx.Rngs(0))
+    graph, trained, frozen = nnx.split(model, trained_filter(settings), ...)
+    return settings, graph, nnx.as_pure(trained), nnx.as_pure(frozen)
 
 
 def test_the_first_update_starts_at_the_base(plain):
@@ -38,20 +43,17 @@ def test_the_first_update_starts_at_the_base(plain):
 
 
 def test_readers_add_plain_factors_as_training_did_and_going_on_has_them_back(plain, tmp_path):
-    settings, data, graph, trained, frozen = plain
+    settings, graph, trained, frozen = plain
     rng = np.random.default_rng(0)
     drawn = jax.tree_util.tree_map_with_path(
         lambda path, leaf: (
-            jax.device_put(rng.normal(size=leaf.shape).astype(np.float32), leaf.sharding)
-            if is_factor(named(path))
-            else leaf
+            jnp.asarray(rng.normal(size=leaf.shape), jnp.float32) if is_factor(named(path)) else leaf
         ),
         trained,
     )
-    state = start(settings, drawn, frozen)
-    factors = PlainFactors.of(settings.lora, model_config(data.contract, settings.model, 512))
-    files = asset_files(data.contract, data.tokenizer, None)
-    store = CheckpointStore(tmp_path / "checkpoints", settings.checkpoints, graph, files, factors)
+    state = TrainState(jnp.ones((), jnp.int32), drawn, frozen, {"moments": jnp.zeros(2)}, None)
+    factors = PlainFactors.of(settings.lora, Pi0Config.tiny())
+    store = CheckpointStore(tmp_path / "checkpoints", settings.checkpoints, graph, Files(), factors)
     store.save(1, state)
     store.wait()
     for a, b in zip(leaves(state), leaves(store.restore(1, state)), strict=True):
