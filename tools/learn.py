@@ -26,31 +26,49 @@ from pioxide.files import write_json
 ROBOTS = {"reach": "tabletop", "words": "tabletop-targets", "push": "tabletop"}
 # Ids of a prompt: the instruction, for π0.5 the digits of the state, for π0-FAST the answer as well.
 TEXT = {
-    "reach": {"pi0": 16, "pi05": 48, "pi0_fast": 64},
-    "words": {"pi0": 16, "pi05": 96, "pi0_fast": 112},
-    "push": {"pi0": 16, "pi05": 48, "pi0_fast": 64},
+    "reach": {"pi0": 8, "pi05": 28, "pi0_fast": 48},
+    "words": {"pi0": 12, "pi05": 56, "pi0_fast": 80},
+    "push": {"pi0": 12, "pi05": 32, "pi0_fast": 52},
 }
+# Actions that an answer comes late, where that is judged.
+DELAY = 4
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One policy: what it learns, from how much, for how long."""
+    """One policy: what it learns, from how much, for how long.
+
+    Attributes:
+        task: What it learns.
+        family: Which model.
+        episodes: Demonstrations.
+        steps: Updates.
+        peak: Of the learning rate.
+        max_delay: For trained real-time chunking: the largest delay, in actions.
+        base: Name of the plan whose policy it starts from; "" for noise.
+        late: Ways to continue chunks (--realtime) that it is also judged by, with answers that come late.
+    """
 
     task: str
     family: str
     episodes: int
     steps: int
     peak: float = 1e-3
+    max_delay: int = 0
+    base: str = ""
+    late: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        return f"{self.task}:{self.family}"
+        """What tables and directories call it."""
+        return f"{self.task}:{self.family}" + (f":delay{self.max_delay}" if self.max_delay else "")
 
 
 PLANS = (
-    Plan("reach", "pi0", 1000, 1000),
-    Plan("reach", "pi05", 1500, 1500),
-    Plan("reach", "pi0_fast", 1500, 1500),
+    Plan("reach", "pi0", 1500, 1500, late=("off", "guided")),
+    Plan("reach", "pi0", 1500, 400, 5e-4, max_delay=DELAY, base="reach:pi0", late=("trained",)),
+    Plan("reach", "pi05", 1500, 1000),
+    Plan("reach", "pi0_fast", 1500, 1000),
     Plan("words", "pi0", 2000, 3000, peak=2e-3),
     Plan("words", "pi05", 2000, 3000, peak=2e-3),
     Plan("words", "pi0_fast", 2000, 3000, peak=2e-3),
@@ -80,10 +98,14 @@ def command(*words: object) -> list[str]:
     return [sys.executable, "-m", *line]
 
 
+def directory(plan: Plan, options: Options) -> Path:
+    """Returns the directory of a plan's run."""
+    return options.out / plan.name.replace(":", "-")
+
+
 def learn(plan: Plan, options: Options) -> dict[str, Any]:
     """Makes everything of one plan that is not there yet; returns its result."""
-    data = options.out / f"{plan.task}-{plan.episodes}"
-    run = options.out / f"{plan.task}-{plan.family}"
+    data, run = options.out / f"{plan.task}-{plan.episodes}", directory(plan, options)
     result = run / "result.json"
     if result.exists():
         return json.loads(result.read_text())
@@ -95,23 +117,42 @@ def learn(plan: Plan, options: Options) -> dict[str, Any]:
         *("--data.robot", ROBOTS[plan.task], "--data.text-model", demo.text_model_path()),
         *("--numbers.family", plan.family.upper(), "--numbers.text-len", TEXT[plan.task][plan.family]),
         *("--train.steps", plan.steps, "--train.checkpoints.every", 250),
+        *("--train.checkpoints.keep-every", 250),
         "--train.learn-padding",  # of a model from noise, whose padded numbers are anything otherwise
         *("--train.schedule.peak", plan.peak, "--train.schedule.end", plan.peak / 20),
     ]
+    if plan.max_delay:
+        training += ["--numbers.max-delay", plan.max_delay]
+    if plan.base:
+        (before,) = (one for one in PLANS if one.name == plan.base)
+        learn(before, options)
+        base = directory(before, options) / "checkpoints" / str(before.steps)
+        width = json.loads((base / "assets/contract.json").read_text())["model_dim"]
+        training += ["--train.base", base, "--numbers.model-dim", width]
+        training += ["--data.no-cut-vocabulary", "--data.text-model", base / "assets/tokenizer.model"]
     subprocess.run(command(*training), check=True)
     seconds = time.monotonic() - began
     # One instruction can't be exchanged.
     without = "blank,exchanged" if plan.task == "words" else "blank"
-    judging = [
-        *("eval", run / "checkpoints" / str(plan.steps), "--task", plan.task, "--seeds", options.seeds),
-        *("--without", without, "--video", run / "film.mp4", "--json"),
-    ]
+    judging = ["eval", run / "checkpoints" / str(plan.steps), "--task", plan.task, "--seeds", options.seeds]
     if plan.family != "pi0_fast":
         judging += ["--num-steps", 5]
-    judged = subprocess.run(command(*judging), check=True, stdout=subprocess.PIPE, text=True)
-    found = json.loads(judged.stdout) | {"training_seconds": seconds}
+    found = judged(*judging, "--without", without, "--video", run / "film.mp4")
+    late = {how: judged(*judging, "--delay", DELAY, "--realtime", how) for how in plan.late}
+    found |= {"training_seconds": seconds, "late": late}
     write_json(result, found)
     return found
+
+
+def judged(*words: object) -> dict[str, Any]:
+    """Runs `pioxide eval`; returns its document."""
+    made = subprocess.run(command(*words, "--json"), check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(made.stdout)
+
+
+def rate(score: dict[str, Any]) -> str:
+    """Returns a success rate with its interval."""
+    return f"{score['rate']:.0%} ({score['low']:.0%}-{score['high']:.0%})"
 
 
 def main(options: Options) -> None:
@@ -121,20 +162,29 @@ def main(options: Options) -> None:
         sys.exit(f"there is no plan {min(unknown)!r}; there is {', '.join(plan.name for plan in PLANS)}")
     options.out.mkdir(parents=True, exist_ok=True)
     shown = (("plain", "all"), ("plain", "named"), ("plain", "lit"), ("blank", "all"), ("exchanged", "all"))
-    rows = []
+    rows: list[list[str]] = []
+    late: list[list[str]] = []
     for plan in PLANS:
         if names and plan.name not in names:
             continue
         found = learn(plan, options)
-        by = {
-            (s["variant"], s["kind"]): f"{s['rate']:.0%} ({s['low']:.0%}-{s['high']:.0%})"
-            for s in found["scores"]
-        }
+        by = {(one["variant"], one["kind"]): one for one in found["scores"]}
         made = (f"{plan.episodes:,}", f"{plan.steps:,}", f"{found['training_seconds'] / 60:.0f}")
-        rows.append([plan.name, *made, *(by.get(key, "") for key in shown)])
+        rows.append([plan.name, *made, *(rate(by[key]) if key in by else "" for key in shown)])
+        judgements = {"": found, **found["late"]}
+        for how, one in judgements.items() if found["late"] else ():
+            score = one["scores"][0]
+            steps = "-" if score["steps"] is None else f"{score['steps']:.1f}"
+            late.append([plan.name, how or "not late", rate(score), steps, f"{score['jerk']:.0f}"])
     columns = ["task:model", "demos", "updates", "minutes", "success", "named", "lit", "blanked", "exchanged"]
     print()
     table(f"{options.seeds} fresh seeds each, with 95% intervals", columns, rows)
+    if late:
+        table(
+            f"answers that come {DELAY} actions late, by how chunks are continued",
+            ["task:model", "", "success", "steps", "jerk"],
+            late,
+        )
 
 
 if __name__ == "__main__":
