@@ -65,7 +65,7 @@ def main(options: Options) -> None:
         left.set_yscale("log")
         left.set_yticks([0.1, 0.3, 1, 3], ["0.1", "0.3", "1", "3"])
         left.minorticks_off()
-        title(left, "flow-matching loss", "batches of 64, a million parameters")
+        title(left, "flow-matching loss", "batches of 64, 0.8 million parameters")
         success(right, played)
         title(right, "success on layouts never seen", f"{options.seeds} each, in closed loop; 95% intervals")
         for axes in (left, right):
