@@ -15,8 +15,17 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("pioxide needs Python 3.11 or later, found " + sys.version) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 
+# What `pip install "pioxide[data,report]"` would bring; pioxide itself is built here.
+define DEMO_NEEDS
+import tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+extras = project["optional-dependencies"]
+print(*project["dependencies"], *extras["data"], *extras["report"])
+endef
+export DEMO_NEEDS
+
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet "maturin>=1.14,<2" "numpy>=2" "pyarrow>=18" "tyro>=1.0" "rich>=13" "matplotlib>=3.9"
+	$(BIN)/pip install --quiet "maturin>=1.14,<2" $$($(BIN)/python -c "$$DEMO_NEEDS")
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python

@@ -14,6 +14,8 @@ from pioxide.contract import UNKNOWN, load_contract, save_contract
 from pioxide.data import EpisodeData, LeRobotDataset, write_lerobot_v3
 from pioxide.errors import ContractError, FormatError, InputError
 from pioxide.family import Family
+from pioxide.report import inspect_directory
+from pioxide.report.doctor.contract_table import facts
 from pioxide.robots import Camera, RobotSpec, StatePart
 from pioxide.shards import FitResult, FitSettings, FrameCutter, TokenDataset, fit, resolve, tokenize_dataset
 from support.datasets import JOINTS, episodes
@@ -227,7 +229,10 @@ def test_an_unknown_robot_is_answered_with_the_known_ones(world: World, capsys) 
     assert "aloha" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("codec", ["binning", "beast"])
+CODEC_NAMES = {"binning": "binning", "beast": "BEAST"}
+
+
+@pytest.mark.parametrize("codec", CODEC_NAMES)
 def test_tokens_of_another_codec_say_so_and_reach_no_other(world: World, tmp_path: Path, codec: str) -> None:
     more = {"limit": 3.0, "bins": 512} if codec == "binning" else {"control_points": 5}
     made = fit(world.v3, tmp_path / "fit", FitSettings(horizon=HORIZON, codec=codec, **more))
@@ -248,6 +253,12 @@ def test_tokens_of_another_codec_say_so_and_reach_no_other(world: World, tmp_pat
     ids = [row[:length] for row, length in zip(rows["tokens"], rows["length"], strict=True)]
     decoded, _ = prompts.ids_to_actions_batch(ids, horizon=HORIZON, dim=3)
     np.testing.assert_array_equal(decoded, expected)
+    # Nor does what is said of it call it FAST.
+    report = inspect_directory(tmp_path / "fit", dataset=world.v3)
+    assert report.subject == f"{CODEC_NAMES[codec]} tokenizer"
+    shown = [line for name, line in facts(tokens.contract) if name == "action tokens"]
+    assert len(shown) == 1
+    assert "FAST" not in shown[0]
     # The contract of these tokens takes no other's, and that of others' takes none of these.
     fast = replace(tokens.contract, fast=load_contract(world.fitted).fast)
     file = save_contract(fast, tmp_path)

@@ -1,6 +1,7 @@
 """The command line's frame: help without heavy imports, exit statuses, a sentence instead of a traceback."""
 
 import builtins
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,13 @@ def test_exit_status_and_sentence(
     assert ("Traceback" in error) == (status == 1)
 
 
+# What stands for a value in a help; "[TEXT" is how a list of texts begins.
+KNOWN = """
+    INT NUMBER NUMBER,NUMBER TEXT [TEXT NAME NAME|FILE.yaml URL DIR FILE FILE.html FILE.mp4 DATASET FITTED
+    TOKENS TOKENS|FITTED RUN CKPT N/OF N,-N A,B A:B,!C COLUMN CONDITION SLOT=KEY
+"""
+
+
 @pytest.mark.parametrize("command", ["", *cli.COMMANDS])
 def test_help_explains_every_option(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
@@ -64,6 +72,24 @@ def test_help_explains_every_option(command: str, capsys: pytest.CaptureFixture[
     assert f"usage: pioxide {command}".strip() in out
     for name in [] if command else cli.COMMANDS:
         assert f"• {name}" in out
+    assert "(default: )" not in out
+    assert "(default: '')" not in out
+
+
+@pytest.mark.parametrize("command", [[name] for name in cli.COMMANDS] + [["train", "mini"]])
+def test_commands_write_values_alike(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--help"])
+    out = capsys.readouterr().out
+    said = set(re.findall(r"^│ (?:-o \S+, )?--[a-z0-9.-]+ ([^ ,│]+)", out, re.MULTILINE))
+    choices = {one for one in said if one.startswith("{")}
+    assert said - choices <= set(KNOWN.split())
+    # A choice is written as its value, never as the name of a constant.
+    assert [one for one in choices if not one.startswith(("{None}", "{reach")) and one != one.lower()] == []
+    assert not re.search(r"\b(STR|FLOAT)\b", out.splitlines()[0])
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -95,8 +121,14 @@ def test_base_install_says_which_extra_the_command_needs(
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_tyro)
-    assert cli.main(["--help"]) == 2
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    assert cli.main(["fit", "--help"]) == 2
     assert 'pip install "pioxide[data]"' in capsys.readouterr().err
+    # What there is can be seen without.
+    assert cli.main([]) == 0
+    out = capsys.readouterr().out
+    assert all(f"  {name} " in out for name in cli.COMMANDS)
+    assert 'pip install "pioxide[data]"' in out
 
 
 def test_every_extra_named_is_declared() -> None:

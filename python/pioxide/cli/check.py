@@ -28,7 +28,7 @@ class Check:
     4 where there are warnings.
     """
 
-    paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH [PATH ...]")]
+    paths: Annotated[tuple[str, ...], tyro.conf.Positional, left_open("PATH [PATH ...]")]
     """Datasets, directories with datasets at any depth, or globs."""
 
     state_keys: Annotated[str | None, left_open("A,B")] = None

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+from tyro.conf import FlagCreatePairsOff
 
-from pioxide.cli.options import left_open, read_robot
+from pioxide.cli.options import METAVARS, left_open, read_robot
 
 if TYPE_CHECKING:
     from pioxide.contract import Contract
@@ -18,22 +19,22 @@ if TYPE_CHECKING:
 class Convert:
     """Write a checkpoint (openpi, LeRobot, openpi-PyTorch, PaliGemma) in another format, tensor by tensor."""
 
-    source: tyro.conf.Positional[str]
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar=METAVARS["contract"])]
     """A directory or file, or a gs://, s3:// or hf:// address."""
 
-    target: tyro.conf.Positional[Path]
+    target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar=METAVARS["output"])]
     """Directory to make; it appears when everything is in it."""
 
     to: Literal["openpi", "lerobot", "openpi-pytorch"]
     """Format to write."""
 
-    dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, left_open("DTYPE")] = None
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, left_open("NAME")] = None
     """Store all tensors as float32, bfloat16 or float16; each as it is by default."""
 
-    merge_lora: bool = False
+    merge_lora: FlagCreatePairsOff[bool] = False
     """Add openpi's low-rank updates to the weights."""
 
-    lora_scale: float = 1.0
+    lora_scale: Annotated[float, tyro.conf.arg(metavar="NUMBER")] = 1.0
     """alpha / rank; 1 in all of openpi's configs."""
 
     action_horizon: Annotated[int | None, left_open("INT")] = None
@@ -42,13 +43,13 @@ class Convert:
     text_len: Annotated[int | None, left_open("INT")] = None
     """Ids in a prompt, where the source does not say."""
 
-    robot: Annotated[str | None, left_open("NAME|FILE")] = None
+    robot: Annotated[str | None, left_open("NAME|FILE.yaml")] = None
     """Whose numbers, where the source does not say: a preset's name, or a YAML file."""
 
     delta_mask: Annotated[str | None, left_open("N,-N")] = None
     """Which actions are relative to the state, where the source does not say; "" for none."""
 
-    asset_id: str = "own"
+    asset_id: Annotated[str, tyro.conf.arg(metavar="NAME")] = "own"
     """Name for statistics that have none in the source (LeRobot's)."""
 
     embedding: Annotated[Literal["embed_tokens", "lm_head"] | None, left_open("NAME")] = None

@@ -9,12 +9,14 @@ from typing import Annotated
 
 import tyro
 
+from pioxide.cli.options import METAVARS
+
 
 @dataclass(frozen=True)
 class Demo:
     """Fit a tokenizer, make training tokens and look at them, on robot episodes that ship with pioxide."""
 
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("pioxide-demo")
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar=METAVARS["output"])] = Path("pioxide-demo")
     """Directory for everything that is made."""
 
     def __call__(self) -> int:

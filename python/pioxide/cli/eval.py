@@ -37,7 +37,7 @@ class Eval:
     task: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(task_names()) + "}|MODULE:FUNCTION")] = "reach"
     """Which task; or a function without arguments that returns a pioxide.evaluate.Adapter."""
 
-    without: Annotated[str, tyro.conf.arg(metavar="A,B")] = ""
+    without: Annotated[str, left_open("A,B")] = ""
     """What is taken from the policy in further runs over the same seeds, to see that it needs it: blank (the
     picture), exchanged (the words)."""
 
@@ -53,7 +53,7 @@ class Eval:
     films: int = 16
     """Episodes in the film."""
 
-    at_least: Annotated[float | None, left_open("RATE")] = None
+    at_least: Annotated[float | None, left_open("NUMBER")] = None
     """End with status 3 where the success rate is lower."""
 
     contract: Annotated[Path | None, left_open("FILE")] = None

@@ -8,20 +8,25 @@ from typing import Annotated, Literal
 
 import tyro
 
-from pioxide.cli.options import left_open
+from pioxide.cli.options import METAVARS, left_open
 
 
 @dataclass(frozen=True)
 class Fetch:
     """Download PaliGemma's text model and the published FAST tokenizer to a cache, checked."""
 
-    what: tyro.conf.Positional[tuple[Literal["paligemma", "fast"], ...]] = ("paligemma", "fast")
-    """What to bring: paligemma (the text model), fast (the published action tokenizer), or both."""
+    what: Annotated[
+        tuple[Literal["paligemma", "fast"], ...],
+        tyro.conf.Positional,
+        left_open("[{paligemma,fast} ...]"),
+    ] = ("paligemma", "fast")
+    """What to bring: paligemma (the text model), fast (the published action tokenizer), or both, as by
+    default."""
 
     source: Annotated[str | None, left_open("URL")] = None
     """Where from instead: a path or URL (gs://, hf://, s3://, https://). Name one thing to bring."""
 
-    cache: Annotated[Path | None, left_open("PATH")] = None
+    cache: Annotated[Path | None, left_open(METAVARS["output"])] = None
     """Where to; $PIOXIDE_CACHE, else ~/.cache/pioxide."""
 
     def __call__(self) -> int:

@@ -11,7 +11,7 @@ from tyro.conf import FlagCreatePairsOff
 
 from pioxide.cli import output, show
 from pioxide.cli.check import warn
-from pioxide.cli.options import METAVARS, derived, taken
+from pioxide.cli.options import METAVARS, derived, left_open, taken
 from pioxide.cli.progress import working
 from pioxide.codec import FastCodec, load_codec
 from pioxide.contract import known
@@ -45,9 +45,7 @@ class Fit:
     Several datasets get one codec, and statistics a robot; tokenize then takes the same DIR for each of them.
     """
 
-    datasets: Annotated[
-        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar=f"{METAVARS['dataset']} [...]")
-    ]
+    datasets: Annotated[tuple[Path, ...], tyro.conf.Positional, left_open("DATASET [DATASET ...]")]
     """LeRobot datasets, v2.0, v2.1 or v3.0."""
 
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar=METAVARS["output"])]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
-from pioxide.cli.options import left_open
+from pioxide.cli.options import METAVARS, left_open
 
 if TYPE_CHECKING:
     from pioxide.contract import Contract
@@ -22,13 +22,13 @@ PARTS = ("image tower", "embedding", "language model", "action expert", "project
 class Info:
     """Say what a checkpoint is: model, parameters by part, statistics, faults, what its numbers mean."""
 
-    checkpoint: tyro.conf.Positional[str]
+    checkpoint: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar=METAVARS["contract"])]
     """A directory or file, or a gs://, s3:// or hf:// address."""
 
-    tensors: bool = False
+    tensors: FlagCreatePairsOff[bool] = False
     """List every tensor, under openpi's names."""
 
-    check: bool = False
+    check: FlagCreatePairsOff[bool] = False
     """Read all values, and look for NaN and infinite ones."""
 
     embedding: Annotated[Literal["embed_tokens", "lm_head"] | None, left_open("NAME")] = None
@@ -106,7 +106,7 @@ def facts(checkpoint: Checkpoint) -> Iterable[tuple[str, str]]:
         yield "statistics", f"{asset_id or 'own'}: {keys}"
     if not companions.norm_stats:
         yield "statistics", "none"
-    yield "FAST tokenizer", str(companions.fast_tokenizer or "none")
+    yield "action tokens", str(companions.fast_tokenizer or "none")
     if companions.text_model:
         yield "text model", str(companions.text_model)
 

@@ -9,22 +9,22 @@ from typing import Annotated
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
-from pioxide.cli.options import left_open
+from pioxide.cli.options import METAVARS, left_open
 
 
 @dataclass(frozen=True)
 class Inspect:
     """Look at tokens or a fitted tokenizer: tables here, pictures in one HTML page that works offline."""
 
-    directory: tyro.conf.Positional[Path]
+    directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TOKENS|FITTED")]
     """Output of `pioxide tokenize` or `pioxide fit`."""
 
-    dataset: Annotated[Path | None, left_open("PATH")] = None
+    dataset: Annotated[Path | None, left_open(METAVARS["dataset"])] = None
     """The dataset it was made from, where it has moved since."""
 
-    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="PATH", help_behavior_hint="")] = (
-        None
-    )
+    output: Annotated[
+        Path | None, tyro.conf.arg(aliases=["-o"], metavar="FILE.html", help_behavior_hint="")
+    ] = None
     """Where to write the page; report.html in the directory by default."""
 
     max_chunks: int = 20_000

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import errno
 import importlib
+import importlib.util
 import inspect
 import io
 import sys
@@ -170,14 +171,18 @@ def _parse(arguments: list[str]) -> Any:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(COMMANDS)}"
         raise InputError(f"no command {name!r}; {hint}")
+    if name not in COMMANDS and importlib.util.find_spec("tyro") is None:
+        return _plain_overview
     import tyro
+
+    from pioxide.cli.options import parsed
 
     if name in COMMANDS:
         kind, prog = _command(name), f"pioxide {name}"
         if hasattr(kind, "parse"):  # whose options depend on its first argument
             return kind.parse(arguments[1:], prog)
         text = f"{inspect.cleandoc(kind.__doc__ or '')}\n\n{output.COMMON}"
-        return tyro.cli(kind, args=arguments[1:], prog=prog, description=text)
+        return parsed(kind, arguments[1:], prog=prog, description=text)
     choices: Any = Union[  # noqa: UP007 - made at run time
         tuple(
             Annotated[
@@ -186,12 +191,20 @@ def _parse(arguments: list[str]) -> Any:
             for name, (_, kind, description) in COMMANDS.items()
         )
     ]
-    return tyro.cli(
+    return parsed(
         choices,
-        args=arguments,
+        arguments,
         prog="pioxide",
         description="Robot datasets to training tokens for the π policies.\n\n" + _in_general(),
     )
+
+
+def _plain_overview() -> None:
+    """Lists the commands to somebody who has installed the codec alone, in which none of them can run."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {description}" for name, (_, _, description) in COMMANDS.items()]
+    print("\n".join(["usage: pioxide COMMAND ...", "", *lines, "", _in_general(), ""]))
+    print(f'commands need more than the codec does: pip install "pioxide[{EXTRAS["tyro"]}]"')
 
 
 def _in_general() -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -47,6 +48,11 @@ METAVARS = {
     "held_out_episodes": "A:B,!C",
     "where": "CONDITION",
     "task_key": "COLUMN",
+    "asset_id": "NAME",
+    "record": "DIR",
+    "key_file": "FILE",
+    "tls_certificate": "FILE",
+    "tls_key": "FILE",
 }
 SWITCH = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}
 
@@ -107,12 +113,44 @@ def taken(command: Any, settings: type[T], **more: Any) -> T:
     return settings(**{name: getattr(command, name) for name in names}, **more)
 
 
+def parsed(command: Any, arguments: Sequence[str], **told: Any) -> Any:
+    """Returns what `tyro.cli` makes of the arguments, with values written and named as everywhere here."""
+    return tyro.cli(command, args=arguments, registry=_VALUES, **told)
+
+
+_VALUES = tyro.constructors.ConstructorRegistry()
+
+
+@_VALUES.primitive_rule
+def _as_everywhere(info: tyro.constructors.PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    kind: Any = info.type
+    if kind is str or kind is float:
+        written = _written(kind)
+    elif isinstance(kind, type) and issubclass(kind, StrEnum):
+        choices = tuple(str(choice) for choice in kind)
+        one = _one_of(choices)
+        written = _Written("{" + ",".join(choices) + "}", lambda text: kind(one(text.lower())))
+    else:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=written.metavar,
+        instance_from_str=lambda words: written.read(words[0]),
+        is_instance=lambda value: isinstance(value, (kind, int) if kind is float else kind),
+        str_from_instance=lambda value: [written.write(value)],
+    )
+
+
 def _annotated(field: dataclasses.Field[Any], hint: Any, text: str) -> Any:
     kind, optional = _plain_type(hint)
     written = _written(kind)
+    described = " ".join(text.split())
+    if kind is bool and field.default is False:
+        return Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help=described)]
     spec = PrimitiveConstructorSpec(
         nargs=1,
-        metavar=METAVARS.get(field.name, written.metavar),
+        # A number of episodes is no list of them.
+        metavar=written.metavar if kind in (int, float) else METAVARS.get(field.name, written.metavar),
         instance_from_str=lambda words: written.read(words[0]),
         is_instance=lambda value: (
             value is None or isinstance(value, get_origin(kind) or kind)
@@ -123,8 +161,8 @@ def _annotated(field: dataclasses.Field[Any], hint: Any, text: str) -> Any:
     )
     # Where nothing is given, the sentence says what holds then, and no "(default: None)" follows.
     left_out = "" if field.default in (None, "", ()) else None
-    described = tyro.conf.arg(help=" ".join(text.split()), help_behavior_hint=left_out)
-    return Annotated[hint if optional else kind, spec, described]
+    shown = tyro.conf.arg(help=described, help_behavior_hint=left_out)
+    return Annotated[hint if optional else kind, spec, shown]
 
 
 def _plain_type(hint: Any) -> tuple[Any, bool]:

@@ -62,7 +62,7 @@ class Serve:
     batch_size: int = 8
     """Robots that are answered together at most."""
 
-    batch_wait: float = 0.002
+    batch_wait: Annotated[float, tyro.conf.arg(metavar="NUMBER")] = 0.002
     """Seconds that a batch waits for connected robots that have not asked yet."""
 
     queue: int = 64

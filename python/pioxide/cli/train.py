@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
+from pioxide.cli import output
+from pioxide.cli.options import parsed
 from pioxide.errors import InputError
 from pioxide.train.config import TrainConfig
 from pioxide.train.contracts import Numbers
@@ -67,11 +70,12 @@ class Train:
             data=recipe.data,
             train=recipe.train,
         )
-        return tyro.cli(
+        return parsed(
             cls,
-            args=list(arguments[1:]),
+            list(arguments[1:]),
             default=given,
             prog=f"{prog} {name}",
+            description=f"{inspect.cleandoc(cls.__doc__ or '')}\n\n{output.COMMON}",
             config=(tyro.conf.AvoidSubcommands,),
         )
 

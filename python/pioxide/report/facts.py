@@ -9,7 +9,7 @@ from pioxide.data import Finding as DatasetFinding
 from pioxide.family import Family
 
 # What a report calls each model, and a directory of `fit`.
-MODELS = {**{family.value: family.symbol for family in Family}, "fit": "FAST tokenizer"}
+_MODELS = {family.value: family.symbol for family in Family}
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -157,6 +157,13 @@ class Report:
     differing: int = 0
     missing: str = ""
     warnings: tuple[DatasetFinding, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """Returns what the page is about: a model's name, or what `fit` made."""
+        if self.source.model == "fit":
+            return f"{self.tokens.codec if self.tokens else 'action'} tokenizer"
+        return _MODELS.get(self.source.model, self.source.model)
 
     @property
     def naive_tokens(self) -> int:

@@ -22,7 +22,7 @@ from pioxide.report.document import (
 )
 from pioxide.report.episodes import tokens_by_episode
 from pioxide.report.error_map import error_map
-from pioxide.report.facts import MODELS, JointRanges, Report
+from pioxide.report.facts import JointRanges, Report
 from pioxide.report.findings import Level, findings
 from pioxide.report.histogram import prompt_lengths, token_use, tokens_per_chunk
 from pioxide.report.ranges import ranges
@@ -42,13 +42,12 @@ def write_page(report: Report, path: Path) -> None:
 def page(report: Report) -> str:
     """The whole document."""
     source = report.source
-    model = MODELS.get(source.model, source.model)
     lead = f"{count(source.episodes, 'episode')}, {count(source.frames, 'frame')} at {source.fps:g} Hz. "
     lead += f"A chunk is {source.horizon} steps of {count(source.dim, 'joint')}."
     sections = (_tokens, _reconstruction, _worst, _ranges, _left_out, _made)
     return render(
         Page(
-            eyebrow=model + ("" if source.model == "fit" else " training tokens"),
+            eyebrow=report.subject + ("" if source.model == "fit" else " training tokens"),
             title=source.name,
             lead=lead,
             tiles=_numbers(report),

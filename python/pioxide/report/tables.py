@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pioxide.report.digits import short
-from pioxide.report.facts import MODELS, Floats, Report
+from pioxide.report.facts import Floats, Report
 from pioxide.report.findings import Level, findings
 
 _MARKS = {Level.WARNING: ("!", "bold yellow"), Level.NOTE: ("·", "dim"), Level.GOOD: ("✓", "green")}
@@ -16,9 +16,7 @@ def print_report(report: Report, console: Console) -> None:
     """Prints what the page shows in pictures, as far as a terminal can."""
     source = report.source
     console.print()
-    console.print(
-        Text(f"{source.name}  ", style="bold").append(MODELS.get(source.model, source.model), style="dim")
-    )
+    console.print(Text(f"{source.name}  ", style="bold").append(report.subject, style="dim"))
     console.print(
         f"{source.episodes:,} episodes, {source.frames:,} frames at {source.fps:g} Hz, "
         f"chunks of {source.horizon} x {source.dim}",

@@ -40,7 +40,7 @@ class Estimate:
         tokens: a row, mean of a sample of frames that is spread over all episodes.
         longest: prompt of the sample.
         truncated: share of the sample's rows.
-        clipped: share of the sample's rows with a coefficient that the FAST vocabulary lacks.
+        clipped: share of the sample's rows with a number that the action tokenizer can't represent.
         sampled: rows in the sample.
     """
 

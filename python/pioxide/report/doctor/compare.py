@@ -298,7 +298,7 @@ def _fast_chunks(contract: Contract) -> Iterator[Diagnosis]:
             yield problem(
                 Code.FAST_VOCABULARY,
                 "fast",
-                f"the FAST vocabulary was fitted for {fitted} {what}, and the contract has {own}",
+                f"the action tokens were fitted for {fitted} {what}, and the contract has {own}",
                 "fit a vocabulary for these chunks: `pioxide fit`",
             )
 

@@ -146,7 +146,7 @@ def facts(contract: Contract) -> Iterator[tuple[str, str]]:
 _HOUSES = {PromptStyle.OPENPI: "openpi", PromptStyle.LEROBOT: "LeRobot"}
 _TITLES = {
     "num_steps": "flow steps",
-    "fast": "FAST vocabulary",
+    "fast": "action tokens",
     "max_delay": "trained for a delay of",
     "answer_gap": "answer begins after",
 }
