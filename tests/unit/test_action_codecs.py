@@ -306,3 +306,18 @@ def test_prompts_carry_its_ids_where_fast_ids_lie(codec, tmp_path):
     )
     with pytest.raises(IncompleteChunkError, match="sequence 1: "):
         prompts.ids_to_actions_batch([rows[0], rows[1][:-4]], horizon=HORIZON, dim=DIM)
+
+
+@pytest.mark.parametrize("kind", ["fast", "binning"])
+def test_a_codec_of_one_chunk_shape_decodes_without_being_told(kind, tmp_path):
+    chunks = np.sin(np.linspace(0, 3, 12 * 8 * 2)).reshape(12, 8, 2)
+    made = FastCodec.fit(chunks, vocab_size=300) if kind == "fast" else BinningCodec()
+    ids, _ = made.encode(chunks[0])
+    with pytest.raises(InputError, match="horizon and dim: the codec's files carry none"):
+        made.decode(ids)
+    with pytest.raises(InputError, match="dim: the codec's files carry none"):
+        made.decode_batch([ids], horizon=8)
+    made.save(tmp_path, horizon=8, dim=2)
+    own = load_codec(tmp_path)
+    np.testing.assert_array_equal(own.decode(ids).actions, made.decode(ids, horizon=8, dim=2).actions)
+    np.testing.assert_array_equal(own.decode_batch([ids])[0][0], own.decode(ids).actions)

@@ -131,11 +131,23 @@ def test_base_install_says_which_extra_the_command_needs(
     assert 'pip install "pioxide[data]"' in out
 
 
+@pytest.mark.parametrize(("command", "extra"), cli.NEEDS.items())
+def test_a_command_names_all_it_needs_at_once(
+    command: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(arguments: list[str]) -> None:
+        raise ModuleNotFoundError("No module named 'jax'", name="jax")
+
+    monkeypatch.setattr(cli, "_parse", missing)
+    assert cli.main([command, "x"]) == 2
+    assert f'pip install "pioxide[{extra}]"' in capsys.readouterr().err
+
+
 def test_every_extra_named_is_declared() -> None:
     import tomllib
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    assert set(cli.EXTRAS.values()) <= set(project["optional-dependencies"])
+    assert {*cli.EXTRAS.values(), *cli.NEEDS.values()} <= set(project["optional-dependencies"])
 
 
 def test_figures_as_people_say_them() -> None:

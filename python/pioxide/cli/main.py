@@ -47,8 +47,8 @@ EXTRAS = {
     "tyro": "data",
     "rich": "data",
     "matplotlib": "report",
-    "jax": "jax",
-    "flax": "jax",
+    "jax": "weights",
+    "flax": "weights",
     "orbax": "weights",
     "tensorstore": "weights",
     "ml_dtypes": "weights",
@@ -70,6 +70,9 @@ EXTRAS = {
     "mujoco": "eval",
     "PIL": "train",
 }
+
+# Commands that need more than what is missed first: all of it is named at once.
+NEEDS = {"train": "train", "record": "eval", "eval": "eval", "serve": "serve", "replay": "serve"}
 
 OK, OUR_FAULT, YOUR_MISTAKE, LEFT_OUT, FOUND = 0, 1, 2, 3, 4
 # What every exit status means; docs/commands.md has the same table.
@@ -140,6 +143,8 @@ def _status(arguments: list[str], stopped: Stopped) -> int:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             return _confess(stopped)
+        if extra in ("data", "jax", "weights"):
+            extra = NEEDS.get(arguments[0] if arguments else "", extra)
         return _say(
             f'this needs {error.name}, which is not installed; pip install "pioxide[{extra}]"', YOUR_MISTAKE
         )

@@ -80,11 +80,12 @@ def derived(settings: type, *, without: Sequence[str] = ()) -> Callable[[type[T]
 
     def decorate(command: type[T]) -> type[T]:
         hints = get_type_hints(settings)
-        document = docstring_parser.parse(settings.__doc__ or "")
-        described = {entry.arg_name: entry.description or "" for entry in document.params}
+        family = [base for base in settings.__mro__ if dataclasses.is_dataclass(base)]
+        documents = [docstring_parser.parse(base.__doc__ or "") for base in family]
+        described = {one.arg_name: one.description or "" for document in documents for one in document.params}
         options = [
             (field.name, _annotated(field, hints[field.name], described[field.name]), field)
-            for field in dataclasses.fields(settings)
+            for field in _own_first(settings)
             if field.name not in without
         ]
         made = dataclasses.make_dataclass(
@@ -99,6 +100,12 @@ def derived(settings: type, *, without: Sequence[str] = ()) -> Callable[[type[T]
         return made
 
     return decorate
+
+
+def _own_first(settings: type) -> list[dataclasses.Field[Any]]:
+    """A dataclass's fields, with those that it shares with others behind its own."""
+    fields: list[dataclasses.Field[Any]] = list(dataclasses.fields(settings))
+    return sorted(fields, key=lambda field: field.name not in settings.__annotations__)
 
 
 def taken(command: Any, settings: type[T], **more: Any) -> T:

@@ -92,12 +92,24 @@ class ActionCodec(Protocol):
         """Encodes normalised chunks [N, H, D]; see `FastCodec.encode_batch`."""
         ...
 
-    def decode(self, ids: ArrayLike, *, horizon: int, dim: int, partial: Partial = "error") -> Decoded:
+    def decode(
+        self,
+        ids: ArrayLike,
+        *,
+        horizon: int | None = None,
+        dim: int | None = None,
+        partial: Partial = "error",
+    ) -> Decoded:
         """Decodes the ids of one chunk; see `FastCodec.decode`."""
         ...
 
     def decode_batch(
-        self, tokens: Sequence[ArrayLike] | TokenBatch, *, horizon: int, dim: int, partial: Partial = "error"
+        self,
+        tokens: Sequence[ArrayLike] | TokenBatch,
+        *,
+        horizon: int | None = None,
+        dim: int | None = None,
+        partial: Partial = "error",
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Decodes N chunks of one shape; see `FastCodec.decode_batch`."""
         ...

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pioxide import _core
+from pioxide.codec.chunk_shape import chunk_shape
 from pioxide.errors import FormatError
 from pioxide.files import make_directory, mistaken, read_bytes, write_text
 
@@ -82,8 +83,9 @@ class TokenBatch(Sequence[NDArray[np.int32]]):
 class FastCodec:
     """A FAST tokenizer: immutable, shareable between threads, in the files Hugging Face's loaders read.
 
-    The shape of a chunk is an argument of each call and never remembered. What the vocabulary can't represent
-    is an error that names the place, or, when asked, the nearest representable value together with a count.
+    The shape of a chunk is never remembered from a call; where it is not said, it is what the files carry.
+    What the vocabulary can't represent is an error that names the place, or, when asked, the nearest
+    representable value together with a count.
 
     >>> import numpy as np
     >>> steps = np.linspace(0, np.pi, 16)
@@ -197,23 +199,37 @@ class FastCodec:
         """
         return TokenBatch(*self._core.encode_batch(chunks, on_overflow))
 
-    def decode(self, ids: ArrayLike, *, horizon: int, dim: int, partial: Partial = "error") -> Decoded:
+    def decode(
+        self,
+        ids: ArrayLike,
+        *,
+        horizon: int | None = None,
+        dim: int | None = None,
+        partial: Partial = "error",
+    ) -> Decoded:
         """Decodes the ids of one chunk to actions [horizon, dim].
 
         Args:
             ids: [n] FAST ids.
-            horizon: H of the chunk.
-            dim: D of the chunk.
+            horizon: H of the chunk; what the codec's files carry by default.
+            dim: D of the chunk, likewise.
             partial: What to do when coefficients are missing: "error", or "pad" with zeros and count them.
 
         Raises:
             IncompleteChunkError: The ids hold fewer or more coefficients than horizon x dim.
             InputError: An id is outside the vocabulary, or bytes are no character.
         """
+        if horizon is None or dim is None:
+            horizon, dim = chunk_shape(self, horizon, dim)
         return Decoded._make(self._core.decode(ids, horizon, dim, partial))
 
     def decode_batch(
-        self, tokens: Sequence[ArrayLike] | TokenBatch, *, horizon: int, dim: int, partial: Partial = "error"
+        self,
+        tokens: Sequence[ArrayLike] | TokenBatch,
+        *,
+        horizon: int | None = None,
+        dim: int | None = None,
+        partial: Partial = "error",
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Decodes N chunks of one shape, without the GIL.
 
@@ -223,6 +239,8 @@ class FastCodec:
         Raises:
             IncompleteChunkError, InputError: As `decode`; the message names the chunk too.
         """
+        if horizon is None or dim is None:
+            horizon, dim = chunk_shape(self, horizon, dim)
         if isinstance(tokens, TokenBatch):
             return self._core.decode_batch(tokens.ids, tokens.offsets, horizon, dim, partial)
         return self._core.decode_batch(tokens, None, horizon, dim, partial)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pioxide.codec.arrays import floats
+from pioxide.codec.chunk_shape import chunk_shape
 from pioxide.codec.fast import Decoded, Encoded, OnOverflow, Partial, TokenBatch
 from pioxide.errors import IncompleteChunkError, InputError, OverflowingChunkError
 from pioxide.files import make_directory, write_json
@@ -141,24 +142,36 @@ class NumberCodec(ABC):
             outside.sum(axis=(1, 2), dtype=np.int64),
         )
 
-    def decode(self, ids: ArrayLike, *, horizon: int, dim: int, partial: Partial = "error") -> Decoded:
+    def decode(
+        self,
+        ids: ArrayLike,
+        *,
+        horizon: int | None = None,
+        dim: int | None = None,
+        partial: Partial = "error",
+    ) -> Decoded:
         """Decodes the ids of one chunk to actions [horizon, dim].
 
         Args:
             ids: [n] ids.
-            horizon: H of the chunk.
-            dim: D of the chunk.
+            horizon: H of the chunk; what the codec's files carry by default.
+            dim: D of the chunk, likewise.
             partial: What to do when ids are missing: "error", or "pad" with the ids of zero and count them.
 
         Raises:
             IncompleteChunkError: There are fewer or more ids than the chunk's numbers.
             InputError: An id is outside the vocabulary, or the codec is of other chunks.
         """
-        actions, missing = self._decoded([ids], horizon, dim, partial, several=False)
+        actions, missing = self._decoded([ids], *chunk_shape(self, horizon, dim), partial, several=False)
         return Decoded(actions[0], int(missing[0]))
 
     def decode_batch(
-        self, tokens: Sequence[ArrayLike] | TokenBatch, *, horizon: int, dim: int, partial: Partial = "error"
+        self,
+        tokens: Sequence[ArrayLike] | TokenBatch,
+        *,
+        horizon: int | None = None,
+        dim: int | None = None,
+        partial: Partial = "error",
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Decodes N chunks of one shape.
 
@@ -168,7 +181,7 @@ class NumberCodec(ABC):
         Raises:
             IncompleteChunkError, InputError: As `decode`; the message names the chunk too.
         """
-        return self._decoded(tokens, horizon, dim, partial, several=True)
+        return self._decoded(tokens, *chunk_shape(self, horizon, dim), partial, several=True)
 
     def save(
         self, directory: str | os.PathLike[str], *, horizon: int | None = None, dim: int | None = None

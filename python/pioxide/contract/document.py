@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from enum import StrEnum
@@ -72,19 +73,21 @@ def from_json(value: Any, where: str = "contract") -> Contract:
         raise FormatError(f"{where}: {error}") from error
 
 
-def save(contract: Contract, directory: Path) -> Path:
+def save(contract: Contract, directory: str | os.PathLike[str]) -> Path:
     """Writes `contract.json` into a directory, whole or not at all; returns the file."""
-    write_json(directory / FILE_NAME, to_json(contract))
-    return directory / FILE_NAME
+    file = Path(directory, FILE_NAME)
+    write_json(file, to_json(contract))
+    return file
 
 
-def load(path: Path) -> Contract | None:
+def load(path: str | os.PathLike[str]) -> Contract | None:
     """Reads `contract.json` from a directory, or that file itself; None where there is none.
 
     Raises:
         FormatError: It is there and not what it should be.
     """
-    file = path / FILE_NAME if path.is_dir() else path
+    file = Path(path)
+    file = file / FILE_NAME if file.is_dir() else file
     if not file.exists():
         return None
     return from_json(read_json(file), str(file))

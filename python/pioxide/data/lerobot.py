@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,27 @@ class LeRobotDataset:
     findings: tuple[Finding, ...] = ()
     undeclared: dict[str, str] = field(default_factory=dict)
     instructions: Instructions | None = None
+
+    def __repr__(self) -> str:
+        """Returns what it is in a line; it may have a hundred thousand episodes."""
+        facts = "".join(f", {value}" for value in self._facts().values())
+        return f"LeRobotDataset({str(self.path)!r}{facts})"
+
+    def _repr_html_(self) -> str:
+        """Returns what a notebook shows."""
+        facts = {"dataset": str(self.path)} | self._facts()
+        cells = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in facts.items())
+        return f"<table>{cells}</table>"
+
+    def _facts(self) -> dict[str, str]:
+        """What a person wants to know first."""
+        return {
+            "version": f"LeRobot {self.version}",
+            "robot": self.robot_type or "unknown robot",
+            "length": f"{len(self.episodes):,} episodes, {self.total_frames:,} frames at {self.fps:g} Hz",
+            "tasks": f"{len(self.tasks):,} task{'s' * (len(self.tasks) != 1)}",
+            "features": f"{len(self.features):,} features",
+        }
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> LeRobotDataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,11 @@ class RecordSettings:
 
 
 def record(
-    task: str, path: Path, settings: RecordSettings, *, on_episode: Callable[[int], None] | None = None
+    task: str,
+    path: str | os.PathLike[str],
+    settings: RecordSettings,
+    *,
+    on_episode: Callable[[int], None] | None = None,
 ) -> Path:
     """Plays the scripted expert, and writes what it saw and did. The same settings give the same dataset.
 

@@ -1,5 +1,6 @@
 """The page about tokens or a fitted tokenizer: figures, sentences and pictures of what `inspect` found."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,13 +31,13 @@ from pioxide.report.reconstruction import error_by_joint
 from pioxide.report.worst import worst_chunk
 
 
-def write_page(report: Report, path: Path) -> None:
+def write_page(report: Report, path: str | os.PathLike[str]) -> None:
     """Writes the page, complete or not at all.
 
     Raises:
         OutputError: the file can't be written.
     """
-    write(page(report), path)
+    write(page(report), Path(path))
 
 
 def page(report: Report) -> str:

@@ -23,23 +23,21 @@ from pioxide.contract import (
     save_contract,
 )
 from pioxide.data import (
-    EpisodeChoice,
     EpisodeInfo,
     FrameColumns,
     JointChoice,
     LeRobotDataset,
-    TaskChoice,
     compute_stats,
     select_episodes,
 )
 from pioxide.data.faults import nothing_left
 from pioxide.data.robot import dataset_robot, named_mask, recorded_robot
-from pioxide.data.tasks import TaskFor
 from pioxide.errors import DatasetError, FormatError, InputError, SettingsError
 from pioxide.family import Normalization
 from pioxide.files import new_directory, read_json, write_json
 from pioxide.robots import RobotSpec
 from pioxide.shards.beside import read_contract
+from pioxide.shards.chosen import Chosen
 from pioxide.shards.codecs import CodecName, CodecOptions, codec_options
 from pioxide.shards.evaluate import Evaluation
 from pioxide.shards.frames import FrameCutter
@@ -57,7 +55,7 @@ OnStage = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class FitSettings:
+class FitSettings(Chosen):
     """How an action codec is fitted.
 
     Attributes:
@@ -86,13 +84,7 @@ class FitSettings:
         limit: Binning: the largest normalised number that has a bin; openpi's 1 by default.
         control_points: BEAST: tokens a dimension; 10 by default.
         degree: BEAST: of the splines; 3 by default.
-        episodes: Which episodes to use at all, as in 0:100,!17; all by default.
-        where: Only episodes of which this is true, as in 'length >= 30 and task ~ bottle'. Known are episode,
-            length, seconds, task and the columns of the list of episodes.
-        task: The instruction of frames that have none.
-        task_for: "all" puts it in the place of every other instruction.
-        task_key: Column with the instructions, in place of task_index.
-        held_out: Share of them that the tokenizer does not see and is judged on.
+        held_out: Share of the episodes that the tokenizer does not see and is judged on.
         held_out_episodes: These instead of a random share.
         max_chunks: Chunks to fit on, drawn from the others.
         seed: Of both draws.
@@ -117,11 +109,6 @@ class FitSettings:
     limit: float | None = None
     control_points: int | None = None
     degree: int | None = None
-    episodes: str = ""
-    where: str = ""
-    task: str = ""
-    task_for: TaskFor = "missing"
-    task_key: str = ""
     held_out: float = 0.1
     held_out_episodes: str = ""
     max_chunks: int = 10_000
@@ -147,7 +134,7 @@ class FitSettings:
             raise InputError("relative and delta_mask say the same thing in two ways; leave one out")
         FrameColumns(self.state_keys, self.action_keys)
         _ = self.codec_options
-        _ = self.tasks
+        super().__post_init__()
 
     @property
     def codec_options(self) -> CodecOptions:
@@ -158,16 +145,6 @@ class FitSettings:
         """
         names = ("vocab_size", "scale", "regex_split", "bins", "limit", "control_points", "degree")
         return codec_options(self.codec, {name: getattr(self, name) for name in names})
-
-    @property
-    def selection(self) -> EpisodeChoice:
-        """Returns which episodes are used."""
-        return EpisodeChoice(self.episodes, self.where)
-
-    @property
-    def tasks(self) -> TaskChoice:
-        """Returns where instructions come from."""
-        return TaskChoice(self.task, self.task_for, self.task_key)
 
     def columns(self, dataset: LeRobotDataset) -> FrameColumns:
         """Returns which columns and dimensions of a dataset are the state and the actions.
@@ -208,14 +185,21 @@ class FitResult:
     result: dict[str, Any]
     found: bool = False
 
+    def __repr__(self) -> str:
+        """Returns what it is in a line; `contract`, `result` and the others have the rest."""
+        chunks = f"chunks of {self.settings['horizon']} x {len(self.dataset['action_names'])}"
+        codec, dataset = self.settings["codec"], self.dataset["name"]
+        return f"FitResult({str(self.directory)!r}: {codec} for {dataset}, {chunks})"
+
     @classmethod
-    def load(cls, directory: Path) -> FitResult:
+    def load(cls, directory: str | os.PathLike[str]) -> FitResult:
         """Reads `fit.json` and the contract beside it.
 
         Raises:
             FormatError: One is missing, or of another format.
             ContractError: `norm_stats.json` holds other statistics than the contract.
         """
+        directory = Path(directory)
         path = directory / FILE_NAME
         if (directory / JOINT_FILE).exists():
             names = ", ".join(str(p.parent) for p in sorted(directory.glob(f"*/{FILE_NAME}")))

@@ -125,12 +125,13 @@ class JointResult:
     found: bool = field(default=False, compare=False)
 
     @classmethod
-    def load(cls, directory: Path) -> JointResult:
+    def load(cls, directory: str | os.PathLike[str]) -> JointResult:
         """Reads `joint.json` and the fits below it.
 
         Raises:
             FormatError: One is missing, or of another format.
         """
+        directory = Path(directory)
         path = directory / JOINT_FILE
         value = read_json(path)
         try:

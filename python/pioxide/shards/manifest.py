@@ -7,6 +7,7 @@ machine need to agree on nothing; the manifest gathers them.
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -160,13 +161,13 @@ class Manifest:
         return write_new_text(directory / FILE_NAME, json_text(self.as_json()))
 
     @classmethod
-    def load(cls, directory: Path) -> Manifest | None:
+    def load(cls, directory: str | os.PathLike[str]) -> Manifest | None:
         """Read `manifest.json`; None where there is none.
 
         Raises:
             FormatError: it can't be read, or is of another format.
         """
-        path = directory / FILE_NAME
+        path = Path(directory, FILE_NAME)
         if not path.exists():
             return None
         value = read_json(path)

@@ -205,7 +205,9 @@ class TokenDataset:
         """
         wanted = np.asarray(indices, np.int64)
         if wanted.ndim != 1 or len(wanted) == 0 or wanted.min() < 0 or wanted.max() >= len(self):
-            raise InputError(f"expected row numbers from 0 to {len(self) - 1}, at least one")
+            there = (wanted >= 0) & (wanted < len(self))
+            what = f"there is no row {wanted[~there][0]:,}; " if wanted.ndim == 1 and not there.all() else ""
+            raise InputError(f"{what}expected row numbers from 0 to {len(self) - 1}, at least one")
         return self._gather(wanted)
 
     def shard(self, index: int, count: int, *, equal: bool = False) -> TokenDataset:

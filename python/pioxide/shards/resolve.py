@@ -23,10 +23,10 @@ from pioxide.contract import (
 from pioxide.contract.numbers import covering
 from pioxide.data import FrameColumns, JointChoice, LeRobotDataset
 from pioxide.data.robot import dataset_robot, named_mask, other_names, recorded_robot
-from pioxide.data.tasks import TaskFor
 from pioxide.errors import ContractError, FormatError, InputError
 from pioxide.family import Family, Normalization
 from pioxide.robots import RobotSpec
+from pioxide.shards.chosen import Chosen
 from pioxide.shards.fit import FitResult
 from pioxide.shards.joint import JointResult, is_joint
 from pioxide.shards.settings import JobSettings, OnOverflow
@@ -37,7 +37,7 @@ DEFAULT_HORIZON = 50
 
 
 @dataclass(frozen=True)
-class JobRequest:
+class JobRequest(Chosen):
     """What a person says; None leaves it to the fitted directory, then to the contract, then to the model.
 
     Attributes:
@@ -67,12 +67,6 @@ class JobRequest:
         max_len: Tokens before a prompt is cut; 48, 200 or 250 by model.
         state_in_text: Whether π0.5's prompt holds the state; on, as in most released checkpoints.
         on_overflow: A coefficient without a FAST token: stop, or take the nearest and count it.
-        episodes: Which episodes, as in 0:100,!17; all by default.
-        where: Only episodes of which this is true, as in 'length >= 30 and task ~ bottle'. Known are episode,
-            length, seconds, task and the columns of the list of episodes.
-        task: The instruction of frames that have none.
-        task_for: "all" puts it in the place of every other instruction.
-        task_key: Column with the instructions, in place of task_index.
         limit: Stop after this many frames.
         shard_frames: Rows in a shard, which closes before the episode that would exceed them; about 64 shards
             by default.
@@ -100,13 +94,15 @@ class JobRequest:
     max_len: int | None = None
     state_in_text: bool | None = None
     on_overflow: OnOverflow = "error"
-    episodes: str = ""
-    where: str = ""
-    task: str = ""
-    task_for: TaskFor = "missing"
-    task_key: str = ""
     limit: int | None = None
     shard_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        """Takes texts for the paths that they spell."""
+        super().__post_init__()
+        for name in ("dataset", "text_model", "fit", "stats", "fast"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, value if value is None else Path(value))
 
 
 def resolve(request: JobRequest) -> tuple[JobInputs, JobSettings]:

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from pioxide.contract import Contract, describe, differences, to_json
-from pioxide.data import EpisodeChoice, FrameColumns, TaskChoice
-from pioxide.data.tasks import TaskFor
+from pioxide.data import FrameColumns
 from pioxide.errors import InputError, SettingsError
 from pioxide.robots import RobotSpec
+from pioxide.shards.chosen import Chosen
 
 OnOverflow = Literal["error", "clip"]
 
 
 @dataclass(frozen=True)
-class JobSettings:
+class JobSettings(Chosen):
     """How a dataset is turned into rows; see `resolve`, which works it out from what a person says.
 
     Attributes:
@@ -28,12 +28,6 @@ class JobSettings:
         columns: Of the dataset.
         on_overflow: What to do with a coefficient that the FAST vocabulary lacks: stop, or take the nearest
             and count.
-        episodes: Which episodes, as in 0:100,!17; all by default.
-        where: Only episodes of which this is true, as in 'length >= 30 and task ~ bottle'. Known are episode,
-            length, seconds, task and the columns of the list of episodes.
-        task: The instruction of frames that have none.
-        task_for: "all" puts it in the place of every other instruction.
-        task_key: Column with the instructions, in place of task_index.
         limit: Stop after this many frames; None for all.
         shard_frames: A shard is closed before an episode that would take it past this many rows; None makes
             about 64 shards of 2,048 to 65,536 rows.
@@ -42,11 +36,6 @@ class JobSettings:
     contract: Contract
     columns: FrameColumns = field(default_factory=FrameColumns)
     on_overflow: OnOverflow = "error"
-    episodes: str = ""
-    where: str = ""
-    task: str = ""
-    task_for: TaskFor = "missing"
-    task_key: str = ""
     limit: int | None = None
     shard_frames: int | None = None
 
@@ -64,17 +53,7 @@ class JobSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}, expected at least 1")
-        _ = self.tasks
-
-    @property
-    def selection(self) -> EpisodeChoice:
-        """Returns which episodes are used."""
-        return EpisodeChoice(self.episodes, self.where)
-
-    @property
-    def tasks(self) -> TaskChoice:
-        """Returns where instructions come from."""
-        return TaskChoice(self.task, self.task_for, self.task_key)
+        super().__post_init__()
 
 
 def as_json(settings: Any) -> dict[str, Any]:
