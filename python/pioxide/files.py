@@ -36,6 +36,13 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+", re.IGNORECASE)
 
 
+def as_address(path: str | os.PathLike[str]) -> str:
+    """Returns the address that a path was before `Path` took one of its slashes, as `hf://a/b`; else ""."""
+    text = os.fspath(path)
+    found = ADDRESS.match(text)
+    return f"{found[1]}://{text[found.end() :]}" if found else ""
+
+
 def refuse_address(path: str | os.PathLike[str]) -> None:
     """Refuse what is an address (`gs://`, `hf://`, `s3://`) where a place on this machine is needed.
 
@@ -44,10 +51,9 @@ def refuse_address(path: str | os.PathLike[str]) -> None:
     Raises:
         FormatError: it is one; `reason` is the message without it.
     """
-    text = os.fspath(path)
-    if found := ADDRESS.match(text):
+    if address := as_address(path):
         reason = "is an address, and only files and directories of this machine are read and written here"
-        raise _misread(f"{found[1]}://{text[found.end() :]}", f"{reason}: copy it here, or give a plain path")
+        raise _misread(address, f"{reason}: copy it here, or give a plain path")
 
 
 def read_bytes(path: Path) -> bytes:

@@ -219,7 +219,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
 def test_an_address_is_refused_by_name(address):
     for path in (address, Path(address)):
         with pytest.raises(
-            DatasetError, match="is an address, and only files and directories of this machine"
+            DatasetError, match=f"^{address}: is an address, and only files and directories of this machine"
         ):
             LeRobotDataset.open(path)
 

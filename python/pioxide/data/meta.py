@@ -17,7 +17,7 @@ from pioxide.data.findings import Code, Finding, numbers
 from pioxide.data.listing import Listing, read_v2, read_v3
 from pioxide.data.tasks import Instructions
 from pioxide.errors import FormatError
-from pioxide.files import read_json, refuse_address
+from pioxide.files import as_address, read_json, refuse_address
 
 INFO = "meta/info.json"
 VERSIONS = ("v2.0", "v2.1", "v3.0")
@@ -96,7 +96,7 @@ def _read_info(root: Path) -> dict[str, Any]:
     try:
         refuse_address(root)
     except FormatError as error:
-        raise fault(error.reason, file=str(root)) from error
+        raise fault(error.reason, file=as_address(root)) from error
     if not root.is_dir():
         raise fault("no such directory", file=str(root))
     if not (root / INFO).exists():

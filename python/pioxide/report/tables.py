@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pioxide.report.digits import short
+from pioxide.report.document import count
 from pioxide.report.facts import Floats, Report
 from pioxide.report.findings import Level, findings
 
@@ -18,7 +19,7 @@ def print_report(report: Report, console: Console) -> None:
     console.print()
     console.print(Text(f"{source.name}  ", style="bold").append(report.subject, style="dim"))
     console.print(
-        f"{source.episodes:,} episodes, {source.frames:,} frames at {source.fps:g} Hz, "
+        f"{count(source.episodes, 'episode')}, {count(source.frames, 'frame')} at {source.fps:g} Hz, "
         f"chunks of {source.horizon} x {source.dim}",
         style="dim",
         highlight=False,
