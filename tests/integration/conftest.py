@@ -3,6 +3,9 @@
 import pytest
 
 from support.jobs import World, make_world
+from support.signals import signals_as_at_a_terminal
+
+__all__ = ["signals_as_at_a_terminal", "world"]
 
 
 @pytest.fixture(scope="session")
