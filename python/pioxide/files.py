@@ -44,7 +44,7 @@ def as_address(path: str | os.PathLike[str]) -> str:
 
 
 def refuse_address(path: str | os.PathLike[str]) -> None:
-    """Refuse what is an address (`gs://`, `hf://`, `s3://`) where a place on this machine is needed.
+    """Refuses what is an address (`gs://`, `hf://`, `s3://`) where a place on this machine is needed.
 
     A `Path` of it would otherwise be a directory named `gs:` below the current one.
 
@@ -190,11 +190,11 @@ class HashingFile:
 
     @property
     def sha256(self) -> str:
-        """Hex digest of all bytes so far."""
+        """Returns the hex digest of all bytes so far."""
         return self._hash.hexdigest()
 
     def write(self, data: Any) -> int:
-        """Write all of `data` (bytes or anything with the buffer protocol)."""
+        """Writes all of `data` (bytes or anything with the buffer protocol)."""
         view = memoryview(data).cast("B")
         self._raw.write(view)
         self._hash.update(view)
@@ -202,15 +202,15 @@ class HashingFile:
         return len(view)
 
     def tell(self) -> int:
-        """How many bytes have been written."""
+        """Returns how many bytes have been written."""
         return self.size
 
     def flush(self) -> None:
-        """Hand buffered bytes to the operating system."""
+        """Hands buffered bytes to the operating system."""
         self._raw.flush()
 
     def close(self) -> None:
-        """Do nothing: whoever opened the file closes it."""
+        """Does nothing: whoever opened the file closes it."""
 
     def readable(self) -> bool:
         """Never."""
@@ -227,7 +227,7 @@ class HashingFile:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[HashingFile]:
-    """Write a file under a temporary name; it takes its own name only once all of it is on the disk.
+    """Writes a file under a temporary name; it takes its own name only once all of it is on the disk.
 
     Raises:
         OutputError: it can't be written, or something that is no file has its name. Nothing is left behind
@@ -255,7 +255,7 @@ def atomic_file(path: Path) -> Iterator[HashingFile]:
 
 @contextmanager
 def new_directory(target: Path) -> Iterator[Path]:
-    """A hidden directory beside `target` to write into; it takes that name at the end, or vanishes.
+    """Returns a hidden directory beside `target` to write into; it takes that name at the end, or vanishes.
 
     What a killed run left in the hidden directory is removed. `target` may be there already if it is an empty
     directory.
@@ -286,7 +286,7 @@ def new_directory(target: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically, always the same bytes for the same content.
+    """Writes JSON atomically, always the same bytes for the same content.
 
     Raises:
         OutputError: as `atomic_file`.
@@ -296,13 +296,13 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file atomically; see `atomic_file`."""
+    """Writes a UTF-8 file atomically; see `atomic_file`."""
     with atomic_file(path) as file:
         file.write(text.encode())
 
 
 def write_new_text(path: Path, text: str) -> bool:
-    """Write a UTF-8 file where there is none: of several who try at once one wins, and its file is whole.
+    """Writes a UTF-8 file where there is none: of several who try at once one wins, and its file is whole.
 
     Returns:
         Whether this call wrote it; False where there was one already.
@@ -336,7 +336,7 @@ def write_new_text(path: Path, text: str) -> bool:
 
 
 def hard_link(source: Path, target: Path) -> bool:
-    """Give a finished file a second name, in the place of whatever has that name, without copying a byte.
+    """Gives a finished file a second name, in the place of whatever has that name, without copying a byte.
 
     Returns:
         Whether that was possible; False on another file system, or where there are no hard links.
@@ -372,7 +372,7 @@ def json_text(content: Any) -> str:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Give a finished file its name, for good.
+    """Gives a finished file its name, for good.
 
     Raises:
         OutputError: it can't be done.
@@ -399,7 +399,7 @@ def _short_name(path: Path) -> str:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make renames in `directory` last through a power cut, where the system can."""
+    """Makes renames in `directory` last through a power cut, where the system can."""
     with suppress(OSError):
         handle = os.open(directory, os.O_RDONLY)
         try:
@@ -409,7 +409,7 @@ def sync_directory(directory: Path) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Create `path` and its parents.
+    """Creates `path` and its parents.
 
     Raises:
         OutputError: there is a file of that name, it can't be created, or it is an address.
@@ -422,7 +422,7 @@ def make_directory(path: Path) -> None:
 
 
 def remove_temporary(directory: Path, name: str = "*") -> None:
-    """Remove what a killed run left half-written in `directory`. Call it under the lock only.
+    """Removes what a killed run left half-written in `directory`. Call it under the lock only.
 
     Args:
         directory: where to look.
@@ -433,7 +433,7 @@ def remove_temporary(directory: Path, name: str = "*") -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file's content.
+    """Returns the hex digest of a file's content.
 
     Raises:
         OSError: it can't be read, or is no regular file.
@@ -444,7 +444,7 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def locked(directory: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold `directory` for this run; the system lets go of it however the process ends.
+    """Holds `directory` for this run; the system lets go of it however the process ends.
 
     Args:
         directory: what to hold.
@@ -469,7 +469,7 @@ def locked(directory: Path, *, shared: bool = False) -> Iterator[None]:
 
 @contextmanager
 def held(path: Path, owner: str) -> Iterator[bool]:
-    """Hold a lock file, made if absent, which then says who holds it; the file stays.
+    """Holds a lock file, made if absent, which then says who holds it; the file stays.
 
     Unlike a directory, a file is locked between machines too, by most network file systems.
 
@@ -514,7 +514,7 @@ def _locked_by_another(handle: int, shared: bool) -> bool | None:
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
-    """What an error of the operating system means to whoever gave the output directory."""
+    """Returns what an error of the operating system means to whoever gave the output directory."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutputError(f"no space left for {path}; free some, then run the same command again to go on")
     return OutputError(f"can't write {path}: {error.strerror or error}")

@@ -132,7 +132,7 @@ def warn(
     strict: bool = False,
     found: Sequence[Finding] | None = None,
 ) -> bool:
-    """Print on standard error what a person should know before a command uses a dataset.
+    """Prints on standard error what a person should know before a command uses a dataset.
 
     Episodes that can't be read are left to the command itself: it stops there, or lists them. What was
     `found` already is not looked for again.
@@ -161,7 +161,7 @@ def _keys(text: str | None) -> tuple[str, ...] | None:
 
 
 def print_checked(done: Sequence[Checked]) -> None:
-    """A table with a line a dataset, and below it what was found in each."""
+    """Prints a table with a line a dataset, and below it what was found in each."""
     from pioxide.cli import show
     from pioxide.data import Level
 
@@ -183,7 +183,7 @@ def print_checked(done: Sequence[Checked]) -> None:
 
 
 def print_findings(findings: Sequence[Finding], file: TextIO | None = None) -> None:
-    """One line a finding, and the way out below it."""
+    """Prints one line a finding, and the way out below it."""
     from pioxide.cli import show
 
     for finding in findings:

@@ -84,7 +84,7 @@ class Info:
 
 
 def facts(checkpoint: Checkpoint) -> Iterable[tuple[str, str]]:
-    """Name and value of everything that is known besides the tensors."""
+    """Yields name and value of everything that is known besides the tensors."""
     a, companions = checkpoint.architecture, checkpoint.companions
     v = a.vision
     yield "images", f"{v.image_size} x {v.image_size}, {v.tokens} tokens each, {v.depth} layers of {v.width}"
@@ -112,7 +112,7 @@ def facts(checkpoint: Checkpoint) -> Iterable[tuple[str, str]]:
 
 
 def meaning(contract: Contract) -> Iterable[tuple[str, str]]:
-    """Every field of a contract in words; those that nobody stated last."""
+    """Returns every field of a contract in words; those that nobody stated last."""
     from pioxide.cli import show
     from pioxide.contract import FIELDS, describe
 
@@ -124,7 +124,7 @@ def meaning(contract: Contract) -> Iterable[tuple[str, str]]:
 
 
 def document(checkpoint: Checkpoint, contract: Contract) -> dict[str, Any]:
-    """Everything as plain JSON values, the contract as in `contract.json`."""
+    """Returns everything as plain JSON values, the contract as in `contract.json`."""
     from pioxide.contract import to_json
 
     tree = checkpoint.tree
@@ -146,7 +146,7 @@ def document(checkpoint: Checkpoint, contract: Contract) -> dict[str, Any]:
 
 
 def parts(tree: Tree) -> list[list[str]]:
-    """A row for each part of the model that is there."""
+    """Returns a row for each part of the model that is there."""
     groups: dict[str, list[str]] = {part: [] for part in PARTS}
     for path in tree.specs:
         groups[part_of(path)].append(path)
@@ -154,7 +154,7 @@ def parts(tree: Tree) -> list[list[str]]:
 
 
 def part_of(path: str) -> str:
-    """Which of `PARTS` a parameter belongs to."""
+    """Returns which of `PARTS` a parameter belongs to."""
     if "lora_" in path:
         return "LoRA"
     if path.startswith("PaliGemma/img/"):

@@ -89,7 +89,7 @@ STATUSES = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Runs one command.
 
     Args:
         argv: the arguments after the program's name; the process's own by default.

@@ -54,7 +54,7 @@ class Output:
 
     @property
     def speaks(self) -> bool:
-        """Whether progress is shown to a person."""
+        """Returns whether progress is shown to a person."""
         return not self.quiet and self.events is None
 
     def event(self, kind: str, **values: Any) -> None:

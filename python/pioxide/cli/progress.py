@@ -163,5 +163,5 @@ def working(what: str) -> Iterator[None]:
 
 
 def say_file(name: str, done: int, total: int) -> None:
-    """Say on standard error which file is being brought."""
+    """Says on standard error which file is being brought."""
     output.current.stage(f"{name} ({done + 1} of {total})")

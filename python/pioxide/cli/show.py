@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def printable(text: str) -> str:
-    """A text that may hold names out of a file, its control characters spelled out: a terminal obeys them."""
+    """Spells out control characters in a text that may hold names out of a file: a terminal obeys them."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -24,12 +24,12 @@ def size(number: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun: 1 shard, 1,234 shards."""
+    """Returns a number with its noun: 1 shard, 1,234 shards."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def share(part: int, whole: int) -> str:
-    """A part and its percentage: 86 (0.6%); never 0.0% for something."""
+    """Returns a part and its percentage: 86 (0.6%); never 0.0% for something."""
     if part == 0 or whole == 0:
         return f"{part:,}"
     percent = 100 * part / whole
@@ -37,7 +37,7 @@ def share(part: int, whole: int) -> str:
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> None:
-    """Print name and value pairs, aligned."""
+    """Prints name and value pairs, aligned."""
     rows = list(rows)
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
@@ -45,7 +45,7 @@ def facts(rows: Iterable[tuple[str, str]]) -> None:
 
 
 def console() -> Console:
-    """A terminal to print tables on; a reader that has gone raises BrokenPipeError, as with print."""
+    """Returns a terminal to print tables on; a reader that has gone raises BrokenPipeError, as with print."""
     from rich.console import Console
 
     class Plain(Console):
@@ -56,7 +56,7 @@ def console() -> Console:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; the first column is text, the others are numbers."""
+    """Prints a table; the first column is text, the others are numbers."""
     from rich.table import Table
 
     made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
@@ -70,7 +70,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
 
 
 def contract(sentence: str, other_names: Sequence[tuple[str, str]] = ()) -> None:
-    """Print what the numbers mean, and which joints the robot and the dataset call by other names."""
+    """Prints what the numbers mean, and which joints the robot and the dataset call by other names."""
     print(f"  {printable(sentence)}")
     if other_names:
         pairs = ", ".join(f"{ours} / {theirs}" for ours, theirs in other_names)
@@ -78,7 +78,7 @@ def contract(sentence: str, other_names: Sequence[tuple[str, str]] = ()) -> None
 
 
 def left_out(episodes: Sequence[tuple[int, str]], limit: int = 10) -> None:
-    """Print which episodes were left out, and why."""
+    """Prints which episodes were left out, and why."""
     print(f"\nleft out {counted(len(episodes), 'episode')}:")
     for _, reason in episodes[:limit]:
         print(f"  {reason}")

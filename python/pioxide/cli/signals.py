@@ -29,7 +29,7 @@ class Stopped:
 
     @property
     def status(self) -> int:
-        """128 and the signal's number, as a shell gives it; 130 for an interrupt of another origin."""
+        """Returns 128 and the signal's number, as a shell does; 130 for an interrupt of another origin."""
         return 128 + (self.signal or signal.SIGINT)
 
     @property
@@ -45,7 +45,7 @@ class Stopped:
 
 @contextmanager
 def watched() -> Iterator[Stopped]:
-    """Turn signals into KeyboardInterrupt while the body runs, where this is the main thread."""
+    """Turns signals into KeyboardInterrupt while the body runs, where this is the main thread."""
     stopped = Stopped()
     before = {}
     if threading.current_thread() is threading.main_thread():
@@ -61,6 +61,6 @@ def watched() -> Iterator[Stopped]:
 
 
 def drop_output() -> None:
-    """Let nobody write to a standard output that has gone; Python itself does so when it ends."""
+    """Lets nobody write to a standard output that has gone; Python itself does so when it ends."""
     with suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -207,11 +207,11 @@ class Sourced:
 
     @property
     def contract(self) -> Contract:
-        """The loader's."""
+        """Returns the loader's."""
         return self.loader.contract
 
     def batches(self, start_step: int = 0) -> Any:
-        """The loader's."""
+        """Returns the loader's."""
         return self.loader.batches(start_step)
 
 

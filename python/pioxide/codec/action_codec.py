@@ -35,46 +35,46 @@ class ActionCodec(Protocol):
 
     @property
     def kind(self) -> str:
-        """The codec's name: "fast", "binning" or "beast"."""
+        """Returns the codec's name: "fast", "binning" or "beast"."""
         ...
 
     @property
     def description(self) -> str:
-        """The codec and its settings in a few words, for people."""
+        """Returns the codec and its settings in a few words, for people."""
         ...
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids: every id is below it."""
+        """Returns the number of ids: every id is below it."""
         ...
 
     @property
     def horizon(self) -> int | None:
-        """H that it was fitted for; None for any."""
+        """Returns H that it was fitted for; None for any."""
         ...
 
     @property
     def dim(self) -> int | None:
-        """D that it was fitted for; None for any."""
+        """Returns D that it was fitted for; None for any."""
         ...
 
     @property
     def steps(self) -> int | None:
-        """S, coefficients of each dimension; None for as many as the chunk has actions."""
+        """Returns S, coefficients of each dimension; None for as many as the chunk has actions."""
         ...
 
     @property
     def coefficient_range(self) -> tuple[float, float]:
-        """The lowest and highest coefficient that can be represented, in the unit of normalised actions."""
+        """Returns the lowest and highest coefficient with a token, in the unit of normalised actions."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """A SHA-256 digest of all that ids depend on: two codecs with the same one write the same ids."""
+        """Returns a SHA-256 digest of all that ids depend on: codecs with the same one write the same ids."""
         ...
 
     def token_bytes(self, id: int) -> bytes | None:
-        """What an id is spelled as: UTF-8, a character a coefficient; None where no chunk has the id.
+        """Returns what an id is spelled as: UTF-8, a character a coefficient; None where no chunk has the id.
 
         A text is a chunk's where it has as many characters as the chunk has coefficients. FAST's ids may
         begin or end inside a character; those of other codecs are one character each.

@@ -11,7 +11,7 @@ from pioxide.errors import InputError
 
 
 def floats(value: Any, expected: str) -> NDArray[np.float64]:
-    """A new float64 array of `value`: real numbers or bools of any kind, or an array of another library.
+    """Returns a new float64 array of `value`: real numbers or bools, or an array of another library.
 
     Texts, dates, complex numbers and objects are refused, also where NumPy would find a float in them.
 

@@ -76,7 +76,7 @@ class TokenBatch(Sequence[NDArray[np.int32]]):
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """[N] tokens in each chunk."""
+        """Returns [N] tokens in each chunk."""
         return np.diff(self.offsets)
 
 
@@ -247,22 +247,22 @@ class FastCodec:
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids, holes included: every id is below it."""
+        """Returns the number of ids, holes included: every id is below it."""
         return self._core.vocab_size
 
     @property
     def scale(self) -> float:
-        """What coefficients are multiplied by before rounding."""
+        """Returns what coefficients are multiplied by before rounding."""
         return self._core.scale
 
     @property
     def min_token(self) -> int:
-        """The coefficient that the character U+0000 stands for."""
+        """Returns the coefficient that the character U+0000 stands for."""
         return self._core.min_token
 
     @property
     def value_range(self) -> tuple[int, int]:
-        """Lowest and highest rounded coefficient between which every one has a token.
+        """Returns the lowest and highest rounded coefficient between which every one has a token.
 
         The range holds zero where zero has a token, else it is the nearest to zero. `representable` has all.
         """
@@ -270,7 +270,7 @@ class FastCodec:
 
     @property
     def representable(self) -> list[tuple[int, int]]:
-        """The rounded coefficients with a token, as ranges from first to last, sorted.
+        """Returns the rounded coefficients with a token, as ranges from first to last, sorted.
 
         A coefficient's character has the code `coefficient - min_token`, and ids are pieces of the
         characters' UTF-8.
@@ -278,7 +278,7 @@ class FastCodec:
         return self._core.representable
 
     def token_bytes(self, id: int) -> bytes | None:
-        """What an id decodes to: UTF-8, perhaps cut inside a character. None where no chunk has the id.
+        """Returns what an id decodes to: UTF-8, perhaps a cut character; None where no chunk has the id.
 
         Raises:
             IndexError: The id is outside the vocabulary.
@@ -287,12 +287,12 @@ class FastCodec:
 
     @property
     def horizon(self) -> int | None:
-        """The default `time_horizon` its files carry, if any."""
+        """Returns the default `time_horizon` its files carry, if any."""
         return self._core.horizon
 
     @property
     def dim(self) -> int | None:
-        """The default `action_dim` its files carry, if any."""
+        """Returns the default `action_dim` its files carry, if any."""
         return self._core.dim
 
     @property
@@ -319,7 +319,7 @@ class FastCodec:
 
     @property
     def fingerprint(self) -> str:
-        """A SHA-256 digest of all that ids depend on: two codecs with the same one write the same ids."""
+        """Returns a SHA-256 digest of all that ids depend on: codecs with the same one write the same ids."""
         text = self._core.files(None, None)["tokenizer.json"]
         return hashlib.sha256(f"{self.scale!r} {self.min_token} {text}".encode()).hexdigest()
 

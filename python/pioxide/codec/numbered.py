@@ -47,38 +47,38 @@ class NumberCodec(ABC):
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids: every id is below it."""
+        """Returns the number of ids: every id is below it."""
         return self.bins
 
     @property
     def horizon(self) -> int | None:
-        """The horizon that it was fitted for; None for any."""
+        """Returns the horizon that it was fitted for; None for any."""
         return self._horizon
 
     @property
     def dim(self) -> int | None:
-        """The numbers in an action that it was fitted for; None for any."""
+        """Returns the numbers in an action that it was fitted for; None for any."""
         return self._dim
 
     @property
     @abstractmethod
     def kind(self) -> str:
-        """The codec's name in files and messages."""
+        """Returns the codec's name in files and messages."""
 
     @property
     @abstractmethod
     def steps(self) -> int | None:
-        """S, quantised numbers of each dimension; None for as many as the chunk has actions."""
+        """Returns S, quantised numbers of each dimension; None for as many as the chunk has actions."""
 
     @property
     @abstractmethod
     def coefficient_range(self) -> tuple[float, float]:
-        """The lowest and highest of the numbers that are quantised which any token stands for."""
+        """Returns the lowest and highest of the numbers that are quantised which any token stands for."""
 
     @property
     @abstractmethod
     def description(self) -> str:
-        """The codec in a few words, for people."""
+        """Returns the codec in a few words, for people."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class NumberCodec(ABC):
         """Says what of a chunk [H, D] is out of range at one of its numbers, and what the range is."""
 
     def token_bytes(self, id: int) -> bytes | None:
-        """What an id is spelled as: one character, since it stands for one number.
+        """Returns what an id is spelled as: one character, since it stands for one number.
 
         Raises:
             IndexError: The id is outside the vocabulary.
@@ -108,7 +108,7 @@ class NumberCodec(ABC):
 
     @property
     def fingerprint(self) -> str:
-        """A SHA-256 digest of all that ids depend on: two codecs with the same one write the same ids."""
+        """Returns a SHA-256 digest of all that ids depend on: codecs with the same one write the same ids."""
         text = json.dumps({"codec": self.kind, **self.settings()}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

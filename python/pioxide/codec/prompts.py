@@ -107,11 +107,11 @@ class Pi0Prompts:
 
     @property
     def max_len(self) -> int:
-        """L, ids in a row."""
+        """Returns L, ids in a row."""
         return self._core.max_len
 
     def encode(self, prompt: str) -> Prompt:
-        """One prompt. Its text is tokenized again only when it differs from the last call's."""
+        """Returns one prompt. Its text is tokenized again only when it differs from the last call's."""
         return Prompt._make(self._core.encode(prompt))
 
     def encode_into(
@@ -121,7 +121,7 @@ class Pi0Prompts:
         return self._core.encode_into(prompt, tokens, mask)
 
     def encode_batch(self, prompts: Texts) -> PromptBatch:
-        """N prompts; each distinct text is tokenized once."""
+        """Returns N prompts; each distinct text is tokenized once."""
         return PromptBatch._make(self._core.encode_batch(prompts))
 
     def __reduce__(self):
@@ -165,7 +165,7 @@ class Pi05Prompts:
 
     @property
     def max_len(self) -> int:
-        """L, ids in a row."""
+        """Returns L, ids in a row."""
         return self._core.max_len
 
     def encode(self, prompt: str, state: ArrayLike) -> Prompt:
@@ -187,7 +187,7 @@ class Pi05Prompts:
         return self._core.encode_into(prompt, state, tokens, mask)
 
     def encode_batch(self, prompts: Texts, states: ArrayLike) -> PromptBatch:
-        """N prompts with their normalised states [N, D]; each distinct text is tokenized once.
+        """Returns N prompts with their normalised states [N, D]; each distinct text is tokenized once.
 
         Raises:
             InputError: A joint is NaN or infinite; the message names row and joint.
@@ -253,17 +253,17 @@ class Pi0FastPrompts:
 
     @property
     def max_len(self) -> int:
-        """L, ids in a row."""
+        """Returns L, ids in a row."""
         return self._core.max_len
 
     @property
     def first_fast_id(self) -> int:
-        """The text id of FAST id 0; the others count down from it."""
+        """Returns the text id of FAST id 0; the others count down from it."""
         return self.tokenizer.vocab_size - 1 - self.skipped_ids
 
     @property
     def answer_start(self) -> NDArray[np.int32]:
-        """Text ids that begin the answer, before its action ids: `Action: `, behind a BOS in LeRobot's style.
+        """Returns the ids that begin the answer, before actions: `Action: `, behind a BOS in LeRobot's style.
 
         LeRobot 0.6 trains with that BOS causal, as here, but generates with it as the end of the prompt,
         where the whole prompt attends to it.
@@ -272,7 +272,7 @@ class Pi0FastPrompts:
 
     @property
     def answer_end(self) -> NDArray[np.int32]:
-        """Text ids that end the answer, behind its action ids: those of `|`, then the end of the sequence."""
+        """Returns the ids that end the answer, behind actions: those of `|`, then the end of the sequence."""
         return self._core.answer_end
 
     def fast_to_ids(self, fast_ids: ArrayLike) -> NDArray[np.int32]:
@@ -291,7 +291,7 @@ class Pi0FastPrompts:
         *,
         on_overflow: OnOverflow = "error",
     ) -> FastPrompt:
-        """One prompt: the prefix alone, or with `actions` the training form.
+        """Returns one prompt: the prefix alone, or with `actions` the training form.
 
         Args:
             prompt: The instruction.
@@ -316,7 +316,7 @@ class Pi0FastPrompts:
         *,
         on_overflow: OnOverflow = "error",
     ) -> FastPromptBatch:
-        """N prompts with states [N, D], and for training with action chunks [N, H, D] or their tokens.
+        """Returns N prompts with states [N, D]; for training also with action chunks [N, H, D] or tokens.
 
         Raises:
             InputError: The message names the row, and the joint or dimension at fault.
@@ -328,7 +328,7 @@ class Pi0FastPrompts:
         return FastPromptBatch._make(self._core.encode_batch(prompts, states, actions.ids, actions.offsets))
 
     def ids_to_fast(self, ids: ArrayLike, *, continued: bool = False) -> NDArray[np.int32]:
-        """The FAST ids in a generated sequence: between the first `Action: ` and the next `|` or the end.
+        """Returns a generated sequence's FAST ids: between the first `Action: ` and the next `|` or the end.
 
         Args:
             ids: [n] text ids, with or without the prompt before them.
@@ -342,7 +342,7 @@ class Pi0FastPrompts:
     def ids_to_actions(
         self, ids: ArrayLike, *, horizon: int, dim: int, partial: Partial = "error", continued: bool = False
     ) -> Decoded:
-        """A generated sequence to normalised actions [horizon, dim], from the ids directly.
+        """Decodes a generated sequence to normalised actions [horizon, dim], from the ids directly.
 
         Raises:
             InputError: As `ids_to_fast`.
@@ -364,7 +364,7 @@ class Pi0FastPrompts:
         partial: Partial = "error",
         continued: bool = False,
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """N generated sequences to normalised actions, without the GIL.
+        """Decodes N generated sequences to normalised actions, without the GIL.
 
         Args:
             ids: N sequences of text ids as `ids_to_actions` takes them, or [N, L] of them, where what follows

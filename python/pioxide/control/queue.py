@@ -97,7 +97,7 @@ class ActionQueue:
         self._last: NDArray[np.float64] | None = None
 
     def snapshot(self) -> Snapshot:
-        """Where the queue stands: to be taken together with the observation that goes to the policy."""
+        """Returns where the queue stands: to be taken with the observation that goes to the policy."""
         with self._lock:
             if self._chunk is None:
                 return Snapshot(self._consumed, np.zeros((0, 0)))
@@ -144,7 +144,7 @@ class ActionQueue:
             return delay
 
     def take(self) -> Taken:
-        """The next action to play."""
+        """Returns the next action to play."""
         with self._lock:
             chunk = self._chunk
             if chunk is None:
@@ -165,7 +165,7 @@ class ActionQueue:
             return Taken(action.copy(), False)
 
     def remaining(self) -> int:
-        """Whole actions left in the current chunk."""
+        """Returns whole actions left in the current chunk."""
         with self._lock:
             if self._chunk is None:
                 return 0

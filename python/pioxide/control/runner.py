@@ -62,11 +62,11 @@ class Worker(Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether an inference is under way or its answer not collected yet."""
+        """Returns whether an inference is under way or its answer not collected yet."""
         ...
 
     def collect(self) -> Answer | None:
-        """The answer, once; None while there is none."""
+        """Returns the answer, once; None while there is none."""
         ...
 
     def reset(self) -> None:
@@ -182,7 +182,7 @@ class DelayEstimate:
 
     @property
     def value(self) -> int:
-        """Actions, rounded up."""
+        """Returns the delay in actions, rounded up."""
         if not self._measured:
             return self.first_guess
         return math.ceil(float(np.quantile(self._measured, self.quantile)) - 1e-9)
@@ -267,7 +267,7 @@ class Runner:
             raise InputError(f"starvation_grace: expected 0 or more ticks, got {self.starvation_grace}")
 
     def step(self, observation: Mapping[str, Any]) -> Step:
-        """One tick. Never waits.
+        """Plays one tick; never waits.
 
         Args:
             observation: The newest; it must not be written to afterwards.

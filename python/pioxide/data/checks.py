@@ -67,7 +67,7 @@ def look(
     on_frames: Callable[[int], None] | None = None,
     workers: int = 1,
 ) -> tuple[list[EpisodeSummary], list[Finding]]:
-    """The first half of `check_dataset`: episodes in numbers, and those that can't be read."""
+    """Does the first half of `check_dataset`: episodes in numbers, and those that can't be read."""
     faults: list[Finding] = []
 
     def bad(info: EpisodeInfo, error: DatasetError) -> None:
@@ -126,7 +126,7 @@ def judge(
     *,
     width: int | None = None,
 ) -> list[Finding]:
-    """The second half of `check_dataset`."""
+    """Does the second half of `check_dataset`."""
     found = [*faults, *dataset.findings, *_shapes(dataset, columns, width)]
     if not summaries:
         return merged(found)

@@ -73,7 +73,7 @@ class Counter:
 
     @property
     def done(self) -> bool:
-        """Whether no pass is missing."""
+        """Returns whether no pass is missing."""
         return self.quantiles is not None and self.passed == self.quantiles.passes
 
     def stats(self) -> Stats:
@@ -139,7 +139,7 @@ class ActionCounter:
 
     @property
     def used(self) -> list[Counter]:
-        """The counters that count anything."""
+        """Returns the counters that count anything."""
         if self.dims is None:
             return [self.absolute]
         return [
@@ -153,7 +153,7 @@ class ActionCounter:
 
     @property
     def done(self) -> bool:
-        """Whether no pass is missing."""
+        """Returns whether no pass is missing."""
         return all(counter.done for counter in self.used)
 
     def stats(self) -> Stats:
@@ -173,10 +173,10 @@ class ActionCounter:
 
 
 def floats_of(x: NDArray) -> NDArray:
-    """float32 stays, everything else becomes float64."""
+    """Returns floats to compute with: float32 stays, everything else becomes float64."""
     return x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
 
 
 def repeated(number: int, weight: int) -> NDArray[np.int64] | None:
-    """The weights of rows that all count alike; None where each counts once."""
+    """Returns the weights of rows that all count alike; None where each counts once."""
     return None if weight == 1 else np.full(number, weight, np.int64)

@@ -27,7 +27,7 @@ def indices_of(info: EpisodeInfo, batches: Batches, key: str) -> NDArray[np.int6
 
 
 def column_of(info: EpisodeInfo, batches: Batches, key: str, feature: Feature) -> NDArray:
-    """[T] for plain numbers, [T, *shape] otherwise; checked for missing and non-finite values."""
+    """Returns [T] for plain numbers, [T, *shape] otherwise; checked for missing and non-finite values."""
     parts, frame = [], 0
     for batch in batches:
         parts.append(_numbers(info, key, batch.column(key), feature, frame))

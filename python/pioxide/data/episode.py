@@ -28,16 +28,16 @@ class Feature:
 
     @property
     def dim(self) -> int:
-        """How many numbers one frame has."""
+        """Returns how many numbers one frame has."""
         return int(np.prod(self.shape, dtype=np.int64))
 
     @property
     def is_numeric(self) -> bool:
-        """Whether it can be read as an array of numbers."""
+        """Returns whether it can be read as an array of numbers."""
         return self.dtype not in ("video", "image", "string", "language")
 
     def label(self, dimension: int) -> str:
-        """A dimension's name for messages: `7 (kRightShoulderPitch)`, or `7` when it has none."""
+        """Returns a dimension's name for messages: `7 (kRightShoulderPitch)`, or `7` when it has none."""
         return str(dimension) if self.names is None else f"{dimension} ({self.names[dimension]})"
 
 
@@ -86,7 +86,7 @@ class Episode:
 
     @property
     def index(self) -> int:
-        """The episode's number."""
+        """Returns the episode's number."""
         return self.info.index
 
     def __len__(self) -> int:
@@ -95,12 +95,12 @@ class Episode:
 
     @property
     def prompts(self) -> tuple[list[str], NDArray[np.int64]]:
-        """The distinct instructions, and for every frame [T] which of them it has."""
+        """Returns the distinct instructions, and for every frame [T] which of them it has."""
         unique, inverse = np.unique(self.task_index, return_inverse=True)
         return [self.tasks[int(i)] for i in unique], inverse.astype(np.int64)
 
     def stack(self, keys: Sequence[str]) -> NDArray:
-        """Several columns side by side, [T, D]: plain numbers are one dimension, others are flattened.
+        """Puts columns side by side, [T, D]: plain numbers are one dimension, others are flattened.
 
         Raises:
             InputError: a key was not read.
@@ -113,7 +113,7 @@ class Episode:
 
 
 def parse_feature(declaration: dict[str, Any]) -> Feature:
-    """A feature from its entry in `info.json`; names come flat, in nested lists, or in a dict by axis.
+    """Reads a feature's entry in `info.json`; names come flat, in nested lists, or in a dict by axis.
 
     Raises:
         KeyError, TypeError, ValueError: the entry is malformed (the caller names file and key).

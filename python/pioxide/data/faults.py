@@ -10,7 +10,7 @@ from pioxide.files import mistaken_file
 
 
 def fault(reason: str, *, file: str, episode: int | None = None) -> DatasetError:
-    """An error to raise: `data/…/episode_000003.parquet: episode 3: reason`."""
+    """Returns an error to raise: `data/…/episode_000003.parquet: episode 3: reason`."""
     place = file if episode is None else f"{file}: episode {episode}"
     error = DatasetError(f"{place}: {reason}")
     error.file = file
@@ -19,7 +19,7 @@ def fault(reason: str, *, file: str, episode: int | None = None) -> DatasetError
 
 
 def unreadable(root: Path, file: str, error: BaseException) -> DatasetError:
-    """An error to raise for a Parquet file: absent, something else (a Git LFS pointer), or damaged."""
+    """Returns an error for a Parquet file: absent, something else (a Git LFS pointer), or damaged."""
     path = root / file
     if not path.exists():
         return fault("no such file", file=file)
@@ -29,7 +29,7 @@ def unreadable(root: Path, file: str, error: BaseException) -> DatasetError:
 
 
 def nothing_left(reasons: Sequence[str], most: int = 3) -> DatasetError:
-    """An error to raise where leaving out bad episodes leaves none: with the first of their reasons."""
+    """Returns an error for when leaving out bad episodes leaves none: with the first of their reasons."""
     lines = [
         f"every episode was left out ({len(reasons):,}), so there is nothing to work on:",
         *reasons[:most],
@@ -40,6 +40,6 @@ def nothing_left(reasons: Sequence[str], most: int = 3) -> DatasetError:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of a foreign exception, for a message that stays one sentence."""
+    """Returns the first line of a foreign exception, for a message that stays one sentence."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__

@@ -122,7 +122,7 @@ class Finding:
 
     @property
     def level(self) -> Level:
-        """How much it matters."""
+        """Returns how much it matters."""
         return self.code.level
 
     def __str__(self) -> str:

@@ -77,17 +77,17 @@ class Joints:
 
     @property
     def constant(self) -> NDArray[np.bool_]:
-        """[D] joints that never move."""
+        """Returns [D] joints that never move."""
         return self.low.min(axis=0) == self.high.max(axis=0)
 
     @property
     def stuck(self) -> NDArray[np.bool_]:
-        """[D] joints that move so seldom that q01 equals q99."""
+        """Returns [D] joints that move so seldom that q01 equals q99."""
         return (self.share >= SELDOM) & ~self.constant
 
     @property
     def noisy(self) -> NDArray[np.bool_]:
-        """[D] joints whose steps are as large as their spread."""
+        """Returns [D] joints whose steps are as large as their spread."""
         if self.frames < 20 * len(self.parts):
             return np.zeros(len(self.names), bool)
         steps, spread = self._array("step_squares"), self._array("squares")
@@ -97,7 +97,7 @@ class Joints:
 
     @property
     def far(self) -> tuple[Floats, Floats]:
-        """[episodes, D] how far the largest and smallest values lie beyond q99 and q01, in their distance."""
+        """Returns [episodes, D] how far values lie beyond q01 and q99 at most, in the distance of these."""
         usable = ~self.constant & ~self.stuck & (self.width > 0)
         over = np.where(usable, self.width, 1)
         above = np.where(usable, (self.high - self.q99) / over, 0)
@@ -105,7 +105,7 @@ class Joints:
 
     @property
     def outlying(self) -> NDArray[np.bool_]:
-        """[episodes, D] where there are outliers."""
+        """Returns [episodes, D] where there are outliers."""
         return np.maximum(*self.far) > FAR
 
     def still(self) -> list[Finding]:
@@ -221,7 +221,7 @@ class Joints:
 
 
 def opposed(names: Sequence[str], summaries: Sequence[EpisodeSummary]) -> list[Finding]:
-    """Actions that move against the state in some episodes and with it in the others."""
+    """Finds actions that move against the state in some episodes and with it in the others."""
     rows = [(s.index, s.agreement) for s in summaries if s.agreement is not None]
     if len(rows) < 3:
         return []

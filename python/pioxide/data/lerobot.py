@@ -85,7 +85,7 @@ class LeRobotDataset:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> LeRobotDataset:
-        """Read a dataset's metadata. No data file is opened yet.
+        """Reads a dataset's metadata. No data file is opened yet.
 
         Raises:
             DatasetError: the metadata is missing, malformed or contradicts itself; names file and reason.
@@ -108,11 +108,11 @@ class LeRobotDataset:
 
     @property
     def total_frames(self) -> int:
-        """Frames of all episodes."""
+        """Returns how many frames all episodes have."""
         return sum(episode.length for episode in self.episodes)
 
     def with_tasks(self, choice: TaskChoice) -> LeRobotDataset:
-        """The same dataset with the instructions that a person chose.
+        """Returns the same dataset with the instructions that a person chose.
 
         Raises:
             InputError: there is no such column, or it holds neither texts nor task indices.
@@ -138,11 +138,11 @@ class LeRobotDataset:
         return replace(self, tasks=instructions.tasks, instructions=instructions)
 
     def episode_columns(self) -> tuple[str, ...]:
-        """What the list of episodes says besides what every list has: success, operator, ..."""
+        """Returns what the list of episodes says besides what every list has: success, operator, ..."""
         return listed_columns(self.path, self._lists())
 
     def episode_values(self, column: str) -> dict[int, Any]:
-        """One of `episode_columns`, by episode; a list of one value is that value.
+        """Returns one of `episode_columns`, by episode; a list of one value is that value.
 
         Raises:
             DatasetError: the list can't be read any more.
@@ -153,7 +153,7 @@ class LeRobotDataset:
         return [file for file in self.meta_files if file.startswith("meta/episodes")]
 
     def episode(self, index: int) -> EpisodeInfo:
-        """One episode as the metadata lists it, by its number.
+        """Returns one episode as the metadata lists it, by its number.
 
         Raises:
             InputError: there is none of that number.
@@ -169,7 +169,7 @@ class LeRobotDataset:
         )
 
     def read(self, episode_index: int, columns: Sequence[str]) -> Episode:
-        """One episode.
+        """Returns one episode.
 
         Args:
             episode_index: which.
@@ -216,11 +216,11 @@ class LeRobotDataset:
         return self._scan(wanted, chosen, on_bad)
 
     def files(self) -> dict[str, list[EpisodeInfo]]:
-        """The data files in order, with the episodes that each holds."""
+        """Returns the data files in order, with the episodes that each holds."""
         return _by_file(info for info in self.episodes if not info.problem)
 
     def dim(self, keys: Sequence[str]) -> int:
-        """How many dimensions these columns have side by side, as `Episode.stack` puts them."""
+        """Returns how many dimensions these columns have side by side, as `Episode.stack` puts them."""
         return sum(self.features[key].dim for key in self._checked_columns(keys))
 
     def names(self, keys: Sequence[str]) -> list[str]:
@@ -235,7 +235,7 @@ class LeRobotDataset:
         return out
 
     def fingerprint(self) -> str:
-        """A name for the dataset's content, the same after copying, 32 hex digits.
+        """Returns a name for the dataset's content, the same after copying, 32 hex digits.
 
         It covers the metadata files that were read and the data files, whole up to 4 GiB of data in all.
         Larger datasets are sampled: every file's size, its footer and 64 blocks of 16 KiB, so that a change

@@ -55,7 +55,7 @@ class Meta:
 
 
 def load_meta(root: Path) -> Meta:
-    """Read the metadata of the dataset at `root`.
+    """Reads the metadata of the dataset at `root`.
 
     Raises:
         DatasetError: a file is missing or malformed as a whole, the version is another one, or no episode is

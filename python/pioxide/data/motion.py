@@ -151,7 +151,7 @@ def shifted(joints: Joints) -> list[Finding]:
 
 
 def followed(state: Joints, actions: Joints, summaries: Sequence[EpisodeSummary]) -> list[Finding]:
-    """Actions that the state does not follow: in an episode, or a joint in all of them.
+    """Finds actions that the state does not follow: in an episode, or a joint in all of them.
 
     Of a joint that is noise, has an outlier or stands still, that alone is said.
     """
@@ -189,7 +189,7 @@ def followed(state: Joints, actions: Joints, summaries: Sequence[EpisodeSummary]
 def actions_in_other_units(
     names: Sequence[str], state: Joints, actions: Joints, summaries: Sequence[EpisodeSummary]
 ) -> list[Finding]:
-    """Actions that move with the state, in other units or at another place."""
+    """Finds actions that move with the state, in other units or at another place."""
     rows = [s.agreement for s in summaries if s.agreement is not None]
     if not rows or state.names != actions.names:
         return []

@@ -65,7 +65,7 @@ class ExactQuantiles:
         self._total = 0
 
     def add(self, values: NDArray, weights: NDArray[np.int64] | None = None) -> None:
-        """Count a block in the current pass.
+        """Counts a block in the current pass.
 
         Args:
             values: [M, D] finite, of this object's dtype.
@@ -88,7 +88,7 @@ class ExactQuantiles:
                 _count(self._counts[q, d], here[chosen], None if weight is None else weight[chosen])
 
     def next_pass(self) -> None:
-        """Close a pass: fix 16 more bits of every quantile.
+        """Closes a pass: fixes 16 more bits of every quantile.
 
         Raises:
             InputError: nothing was added.
@@ -118,7 +118,7 @@ class ExactQuantiles:
 
     @property
     def values(self) -> NDArray[np.float64]:
-        """[Q, D] the quantiles.
+        """Returns [Q, D] the quantiles.
 
         Raises:
             InputError: passes are missing.
@@ -150,7 +150,7 @@ class Moments:
         self._squares = np.zeros(dim)  # sum of squared differences from the mean
 
     def add(self, values: NDArray, weights: NDArray[np.int64] | None = None) -> None:
-        """Join a block `values` [M, D], each row counting `weights` [M] times (once if None)."""
+        """Joins a block `values` [M, D], each row counting `weights` [M] times (once if None)."""
         block = np.array(values.T, np.float64, order="C")  # [D, M]: sums run along memory
         count = len(values) if weights is None else int(weights.sum())
         if count == 0:
@@ -169,12 +169,12 @@ class Moments:
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """[D] the mean."""
+        """Returns [D] the mean."""
         return self._origin + self._mean
 
     @property
     def std(self) -> NDArray[np.float64]:
-        """[D] the population's standard deviation."""
+        """Returns [D] the population's standard deviation."""
         return np.sqrt(self._squares / max(self.count, 1))
 
 

@@ -141,7 +141,7 @@ def build_episode(
     features: dict[str, Feature],
     instructions: Instructions,
 ) -> Episode:
-    """Turn an episode's rows into arrays, checking all that can be wrong with them.
+    """Turns an episode's rows into arrays, checking all that can be wrong with them.
 
     Raises:
         DatasetError: another number of rows than the metadata says, frames out of order, a value that is
@@ -169,7 +169,7 @@ def build_episode(
 
 
 def episodes_in(path: Path) -> frozenset[int]:
-    """The episodes that have rows in a file; none where it can't be read."""
+    """Returns the episodes that have rows in a file; none where it can't be read."""
     try:
         with _opened(path) as parquet:
             spans = _spans(path, parquet)

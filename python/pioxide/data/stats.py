@@ -108,7 +108,7 @@ def joint_stats(
     delta_mask: Sequence[bool] | None = None,
     cache_bytes: int = CACHE_BYTES,
 ) -> dict[str, Stats]:
-    """`compute_stats` of several datasets as if they were one, each repeated as often as its weight says.
+    """Does `compute_stats` for several datasets as for one, each repeated as often as its weight says.
 
     Args:
         sources: of the same numbers in the same order.
@@ -152,7 +152,7 @@ def chunk_stats(
     horizon: int,
     delta_mask: Sequence[bool] | None = None,
 ) -> dict[str, Stats]:
-    """`compute_stats` for episodes from anywhere.
+    """Does `compute_stats` for episodes from anywhere.
 
     Args:
         episodes: called once a pass (two for float32, four for float64); each call gives the same pairs of

@@ -79,11 +79,11 @@ class Checked:
     unseen: tuple[str, ...] = ()
 
     def count(self, level: Level) -> int:
-        """How many findings are of this level."""
+        """Returns how many findings are of this level."""
         return sum(finding.level is level for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain JSON values."""
+        """Returns the same as plain JSON values."""
         return {
             "path": str(self.path),
             "version": self.version,
@@ -106,7 +106,7 @@ class Checked:
 
 
 def find_datasets(paths: Sequence[str]) -> list[Path]:
-    """The datasets at, below, or matched by these paths, in order, each once.
+    """Returns the datasets at, below, or matched by these paths, in order, each once.
 
     A path at which there is none is given back as it is, so that checking it says so.
 
@@ -152,7 +152,7 @@ def check_datasets(
 
 
 def check_one(path: Path, settings: CheckSettings, workers: int = 1) -> Checked:
-    """One dataset; whatever is wrong with it is a finding."""
+    """Checks one dataset; whatever is wrong with it is a finding."""
     opened: LeRobotDataset | None = None
     unseen: list[str] = []
     try:

@@ -45,7 +45,7 @@ class Instructions:
 
     @property
     def plain(self) -> bool:
-        """Whether `task_index` says it, as LeRobot has it."""
+        """Returns whether `task_index` says it, as LeRobot has it."""
         return self.column == TASK_INDEX and self.by_episode is None and self.everywhere is None
 
     @property

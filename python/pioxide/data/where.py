@@ -38,7 +38,7 @@ class Comparison:
     value: str
 
     def holds(self, known: Any) -> bool:
-        """Whether it is true of a value, or of one of several; what is not known makes it false.
+        """Returns whether it is true of a value, or of one of several; what is not known makes it false.
 
         Of several values (instructions of an episode), != and !~ have to hold for all.
 
@@ -88,11 +88,11 @@ class Condition:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What has to be known of an episode."""
+        """Returns what has to be known of an episode."""
         return tuple(dict.fromkeys(one.name for every in self.alternatives for one in every))
 
     def holds(self, known: Mapping[str, Any]) -> bool:
-        """Whether it is true of an episode of which this is known.
+        """Returns whether it is true of an episode of which this is known.
 
         Raises:
             InputError: see `Comparison.holds`.

@@ -11,7 +11,7 @@ from pioxide.transforms import DeltaActions
 
 
 def windows(actions: NDArray, horizon: int) -> NDArray:
-    """Every frame's action chunk; a window past the episode's end repeats the last action.
+    """Returns every frame's action chunk; a window past the episode's end repeats the last action.
 
     Args:
         actions: [T, D], one episode.
@@ -29,7 +29,7 @@ def windows(actions: NDArray, horizon: int) -> NDArray:
 
 
 def delta_windows(actions: NDArray, states: NDArray, mask: tuple[bool, ...], horizon: int) -> NDArray:
-    """`windows`, each relative to the state of its own frame where the mask is True (see `DeltaActions`).
+    """Returns `windows`, each relative to its own frame's state where the mask is True (`DeltaActions`).
 
     Args:
         actions: [T, D], one episode.
@@ -49,7 +49,7 @@ def delta_windows(actions: NDArray, states: NDArray, mask: tuple[bool, ...], hor
 
 
 def window_weights(length: int, horizon: int) -> NDArray[np.int64]:
-    """How often each frame's action occurs in all windows of an episode.
+    """Returns how often each frame's action occurs in all windows of an episode.
 
     Frame j is in the windows that start at j-H+1..j, and the last frame once more for every step past the
     end.

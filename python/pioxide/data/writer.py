@@ -45,12 +45,12 @@ class EpisodeData:
 
     @property
     def length(self) -> int:
-        """Number of frames T."""
+        """Returns the number of frames T."""
         return len(next(iter(self.columns.values())))
 
     @property
     def frame_tasks(self) -> list[str]:
-        """The instruction of every frame."""
+        """Returns the instruction of every frame."""
         return [self.task] * self.length if isinstance(self.task, str) else list(self.task)
 
 
@@ -64,7 +64,7 @@ def write_lerobot_v3(
     rows_per_file: int = 1_000_000,
     compression: str = "snappy",
 ) -> Path:
-    """Write a LeRobot v3.0 dataset: many episodes a file, one row group an episode, video in H.264.
+    """Writes a LeRobot v3.0 dataset: many episodes a file, one row group an episode, video in H.264.
 
     Args:
         path: the new dataset's directory; must not exist or be empty.
@@ -150,7 +150,7 @@ def write_lerobot_v21(
     names: Mapping[str, Sequence[str]] | None = None,
     compression: str = "snappy",
 ) -> Path:
-    """Write a LeRobot v2.1 dataset: one file an episode. Arguments and errors as in `write_lerobot_v3`."""
+    """Writes a LeRobot v2.1 dataset: one file an episode. Arguments and errors as in `write_lerobot_v3`."""
     with _new_dataset(Path(path)) as root:
         recording = _Recording(episodes, names or {}, fps)
         listed: list[dict[str, Any]] = []
@@ -261,7 +261,7 @@ class _Recording:
                 )
 
     def info(self, version: str, robot_type: str) -> dict[str, Any]:
-        """The part of `info.json` that the versions share."""
+        """Returns the part of `info.json` that the versions share."""
         features: dict[str, Any] = {}
         for key, (dtype, shape) in self.columns.items():
             names = self.names.get(key)

@@ -58,7 +58,7 @@ class Fetched:
 
 
 def cache_directory() -> Path:
-    """`$PIOXIDE_CACHE`, else `$XDG_CACHE_HOME/pioxide`, else `~/.cache/pioxide`."""
+    """Returns `$PIOXIDE_CACHE`, else `$XDG_CACHE_HOME/pioxide`, else `~/.cache/pioxide`."""
     if own := os.environ.get("PIOXIDE_CACHE"):
         return Path(own).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
@@ -68,7 +68,7 @@ def cache_directory() -> Path:
 def fetch_asset(
     name: str, *, source: str | None = None, cache: Path | None = None, on_bytes: OnBytes | None = None
 ) -> Fetched:
-    """Bring an asset to the cache; what is there and unchanged is left as it is.
+    """Brings an asset to the cache; what is there and unchanged is left as it is.
 
     Args:
         name: of `ASSETS`.

@@ -80,7 +80,7 @@ class OnBytes(Protocol):
     """Who wants to hear how far a download is."""
 
     def begin(self, total: int, done: int) -> None:
-        """A file of `total` bytes, `done` of which an earlier run brought."""
+        """Begins a file of `total` bytes, `done` of which an earlier run brought."""
         ...
 
     def advance(self, count: int, /) -> None:
@@ -95,7 +95,7 @@ def download(
     sleep: Callable[[float], None] = time.sleep,
     on_bytes: OnBytes | None = None,
 ) -> Downloaded:
-    """Bring `url` to `target`, unless it is there already and unchanged since.
+    """Brings `url` to `target`, unless it is there already and unchanged since.
 
     A download that is cut off goes on where it stopped, if the other side still has the same file.
 
@@ -141,7 +141,7 @@ def _found(target: Path) -> Downloaded | None:
 
 
 def open_filesystem(url: str) -> tuple[Any, str]:
-    """The file system of an address, with fsspec's methods, and the path there; local ones need no extra.
+    """Returns an address's file system, with fsspec's methods, and the path there; local ones need none.
 
     Raises:
         FetchError: the address has no known kind, its package is not installed, or there is no network.

@@ -17,7 +17,7 @@ class LocalFiles:
     """What `pioxide.fetch.download` and `pioxide.weights` ask of a file system."""
 
     def info(self, path: str) -> dict[str, Any]:
-        """Size, kind and time of a file.
+        """Returns the size, kind and time of a file.
 
         Raises:
             OSError: there is none.
@@ -27,13 +27,13 @@ class LocalFiles:
         return {"name": path, "size": state.st_size, "type": kind, "mtime": state.st_mtime_ns}
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None) -> bytes:
-        """A part of a file, as in fsspec."""
+        """Returns a part of a file, as in fsspec."""
         with open(path, "rb") as file:
             file.seek(start or 0)
             return file.read() if end is None else file.read(end - (start or 0))
 
     def find(self, path: str, *, detail: bool = False) -> dict[str, dict[str, Any]]:
-        """Every file below a directory, by its path."""
+        """Returns every file below a directory, by its path."""
         del detail  # always
         if os.path.isfile(path):
             return {path: self.info(path)}

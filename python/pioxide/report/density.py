@@ -7,7 +7,7 @@ from pioxide.report.style import FAINT, FIRST, INK, SOFT, Picture, canvas, finis
 
 
 def action_density(names: tuple[str, ...], density: ActionDensity) -> Picture:
-    """A ridge a joint: the density of its normalised values, each scaled to its own peak (by square root)."""
+    """Draws a ridge a joint: the density of normalised values, scaled to its own peak (by square root)."""
     centres = (density.edges[:-1] + density.edges[1:]) / 2
     with canvas(0.6 + 0.185 * len(names)) as figure:
         axes = figure.add_subplot()

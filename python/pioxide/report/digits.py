@@ -2,7 +2,7 @@
 
 
 def short(value: float, digits: int = 3) -> str:
-    """A number as a person writes it: three significant digits, no exponent between 0.0001 and a million."""
+    """Returns a number as a person writes it: three digits, no exponent between 0.0001 and a million."""
     if value == 0:
         return "0"
     if not 1e-4 <= abs(value) < 1e6:

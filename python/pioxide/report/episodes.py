@@ -8,7 +8,7 @@ from pioxide.report.style import FIRST, SOFT, Picture, canvas, finish, grid
 
 
 def tokens_by_episode(episode: Ints, per_chunk: Ints) -> Picture:
-    """A line an episode from the 5th to the 95th percentile of its tokens a chunk, a dot at the mean."""
+    """Draws a line an episode from the 5th to the 95th percentile of tokens a chunk, a dot at the mean."""
     episodes, index = np.unique(episode, return_inverse=True)
     groups = np.split(per_chunk[np.argsort(index, kind="stable")], np.cumsum(np.bincount(index))[:-1])
     mean = np.array([group.mean() for group in groups])

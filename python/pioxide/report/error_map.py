@@ -14,7 +14,7 @@ _IMAGE = re.compile(r"<image ([^>]*?)/>", re.DOTALL)
 
 
 def error_map(names: tuple[str, ...], errors: Reconstruction) -> Picture:
-    """RMS error at [joint, step] as depth of colour, with the scale beside it."""
+    """Draws the RMS error at [joint, step] as depth of colour, with the scale beside it."""
     values = errors.rms_by_step.T
     top = float(values.max()) or 1.0
     height = max(0.75 + 0.185 * len(names), 1.6)  # that the scale has room

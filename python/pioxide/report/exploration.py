@@ -19,7 +19,7 @@ _LOOKS = {"fast": ("o", FIRST, "FAST"), "binning": ("s", SECOND, "binning"), "be
 
 
 def codecs_compared(exploration: Exploration) -> Picture:
-    """Two panels with one vertical axis, the RMS error: bits a chunk, and tokens a chunk; all logarithmic."""
+    """Draws two panels over the RMS error: bits a chunk, and tokens a chunk; all axes logarithmic."""
     limit = exploration.settings["max_error"]
     with canvas(3.4, 9.0) as figure:
         left, right = figure.subplots(1, 2, sharey=True)

@@ -76,7 +76,7 @@ class Tokens:
 
     @property
     def vocab_size(self) -> int:
-        """Ids in the vocabulary."""
+        """Returns the ids in the vocabulary."""
         return len(self.use)
 
 
@@ -113,7 +113,7 @@ class Reconstruction:
 
     @property
     def overall_rms(self) -> float:
-        """Root mean square over all joints, steps and chunks."""
+        """Returns the root mean square over all joints, steps and chunks."""
         return float(np.sqrt(np.mean(np.square(self.rms))))
 
 
@@ -167,7 +167,7 @@ class Report:
 
     @property
     def naive_tokens(self) -> int:
-        """Tokens a chunk takes when each value becomes one."""
+        """Returns the tokens a chunk takes when each value becomes one."""
         return self.source.horizon * self.source.dim
 
     @property
@@ -179,7 +179,7 @@ class Report:
 
     @property
     def bit_compression(self) -> float | None:
-        """The same in bits: 8 for a value that is binned, log2(vocabulary) for a token."""
+        """Returns the same in bits: 8 for a value that is binned, log2(vocabulary) for a token."""
         if self.compression is None or self.tokens is None:
             return None
         return self.compression * 8 / float(np.log2(self.tokens.vocab_size))

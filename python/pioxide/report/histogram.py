@@ -9,7 +9,7 @@ from pioxide.report.style import FAINT, FIRST, INK, SECOND, SOFT, Picture, canva
 
 
 def tokens_per_chunk(per_chunk: Ints) -> Picture:
-    """Tokens that FAST needs for a chunk, median and 99th percentile marked."""
+    """Draws the tokens that FAST needs for a chunk, median and 99th percentile marked."""
     median, p99 = np.percentile(per_chunk, [50, 99])
     with canvas(2.5) as figure:
         axes = figure.add_subplot()
@@ -24,7 +24,7 @@ def tokens_per_chunk(per_chunk: Ints) -> Picture:
 
 
 def prompt_lengths(lengths: Ints, max_len: int) -> Picture:
-    """Prompt lengths before cutting; what lies right of `max_len` lost its end."""
+    """Draws prompt lengths before cutting; what lies right of `max_len` lost its end."""
     with canvas(2.5) as figure:
         axes = figure.add_subplot()
         bars = _bars(axes, lengths, "tokens a prompt, before cutting", "frames")
@@ -72,7 +72,7 @@ def _mark(axes: Axes, x: float, text: str, color: str, left: bool = False, level
 
 
 def token_use(use: Ints) -> Picture:
-    """How often each id of the vocabulary is used, most frequent first, both axes logarithmic."""
+    """Draws how often each id of the vocabulary is used, most frequent first, both axes logarithmic."""
     counts = np.sort(use)[::-1]
     seen = int((counts > 0).sum())
     with canvas(2.5) as figure:

@@ -41,7 +41,7 @@ def write_page(report: Report, path: str | os.PathLike[str]) -> None:
 
 
 def page(report: Report) -> str:
-    """The whole document."""
+    """Returns the whole document."""
     source = report.source
     lead = f"{count(source.episodes, 'episode')}, {count(source.frames, 'frame')} at {source.fps:g} Hz. "
     lead += f"A chunk is {source.horizon} steps of {count(source.dim, 'joint')}."

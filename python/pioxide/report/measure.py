@@ -48,7 +48,7 @@ class ErrorMeter:
             largest[np.abs(frames - frames[index]) < original.shape[1]] = -1
 
     def result(self, total: int, unit: Floats) -> Reconstruction:
-        """What was seen so far; `total` chunks exist, `unit` [D] leads to the robot's units."""
+        """Returns what was seen so far; `total` chunks exist, `unit` [D] leads to the robot's units."""
         chunks = max(1, self._chunks)
         by_step = self._squares / chunks
         return Reconstruction(
@@ -114,7 +114,7 @@ class RangeMeter:
         self._count += len(flat)
 
     def result(self, names: tuple[str, ...], mean: Floats, std: Floats) -> JointRanges:
-        """The ranges, with mean and standard deviation taken from the statistics in use."""
+        """Returns the ranges, with mean and standard deviation taken from the statistics in use."""
         seen = self._count > 0
         low = self._low if seen else self._q01
         high = self._high if seen else self._q99

@@ -9,7 +9,7 @@ _REACH_DRAWN = 4.0
 
 
 def ranges(quantity: str, joints: JointRanges) -> Picture:
-    """A row a joint: a bar from q01 (-1) to q99 (1), a thin line to the extremes, a dot at the mean."""
+    """Draws a row a joint: a bar from q01 (-1) to q99 (1), a thin line to the extremes, a dot at the mean."""
     rows = np.arange(len(joints.names))
     moves = ~(joints.constant | joints.degenerate)
     width = np.where(moves, joints.q99 - joints.q01, 1.0)

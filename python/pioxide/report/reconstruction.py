@@ -9,7 +9,7 @@ from pioxide.report.style import FIRST, INK, PAPER, SECOND, SOFT, Picture, canva
 
 
 def error_by_joint(names: tuple[str, ...], errors: Reconstruction) -> Picture:
-    """A row a joint: RMS, 99th percentile and largest error in normalised units, on a logarithmic axis."""
+    """Draws a row a joint: RMS, 99th percentile and largest error in normalised units, logarithmic."""
     rows = np.arange(len(names))
     floor = max(float(errors.rms[errors.rms > 0].min(initial=1.0)) / 2, 1e-7)
     rms, p99, worst = (np.maximum(x, floor) for x in (errors.rms, errors.p99, errors.worst))

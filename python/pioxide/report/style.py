@@ -90,7 +90,7 @@ def finish(figure: Figure, name: str, alt: str) -> Picture:
 
 
 def to_svg(figure: Figure, name: str, alt: str) -> str:
-    """SVG markup without prolog, fixed size, creation date or literal colours."""
+    """Returns SVG markup without prolog, fixed size, creation date or literal colours."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
@@ -114,10 +114,10 @@ def to_svg(figure: Figure, name: str, alt: str) -> str:
 
 
 def grid(axes: Axes, axis: str = "y") -> None:
-    """Faint grid lines across one axis."""
+    """Draws faint grid lines across one axis."""
     axes.grid(visible=True, axis=axis)  # pyright: ignore[reportArgumentType]
 
 
 def thousands(value: float, _position: object = None) -> str:
-    """12,345 for a count on an axis."""
+    """Returns 12,345 for a count on an axis."""
     return f"{value:,.0f}"

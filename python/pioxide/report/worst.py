@@ -12,7 +12,7 @@ _SMALLEST_SPAN = 0.25  # of the vertical axis, so that an error of a hundredth d
 
 
 def worst_chunk(rank: int, names: tuple[str, ...], chunk: WorstChunk) -> Picture:
-    """A panel for each of the worst joints of one chunk, normalised values over the steps of the chunk."""
+    """Draws a panel for each of the worst joints of one chunk, normalised values by step."""
     joints = chunk.worst_joints(min(JOINTS_DRAWN, len(names)))
     steps = np.arange(len(chunk.original))
     with canvas(0.95 * len(joints) + 0.5, width=3.5) as figure:

@@ -10,7 +10,7 @@ _NAMES = tuple(f"{side}_{joint}" for side in ("left", "right") for joint in _ARM
 
 
 def aloha(*, sim: bool = False, adapt_to_pi: bool = True, delta: bool | None = None) -> RobotSpec:
-    """ALOHA with openpi's observation keys: `state` [14], `images/cam_high` and two wrist cameras.
+    """Returns ALOHA with openpi's observation keys: `state` [14], `images/cam_high` and two wrist cameras.
 
     Args:
         sim: gym-aloha instead of the real robot; one camera is enough either way.

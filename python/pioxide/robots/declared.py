@@ -14,7 +14,7 @@ REQUIRED = ("name", "cameras", "state", "action_dim")
 
 
 def spec_arguments(mapping: Any) -> dict[str, Any]:
-    """The fields of `RobotSpec.from_mapping`, each checked and made what `RobotSpec` takes.
+    """Returns the fields of `RobotSpec.from_mapping`, each checked and made what `RobotSpec` takes.
 
     Raises:
         FormatError: A field is missing, unknown, or of another type; names it.
@@ -27,7 +27,7 @@ def spec_arguments(mapping: Any) -> dict[str, Any]:
 
 
 def spec_mapping(spec: Any) -> dict[str, Any]:
-    """Plain values of a `RobotSpec` that `spec_arguments` reads back; empty fields are left out."""
+    """Returns plain values of a `RobotSpec` that `spec_arguments` reads back; empty fields are left out."""
     mapping: dict[str, Any] = {
         "name": spec.name,
         "cameras": {c.slot: {"key": c.key, "required": c.required} for c in spec.cameras},
@@ -59,7 +59,7 @@ def _gripper_value(gripper: Gripper) -> Any:
 
 
 def read_yaml(path: str | Path) -> Mapping[str, Any]:
-    """A YAML file that holds a mapping, in which no key stands twice (needs PyYAML).
+    """Reads a YAML file that holds a mapping, in which no key stands twice (needs PyYAML).
 
     Raises:
         FormatError: No such file, no YAML, another thing than a mapping, or a key stands twice.

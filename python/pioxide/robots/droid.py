@@ -6,7 +6,7 @@ from pioxide.transforms import make_mask
 
 
 def droid(*, joint_positions: bool = False, fast_cameras: bool = False) -> RobotSpec:
-    """DROID with openpi's observation keys.
+    """Returns DROID with openpi's observation keys.
 
     Args:
         joint_positions: Whether actions are joint positions (then relative to the state) and not velocities.

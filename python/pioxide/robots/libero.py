@@ -6,7 +6,7 @@ from pioxide.transforms import make_mask
 
 
 def libero(*, extra_delta: bool | None = None) -> RobotSpec:
-    """LIBERO with openpi's observation keys.
+    """Returns LIBERO with openpi's observation keys.
 
     Args:
         extra_delta: Whether the actions, deltas already, are made relative to the state once more, as the

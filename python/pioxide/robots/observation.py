@@ -37,7 +37,7 @@ def flatten(observation: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def image(value: Any, key: str) -> NDArray[np.uint8]:
-    """An image as [h, w, 3] uint8, from either memory layout and from floats in [0, 1].
+    """Returns an image as [h, w, 3] uint8, from either memory layout and from floats in [0, 1].
 
     Raises:
         InputError: Another shape or dtype, floats outside [0, 1], or NaN.
@@ -65,7 +65,7 @@ def image(value: Any, key: str) -> NDArray[np.uint8]:
 
 
 def numbers(value: Any, key: str, size: int) -> NDArray[np.float64]:
-    """`size` finite numbers as [size] float64; a scalar counts as one.
+    """Returns `size` finite numbers as [size] float64; a scalar counts as one.
 
     Raises:
         InputError: Another count, no numbers, or NaN or infinity; names the index.
@@ -82,7 +82,7 @@ def numbers(value: Any, key: str, size: int) -> NDArray[np.float64]:
 
 
 def text(value: Any, key: str) -> str:
-    """A text, from bytes in UTF-8 and from an array of one as well.
+    """Returns a text, from bytes in UTF-8 and from an array of one as well.
 
     Raises:
         InputError: No text, or none that UTF-8 can hold.

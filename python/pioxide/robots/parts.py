@@ -47,15 +47,15 @@ class Gripper(Protocol):
     """How one gripper's numbers map to those the model was trained on."""
 
     def state(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The robot's measured value to the model's."""
+        """Maps the robot's measured value to the model's."""
         ...
 
     def action(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The robot's commanded value to the model's, as training does."""
+        """Maps the robot's commanded value to the model's, as training does."""
         ...
 
     def invert_action(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The model's value to the robot's command."""
+        """Maps the model's value to the robot's command."""
         ...
 
 
@@ -113,16 +113,16 @@ class AlohaGripper:
     """
 
     def state(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Finger travel [0, 1] to the motor's angle, by the law of cosines of the linkage."""
+        """Maps finger travel [0, 1] to the motor's angle, by the law of cosines of the linkage."""
         linear = x * (LINEAR_OPEN - LINEAR_CLOSED) + LINEAR_CLOSED
         sine = (HORN_RADIUS**2 + linear**2 - ARM_LENGTH**2) / (2 * HORN_RADIUS * linear)
         angle = np.arcsin(np.clip(sine, -1.0, 1.0))
         return (angle - ANGLE_LOW) / (ANGLE_HIGH - ANGLE_LOW)
 
     def action(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The leader's fraction to the model's value."""
+        """Maps the leader's fraction to the model's value."""
         return x * (COMMAND_HIGH - COMMAND_LOW) + COMMAND_LOW - ANGLE_LOW
 
     def invert_action(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The model's value to the leader's fraction."""
+        """Maps the model's value to the leader's fraction."""
         return (x + ANGLE_LOW - COMMAND_LOW) / (COMMAND_HIGH - COMMAND_LOW)

@@ -8,7 +8,7 @@ _CAMERAS = (Camera("base_rgb", "base_0_rgb"), Camera("wrist_rgb", "left_wrist_0_
 
 
 def ur5e(*, delta: bool | None = None) -> RobotSpec:
-    """UR5e: `joints` [6] rad and `gripper` [1] in 0 (open) to 1 (closed), 20 Hz.
+    """Returns the UR5e: `joints` [6] rad and `gripper` [1] in 0 (open) to 1 (closed), 20 Hz.
 
     Args:
         delta: Whether the joints' actions are relative to the state; None leaves it to the checkpoint.
@@ -28,7 +28,7 @@ def ur5e(*, delta: bool | None = None) -> RobotSpec:
 
 
 def so101(*, delta: bool | None = None) -> RobotSpec:
-    """SO-101 with LeRobot's observation keys: `observation.state` [6], cameras front and wrist, 30 Hz.
+    """Returns the SO-101 with LeRobot's keys: `observation.state` [6], cameras front and wrist, 30 Hz.
 
     LeRobot gives its joints in degrees or in -100..100, as the robot was configured, so no unit is said here.
 

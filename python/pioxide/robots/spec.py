@@ -114,7 +114,7 @@ class RobotSpec:
         return sum(part.size for part in self.state)
 
     def joint(self, dim: int) -> str:
-        """What to call dimension `dim` in a message."""
+        """Returns what to call dimension `dim` in a message."""
         return f"{dim} ({self.joint_names[dim]})" if dim < len(self.joint_names) else str(dim)
 
     def apply(self, observation: Mapping[str, Any]) -> RobotInput:

@@ -8,7 +8,7 @@ _TIP = ("tip_x", "tip_y")
 
 
 def tabletop(*, targets: int = 0, delta: bool | None = True) -> RobotSpec:
-    """A tip that slides over a table: `observation.state` [2 + 2 targets] in metres, a camera above, 10 Hz.
+    """Returns a tip on a table: `observation.state` [2 + 2 targets] in metres, a camera above, 10 Hz.
 
     An action is where the tip shall be, in metres from the table's middle.
 

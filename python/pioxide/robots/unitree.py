@@ -11,7 +11,7 @@ _NAMES = tuple(f"{side}{joint}" for part in (_ARM, _HAND) for side in ("Left", "
 
 
 def unitree_g1(*, delta: bool | None = None) -> RobotSpec:
-    """Unitree G1 with LeRobot's observation keys: `observation.state` [26], one head camera.
+    """Returns the Unitree G1 with LeRobot's observation keys: `observation.state` [26], one head camera.
 
     Args:
         delta: Whether the arms' actions are relative to the state; the hands' stay absolute. None leaves it

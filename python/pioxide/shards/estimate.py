@@ -57,7 +57,7 @@ class Estimate:
 
 
 def estimate(job: Job, output: Path) -> Estimate:
-    """Sample a job that would write to `output`; nothing is written.
+    """Samples a job that would write to `output`; nothing is written.
 
     Raises:
         SettingsError: `output` was made with other settings.

@@ -83,7 +83,7 @@ class Job:
 
 
 def plan_job(inputs: JobInputs, settings: JobSettings) -> Job:
-    """Open and check everything that a job reads, and plan its shards.
+    """Opens and checks everything that a job reads, and plans its shards.
 
     Raises:
         PioxideError: the dataset, statistics, tokenizers or settings are wrong or don't fit together.
@@ -105,7 +105,7 @@ def tokenize_dataset(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Turn a dataset into token shards under `output`; go on where an earlier run stopped.
+    """Turns a dataset into token shards under `output`; goes on where an earlier run stopped.
 
     However often it is stopped (Ctrl-C, kill, full disk) and run again, the result has the same bytes as
     after one uninterrupted run.

@@ -77,7 +77,7 @@ class ShardRecord:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ShardRecord:
-        """Read what `dataclasses.asdict` wrote.
+        """Reads what `dataclasses.asdict` wrote.
 
         Raises:
             InputError, TypeError, KeyError: it is something else.
@@ -123,12 +123,12 @@ class Manifest:
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
-        """Every episode that was left out."""
+        """Returns every episode that was left out."""
         return tuple(s for shard in self.shards for s in shard.skipped)
 
     @property
     def totals(self) -> dict[str, int]:
-        """The shards' numbers, summed; `longest` is the longest of all."""
+        """Returns the shards' numbers, summed; `longest` is the longest of all."""
         names = (
             "rows",
             "episodes",
@@ -153,16 +153,16 @@ class Manifest:
         return {"complete": self.complete, **fields, "totals": self.totals, "shards": shards}
 
     def save(self, directory: Path) -> None:
-        """Write `manifest.json` atomically."""
+        """Writes `manifest.json` atomically."""
         write_json(directory / FILE_NAME, self.as_json())
 
     def save_new(self, directory: Path) -> bool:
-        """Write `manifest.json` where there is none; returns False where another run was first."""
+        """Writes `manifest.json` where there is none; returns False where another run was first."""
         return write_new_text(directory / FILE_NAME, json_text(self.as_json()))
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Manifest | None:
-        """Read `manifest.json`; None where there is none.
+        """Reads `manifest.json`; None where there is none.
 
         Raises:
             FormatError: it can't be read, or is of another format.
@@ -231,7 +231,7 @@ def _expect(value: Any, name: str, *kinds: type) -> None:
 
 
 def save_record(directory: Path, record: ShardRecord) -> None:
-    """Note under `.progress/` that a shard is finished; called after the shard has its own name."""
+    """Notes under `.progress/` that a shard is finished; called after the shard has its own name."""
     make_directory(directory / PROGRESS)
     write_json(_record_path(directory, record.file), dataclasses.asdict(record))
 
@@ -239,7 +239,7 @@ def save_record(directory: Path, record: ShardRecord) -> None:
 def finished_shards(
     directory: Path, manifest: Manifest | None, names: Iterable[str]
 ) -> dict[str, ShardRecord]:
-    """The shards among `names` that need not be made again: their bytes agree with their record.
+    """Returns the shards among `names` that need not be made again: their bytes agree with their record.
 
     Args:
         directory: the token directory.
@@ -256,7 +256,7 @@ def finished_shards(
 
 
 def remove_progress(directory: Path) -> None:
-    """Drop the records of single shards once the manifest holds them all."""
+    """Drops the records of single shards once the manifest holds them all."""
     progress = directory / PROGRESS
     if progress.is_dir():
         try:
@@ -281,7 +281,7 @@ def _record_path(directory: Path, name: str) -> Path:
 
 
 def load_record(directory: Path, name: str) -> ShardRecord | None:
-    """A shard's record; None where there is none, or none that can be read: the shard is then made again."""
+    """Reads a shard's record; None where none is or none can be read: the shard is then made again."""
     try:
         return ShardRecord.from_json(read_json(_record_path(directory, name)))
     except (FormatError, InputError, KeyError, TypeError):
@@ -289,7 +289,7 @@ def load_record(directory: Path, name: str) -> ShardRecord | None:
 
 
 def agrees(path: Path, record: ShardRecord) -> bool:
-    """Whether a shard's bytes are those that its record tells of; reads all of them."""
+    """Returns whether a shard's bytes are those that its record tells of; reads all of them."""
     try:
         return path.stat().st_size == record.bytes and sha256_of(path) == record.sha256
     except OSError:

@@ -82,7 +82,7 @@ class _Source:
     manifest: Manifest
 
     def record(self, name: str) -> ShardRecord | None:
-        """What this directory says of a shard that lies in it whole, as far as its size tells."""
+        """Returns what this directory says of a shard that lies in it whole, as far as its size tells."""
         listed = {one.file: one for one in self.manifest.shards}
         record = listed.get(name) or load_record(self.path, name)
         file = self.path / SHARDS / name

@@ -31,12 +31,12 @@ class ShardTask:
 
     @property
     def name(self) -> str:
-        """The shard's file name."""
+        """Returns the shard's file name."""
         return f"shard-{self.number:05d}.parquet"
 
     @property
     def frames(self) -> int:
-        """Rows it will hold if no episode has to be left out."""
+        """Returns the rows it will hold if no episode has to be left out."""
         return sum(s.frames for s in self.slices)
 
 
@@ -48,7 +48,7 @@ class Plan:
 
     @property
     def frames(self) -> int:
-        """Rows of all shards."""
+        """Returns the rows of all shards."""
         return sum(task.frames for task in self.tasks)
 
     @property
@@ -60,7 +60,7 @@ class Plan:
 def make_plan(
     episodes: Iterable[tuple[int, int]], *, shard_frames: int | None = None, limit: int | None = None
 ) -> Plan:
-    """Pack episodes into shards, in their order.
+    """Packs episodes into shards, in their order.
 
     A shard is closed before the episode that would take it past `shard_frames` rows, so it holds whole
     episodes; one that is longer than that has a shard of its own.

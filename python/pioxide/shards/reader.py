@@ -72,7 +72,7 @@ class TokenDataset:
     def open(
         cls, path: str | os.PathLike[str], *, verify: bool = False, cache_bytes: int = CACHE_BYTES
     ) -> TokenDataset:
-        """Open a directory, optionally checking every shard's SHA-256.
+        """Opens a directory, optionally checking every shard's SHA-256.
 
         Args:
             path: the directory.

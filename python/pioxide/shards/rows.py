@@ -57,7 +57,7 @@ class RowMaker(Protocol):
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns."""
+        """Returns the columns."""
         ...
 
     def rows(self, frames: Frames) -> tuple[pa.RecordBatch, Counts]:

@@ -87,7 +87,7 @@ class ShardMaker:
     def make(
         self, task: ShardTask, directory: Path, *, skip_bad: bool = False, on_frames: OnFrames | None = None
     ) -> ShardRecord:
-        """Make one shard under `directory/shards/`, atomically, then its record under `directory/.progress/`.
+        """Makes a shard under `directory/shards/`, atomically, then its record under `directory/.progress/`.
 
         Args:
             task: what it holds.
@@ -122,7 +122,7 @@ class ShardMaker:
         skip_bad: bool = False,
         on_frames: OnFrames | None = None,
     ) -> ShardContent:
-        """Write a shard's Parquet bytes; they depend on the task, the inputs and the settings alone."""
+        """Writes a shard's Parquet bytes; they depend on the task, the inputs and the settings alone."""
         written = ShardContent()
         writer = _parquet_writer(file, self.maker.schema)
         with writer:

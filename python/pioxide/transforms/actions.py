@@ -13,7 +13,7 @@ from pioxide.errors import InputError
 
 
 def make_mask(*runs: Any) -> tuple[bool, ...]:
-    """A mask from run lengths: a positive number adds as many True, a negative one as many False, 0 nothing.
+    """Makes a mask of run lengths: a positive number adds as many True, a negative one False, 0 nothing.
 
     `make_mask(6, -1, 6, -1)` is two arms of six joints each with a gripper that stays absolute.
 
@@ -52,7 +52,7 @@ class DeltaActions:
         object.__setattr__(self, "mask", tuple(bool(m) for m in self.mask))
 
     def apply(self, actions: ArrayLike, state: ArrayLike) -> NDArray[np.floating]:
-        """Make actions relative.
+        """Makes actions relative.
 
         Args:
             actions: [..., H, D] absolute, in the state's units.
@@ -68,7 +68,7 @@ class DeltaActions:
         return actions - offset
 
     def invert(self, actions: ArrayLike, state: ArrayLike) -> NDArray[np.floating]:
-        """Make relative actions absolute again; arguments, result and errors as in `apply`."""
+        """Makes relative actions absolute again; arguments, result and errors as in `apply`."""
         actions, offset = self._aligned(actions, state)
         return actions + offset
 

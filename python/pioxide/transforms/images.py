@@ -127,7 +127,7 @@ def _between(x: NDArray[np.float32], outputs: int, axis: int) -> NDArray[np.floa
 
 @lru_cache(maxsize=64)
 def plan_for(height: int, width: int, size: int) -> Plan:
-    """The plan for images [height, width]: sizes are truncated, an odd border is wider behind the image.
+    """Plans for images [height, width]: sizes are truncated, an odd border is wider behind the image.
 
     Raises:
         InputError: Less than one pixel would be left of the short side.
@@ -149,7 +149,7 @@ def plan_for(height: int, width: int, size: int) -> Plan:
 
 
 def weights(inputs: int, outputs: int) -> NDArray[np.float32]:
-    """The linear filter [outputs, inputs], as wide as the step where the image shrinks; float32 throughout.
+    """Returns the filter [outputs, inputs], as wide as the step where the image shrinks; all in float32.
 
     A triangle around `(i + 1/2) * inputs / outputs - 1/2`, normalised over the pixels that are there.
     """
@@ -161,7 +161,7 @@ def weights(inputs: int, outputs: int) -> NDArray[np.float32]:
 
 
 def bands(matrix: NDArray[np.float32], block: int) -> tuple[Band, ...]:
-    """A matrix [outputs, inputs] cut into blocks of so many rows, each without the zeros around it."""
+    """Cuts a matrix [outputs, inputs] into blocks of so many rows, each without the zeros around it."""
     cut: list[Band] = []
     for first in range(0, len(matrix), block):
         rows = matrix[first : first + block]

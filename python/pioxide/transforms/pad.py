@@ -33,14 +33,14 @@ class Pad:
             raise InputError(f"{self.dim} dimensions don't fit a model of {self.width}")
 
     def apply(self, x: ArrayLike) -> NDArray[Any]:
-        """Pad `x` [..., dim] with zeros to [..., width]; the dtype stays."""
+        """Pads `x` [..., dim] with zeros to [..., width]; the dtype stays."""
         x = self._checked(x, self.dim)
         out = np.zeros((*x.shape[:-1], self.width), x.dtype)
         out[..., : self.dim] = x
         return out
 
     def invert(self, x: ArrayLike) -> NDArray[Any]:
-        """Slice `x` [..., width] to a new array [..., dim]."""
+        """Slices `x` [..., width] to a new array [..., dim]."""
         return self._checked(x, self.width)[..., : self.dim].copy()
 
     def _checked(self, x: ArrayLike, expected: int) -> NDArray[Any]:

@@ -74,7 +74,7 @@ class Stats:
 
     @property
     def dim(self) -> int:
-        """How many dimensions the statistics cover."""
+        """Returns how many dimensions the statistics cover."""
         return next(iter(self._present().values())).size
 
     def need(self, name: str) -> NDArray[np.float64]:
@@ -105,7 +105,7 @@ class Stats:
 
 
 def load_norm_stats(path: str | os.PathLike[str]) -> dict[str, Stats]:
-    """Read `norm_stats.json`.
+    """Reads `norm_stats.json`.
 
     Args:
         path: the file, or the directory that holds it.
@@ -128,7 +128,7 @@ def load_norm_stats(path: str | os.PathLike[str]) -> dict[str, Stats]:
 
 
 def save_norm_stats(path: str | os.PathLike[str], stats: Mapping[str, Stats]) -> Path:
-    """Write `norm_stats.json`; the file appears whole or not at all.
+    """Writes `norm_stats.json`; the file appears whole or not at all.
 
     Args:
         path: the file if it ends in ".json", else the directory to put it in (made if missing).

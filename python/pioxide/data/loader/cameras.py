@@ -32,7 +32,7 @@ class RecordedPictures(Pictures, Protocol):
 
     @property
     def index(self) -> FrameIndex:
-        """The source's rows."""
+        """Returns the source's rows."""
         ...
 
     def origin(self, episode: int) -> tuple[Path, str]:

@@ -19,7 +19,7 @@ class TokenRows(Protocol):
 
     @property
     def contract(self) -> Contract:
-        """What the rows mean."""
+        """Returns what the rows mean."""
         ...
 
     def __len__(self) -> int:

@@ -82,7 +82,7 @@ def unknown_fields(contract: Contract, kind: Kind) -> Iterator[Diagnosis]:
 
 
 def check_contract(subject: Subject, contract: Contract) -> Iterator[Diagnosis]:
-    """Whether a contract agrees with itself: widths, the tokenizer beside it, what its model never sees."""
+    """Yields where a contract contradicts itself: widths, the tokenizer beside it, what is never seen."""
     robot = contract.robot
     if robot is not UNKNOWN:
         if not isinstance(mask := contract.delta_mask, Unknown):
@@ -120,7 +120,7 @@ def check_contract(subject: Subject, contract: Contract) -> Iterator[Diagnosis]:
 
 
 def compare_tokens(subject: Subject, tokens: Subject) -> Iterator[Diagnosis]:
-    """Every field in which tokens (or a fitted tokenizer) and the checkpoint disagree."""
+    """Yields every field in which tokens (or a fitted tokenizer) and the checkpoint disagree."""
     if subject.contract.fast is None and tokens.contract.family is UNKNOWN:
         # What `fit` makes serves every family, and only π0-FAST has a use for its vocabulary.
         tokens = replace(tokens, contract=replace(tokens.contract, fast=UNKNOWN))
@@ -129,7 +129,7 @@ def compare_tokens(subject: Subject, tokens: Subject) -> Iterator[Diagnosis]:
 
 
 def compare_robot(subject: Subject, robot: RobotSpec) -> Iterator[Diagnosis]:
-    """Every field in which a robot and the checkpoint's contract disagree."""
+    """Yields every field in which a robot and the checkpoint's contract disagree."""
     contract, own = subject.contract, subject.path
     if contract.robot is not UNKNOWN:
         for found in robot_differences(contract.robot, robot):
@@ -169,7 +169,7 @@ def compare_robot(subject: Subject, robot: RobotSpec) -> Iterator[Diagnosis]:
 
 
 def compare_dataset(contract: Contract, recording: Recording) -> Iterator[Diagnosis]:
-    """Whether a dataset is one of the contract's robot: widths, names, rate, cameras, instructions."""
+    """Yields where a dataset is not the contract's robot's: widths, names, rate, cameras, instructions."""
     robot, recorded, name = contract.robot, recording.robot, recording.name
     if robot is not UNKNOWN:
         way_out = "name the right columns (--state-keys, --action-keys), or the robot that recorded it"
@@ -214,7 +214,7 @@ def compare_dataset(contract: Contract, recording: Recording) -> Iterator[Diagno
 
 
 def compare_tokens_to_dataset(tokens: Subject, recording: Recording) -> Iterator[Diagnosis]:
-    """Whether tokens are of this dataset, and what of them was cut."""
+    """Yields whether tokens are of this dataset, and what of them was cut."""
     manifest = tokens.manifest
     if manifest is None:
         return
@@ -230,7 +230,7 @@ def compare_tokens_to_dataset(tokens: Subject, recording: Recording) -> Iterator
 
 
 def check_tokens(tokens: Subject) -> Iterator[Diagnosis]:
-    """What the manifest of some tokens tells: prompts that were cut."""
+    """Yields what the manifest of some tokens tells: prompts that were cut."""
     if tokens.manifest is None or not (cut := tokens.manifest.totals["truncated"]):
         return
     totals = tokens.manifest.totals
