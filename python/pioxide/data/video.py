@@ -39,7 +39,9 @@ CONVERSION = (
     | Interpolation.FULL_CHR_H_INP
 )
 # What only describes a file may be spelled in any encoding, and nobody reads it. PyAV asks nobody from 19 on.
-_ANY_SPELLING = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+_ANY_SPELLING: dict[str, Any] = (
+    {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
 # Seconds that are gone back further where a seek ends behind the frame that was asked for.
 GO_BACK = (0.0, 1.0, 10.0, float("inf"))
 
