@@ -59,10 +59,10 @@ class Eval:
     contract: Annotated[Path | None, left_open("FILE")] = None
     """A contract.json that says what the checkpoint does not."""
 
-    fast: Annotated[Path | None, left_open("DIR")] = None
+    fast: Annotated[Path | None, left_open("DIR", also=["--codec"])] = None
     """π0-FAST: its tokenizer of actions, where the checkpoint has none beside it."""
 
-    text_model: Annotated[Path | None, left_open("FILE")] = None
+    text_model: Annotated[Path | None, left_open("FILE", also=["--tokenizer"])] = None
     """The text vocabulary, where the checkpoint has none beside it."""
 
     key_file: Annotated[Path | None, left_open("FILE")] = None

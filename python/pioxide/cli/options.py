@@ -65,9 +65,14 @@ class _Written(NamedTuple):
     write: Callable[[Any], str] = str
 
 
-def left_open(metavar: str) -> Any:
-    """Returns an option whose help says in words what holds without it, with no "(default: None)" behind."""
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+def left_open(metavar: str, *, also: Sequence[str] = ()) -> Any:
+    """Returns an option whose help says in words what holds without it, with no "(default: None)" behind.
+
+    Args:
+        metavar: What stands for a value.
+        also: Other names of the option: what other commands call the same thing.
+    """
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="", aliases=also or None)
 
 
 def derived(settings: type, *, without: Sequence[str] = ()) -> Callable[[type[T]], type[T]]:

@@ -31,10 +31,10 @@ class Replay:
     fps: Annotated[int | None, left_open("INT")] = None
     """Of the dataset; without it as requests came."""
 
-    tokenizer: Annotated[Path | None, left_open("FILE")] = None
+    tokenizer: Annotated[Path | None, left_open("FILE", also=["--text-model"])] = None
     """A SentencePiece model, where neither the checkpoint nor `pioxide fetch` has brought one."""
 
-    codec: Annotated[Path | None, left_open("DIR")] = None
+    codec: Annotated[Path | None, left_open("DIR", also=["--fast"])] = None
     """π0-FAST's tokenizer of actions, where the checkpoint has none."""
 
     dtype: Annotated[Literal["float32", "bfloat16"] | None, left_open("NAME")] = None

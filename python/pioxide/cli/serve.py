@@ -41,10 +41,10 @@ class Serve:
     asset_id: Annotated[str | None, left_open("NAME")] = None
     """Whose statistics, where the checkpoint has several."""
 
-    tokenizer: Annotated[Path | None, left_open("FILE")] = None
+    tokenizer: Annotated[Path | None, left_open("FILE", also=["--text-model"])] = None
     """A SentencePiece model, where neither the checkpoint nor `pioxide fetch` has brought one."""
 
-    codec: Annotated[Path | None, left_open("DIR")] = None
+    codec: Annotated[Path | None, left_open("DIR", also=["--fast"])] = None
     """π0-FAST's tokenizer of actions, where the checkpoint has none."""
 
     action_horizon: Annotated[int | None, left_open("INT")] = None
