@@ -72,7 +72,7 @@ def left_open(metavar: str, *, also: Sequence[str] = ()) -> Any:
         metavar: What stands for a value.
         also: Other names of the option: what other commands call the same thing.
     """
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint="", aliases=also or None)
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="", aliases=list(also) or None)
 
 
 def derived(settings: type, *, without: Sequence[str] = ()) -> Callable[[type[T]], type[T]]:
