@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo learn test test-newest newest-python test-rust test-python fuzz miri lint format bench bench-models bench-policy bench-loop bench-h100 bench-rust wheel-check lock clean build
+.PHONY: help demo learn test test-newest newest-python test-rust test-python fuzz miri lint format bench bench-models bench-policy bench-loop bench-h100 bench-rust cpp-library cpp-install cpp-example cpp-header wheel-check lock clean build
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -112,6 +112,28 @@ bench-h100: $(VENV)/.dev build ## Predict what an H100 would take for each model
 
 bench-rust: ## Time the Rust core by stage (criterion)
 	cargo bench --locked -p pioxide-benches
+
+# The library for C and C++. CXX chooses the compiler; CMake's package is used where CMake is, else plain flags.
+PREFIX ?= /usr/local
+CPP := $(CURDIR)/target/cpp
+cpp-library:
+	cargo build --release --locked --quiet -p pioxide-capi
+
+cpp-install: cpp-library ## Install libpioxide, its headers, CMake package and pkg-config file (PREFIX=/usr/local)
+	rust/capi/install $(PREFIX)
+
+cpp-example: cpp-library ## Build the C++ example with what is installed below target/cpp, and run it
+	rust/capi/install $(CPP)
+	@if command -v cmake >/dev/null; then \
+	  cmake -S examples/cpp -B $(CPP)/build -DCMAKE_PREFIX_PATH=$(CPP) -DCMAKE_CXX_COMPILER=$(CXX) && cmake --build $(CPP)/build; \
+	else \
+	  mkdir -p $(CPP)/build && $(CXX) -std=c++20 -O2 -I$(CPP)/include examples/cpp/loop.cpp \
+	    -L$(CPP)/lib -lpioxide -Wl,-rpath,$(CPP)/lib -o $(CPP)/build/loop; \
+	fi
+	$(CPP)/build/loop python/pioxide/demo/text.model
+
+cpp-header: ## Write pioxide.h again from the source
+	PIOXIDE_WRITE_HEADER=1 cargo test --locked --quiet -p pioxide-capi header
 
 wheel-check: $(VENV)/.dev ## Build wheel and sdist; use the wheel in an empty environment without Rust
 	.ci/wheel-check

@@ -1,0 +1,151 @@
+"""The library for C and C++, installed: what it exports, and that it gives the numbers that Python gives."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pioxide import demo
+from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, TextTokenizer, state_bins
+from pioxide.control import ActionQueue, Limits, OnEmpty, SafetyFilter
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPILERS = [name for name in ("g++", "clang++") if shutil.which(name)]
+TEXT_MODEL = demo.text_model_path()
+# Bytes of the stripped shared library: 30 % above what it was when this was written.
+LARGEST = 1_900_000
+
+pytestmark = pytest.mark.skipif(
+    not (COMPILERS and shutil.which("cargo")), reason="needs cargo and g++ or clang++, which are not here"
+)
+
+
+def run(*command: str | Path, **environment: str) -> str:
+    done = subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns where library, headers and packages are installed."""
+    place = tmp_path_factory.mktemp("prefix")
+    run("cargo", "build", "--release", "--locked", "--quiet", "--package", "pioxide-capi")
+    run("rust/capi/install", place)
+    return place
+
+
+def flags(prefix: Path) -> list[str]:
+    """Returns what a program is compiled with: what the pkg-config file says, and where the library is."""
+    if shutil.which("pkg-config"):
+        said = run(
+            "pkg-config", "--cflags", "--libs", "pioxide", PKG_CONFIG_PATH=str(prefix / "lib/pkgconfig")
+        )
+        given = said.split()
+    else:
+        given = [f"-I{prefix}/include", f"-L{prefix}/lib", "-lpioxide"]
+    return [*given, f"-Wl,-rpath,{prefix}/lib"]
+
+
+def test_the_library_exports_the_functions_of_the_header_alone_and_is_small(prefix):
+    library = prefix / "lib/libpioxide.so.1"
+    symbols = run("nm", "--dynamic", "--defined-only", "--format=posix", library).splitlines()
+    header = (prefix / "include/pioxide.h").read_text()
+    declared = re.findall(r"^[^ *].*\b(pioxide_\w+)\(", header, re.MULTILINE)
+    assert sorted(line.split()[0] for line in symbols) == sorted(declared)
+    assert "[libpioxide.so.1]" in run("readelf", "--dynamic", library)
+    assert library.stat().st_size < LARGEST
+
+
+def test_the_header_is_plain_c(prefix, tmp_path):
+    source = tmp_path / "plain.c"
+    source.write_text("#include <pioxide.h>\nint main(void) { return pioxide_abi_version() != 1; }\n")
+    compiler = shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("needs gcc or clang, which are not here")
+    strict = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+    run(compiler, *strict, source, *flags(prefix), "-o", tmp_path / "plain")
+    run(tmp_path / "plain")
+
+
+def written(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    return np.fromfile(path, np.float64).reshape(shape)
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_cpp_gives_what_python_gives(prefix, tmp_path, compiler):
+    recorded = json.loads((ROOT / "tests/golden/fast/g1_h16_v1024.json").read_text())
+    (horizon, dim), grid = recorded["shape"], recorded["grid"]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(recorded["tokenizer"]))
+    (tmp_path / "processor_config.json").write_text(json.dumps(recorded["processor_config"]))
+    chunks = (
+        np.array([case["chunk"] for case in recorded["cases"]], np.float64).reshape(-1, horizon, dim) / grid
+    )
+    chunks.tofile(tmp_path / "chunks.f64")
+    task, state = "pick up the red cube, 世界", np.array([0.5, -0.25, 1.5, -1.0])
+    (tmp_path / "task.txt").write_text(task)
+    state.tofile(tmp_path / "state.f64")
+
+    strict = ["-std=c++20", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror"]
+    program = tmp_path / "golden"
+    run(compiler, *strict, ROOT / "tests/integration/cpp/golden.cpp", *flags(prefix), "-o", program)
+    lines = run(program, tmp_path, TEXT_MODEL, str(horizon), str(dim)).splitlines()
+    said: dict[str, list[list[int]]] = {}
+    for line in lines[:-1]:
+        name, *ids = line.split()
+        said.setdefault(name, []).append([int(id_) for id_ in ids])
+
+    codec = FastCodec.load(tmp_path)
+    encoded = [codec.encode(chunk, on_overflow="clip") for chunk in chunks]
+    assert said["ids"] == [one.ids.tolist() for one in encoded]
+    truth = [
+        (case["ids"], ids)
+        for case, ids in zip(recorded["cases"], said["ids"], strict=True)
+        if case["round_trips"]
+    ]
+    assert len(truth) > 20
+    assert all(recorded_ids == ids for recorded_ids, ids in truth)
+    single = [codec.encode(chunk.astype(np.float32), on_overflow="clip").ids.tolist() for chunk in chunks]
+    assert said["single"] == single
+    decoded = [codec.decode(one.ids, horizon=horizon, dim=dim).actions for one in encoded]
+    np.testing.assert_array_equal(written(tmp_path / "decoded.f64", chunks.shape), decoded)
+
+    text = TextTokenizer(TEXT_MODEL.read_bytes())
+    assert said["text"] == [text.encode(task).tolist()]
+    assert said["bins"] == [state_bins(state).tolist()]
+    prompts = [
+        Pi0Prompts(text).encode(task),
+        Pi05Prompts(text).encode(task, state),
+        Pi0FastPrompts(text, None).encode(task, state),
+    ]
+    assert said["prompt"] == [prompt.tokens[: prompt.length].tolist() for prompt in prompts]
+
+    queue = ActionQueue(OnEmpty.SLOW, 5)
+    queue.put(chunks[0], 0.0)
+    limits = Limits(low=-0.5, high=0.6, velocity=2.0, acceleration=30.0)
+    safety = SafetyFilter(limits, dim, 50.0)
+    safety.reset(np.zeros(dim))
+    played = np.array([queue.take().action for _ in range(horizon + 8)])
+    np.testing.assert_array_equal(written(tmp_path / "played.f64", played.shape), played)
+    given = np.array([safety(action) for action in played])
+    np.testing.assert_array_equal(written(tmp_path / "given.f64", played.shape), given)
+    assert lines[-1].startswith("thrown 12 /no/such")
+
+
+def test_the_example_runs_by_its_cmake_package(prefix, tmp_path):
+    if not shutil.which("cmake"):
+        pytest.skip("needs cmake, which is not here; the same headers are compiled without it above")
+    run("cmake", "-S", ROOT / "examples/cpp", "-B", tmp_path, f"-DCMAKE_PREFIX_PATH={prefix}")
+    run("cmake", "--build", tmp_path)
+    assert "refused: state: joint 3 is NaN" in run(tmp_path / "loop", TEXT_MODEL, "0.1")
