@@ -15,6 +15,8 @@ const LARGEST_ID: u64 = (1 << 20) - 1;
 /// from U+0100.
 pub(crate) const BYTE_CHARS: [char; 256] = byte_chars();
 
+// What panics is the compiler: this runs while compiling, and only then.
+#[cfg_attr(not(test), expect(clippy::panic))]
 const fn byte_chars() -> [char; 256] {
     let mut chars = ['\0'; 256];
     let mut others = 0;
