@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo learn test test-newest newest-python test-rust test-python fuzz miri lint format bench bench-models bench-policy bench-loop bench-h100 bench-rust cpp-library cpp-install cpp-example cpp-header wheel-check lock clean build
+.PHONY: help demo learn test test-newest newest-python test-rust test-python fuzz miri lint format bench bench-models bench-policy bench-loop bench-h100 bench-rust bench-realtime cpp-library cpp-install cpp-example cpp-header wheel-check lock clean build
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -111,7 +111,7 @@ bench-h100: $(VENV)/.dev build ## Predict what an H100 would take for each model
 	JAX_PLATFORMS=cpu $(BIN)/python benches/h100.py
 
 bench-rust: ## Time the Rust core by stage (criterion)
-	cargo bench --locked -p pioxide-benches
+	cargo bench --locked -p pioxide-benches --bench stages
 
 # The library for C and C++. CXX chooses the compiler; CMake's package is used where CMake is, else plain flags.
 PREFIX ?= /usr/local
@@ -131,6 +131,13 @@ cpp-example: cpp-library ## Build the C++ example with what is installed below t
 	    -L$(CPP)/lib -lpioxide -Wl,-rpath,$(CPP)/lib -o $(CPP)/build/loop; \
 	fi
 	$(CPP)/build/loop python/pioxide/demo/text.model
+
+bench-realtime: $(VENV)/.dev build cpp-library ## Time the slowest of a million calls from Rust, C++ and Python (docs/realtime.md)
+	cargo bench --locked --quiet -p pioxide-benches --bench realtime
+	rust/capi/install $(CPP)
+	$(CXX) -std=c++20 -O2 -Irust/capi/include benches/realtime.cpp -L$(CPP)/lib -lpioxide -Wl,-rpath,$(CPP)/lib -o $(CPP)/realtime
+	$(CPP)/realtime python/pioxide/demo/text.model
+	$(BIN)/python benches/realtime.py
 
 cpp-header: ## Write pioxide.h again from the source
 	PIOXIDE_WRITE_HEADER=1 cargo test --locked --quiet -p pioxide-capi header
