@@ -17,6 +17,7 @@ from pioxide.control import ActionQueue, Limits, OnEmpty, SafetyFilter
 ROOT = Path(__file__).resolve().parents[2]
 COMPILERS = [name for name in ("g++", "clang++") if shutil.which(name)]
 TEXT_MODEL = demo.text_model_path()
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # Bytes of the stripped shared library: 30 % above what it was when this was written.
 LARGEST = 1_900_000
 
@@ -83,8 +84,18 @@ def written(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     return np.fromfile(path, np.float64).reshape(shape)
 
 
+def skip_without_sanitizers(compiler: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.cpp").write_text("int main() {}\n")
+    command = [compiler, *SANITIZERS, "empty.cpp", "-o", "empty"]
+    if subprocess.run(command, cwd=tmp_path, capture_output=True).returncode != 0:
+        pytest.skip(f"{compiler} has no sanitizers here")
+
+
+@pytest.mark.parametrize("checked", [False, True], ids=["plain", "sanitized"])
 @pytest.mark.parametrize("compiler", COMPILERS)
-def test_cpp_gives_what_python_gives(prefix, tmp_path, compiler):
+def test_cpp_gives_what_python_gives(prefix, tmp_path, compiler, checked):
+    if checked:
+        skip_without_sanitizers(compiler, tmp_path)
     recorded = json.loads((ROOT / "tests/golden/fast/g1_h16_v1024.json").read_text())
     (horizon, dim), grid = recorded["shape"], recorded["grid"]
     (tmp_path / "tokenizer.json").write_text(json.dumps(recorded["tokenizer"]))
@@ -99,7 +110,9 @@ def test_cpp_gives_what_python_gives(prefix, tmp_path, compiler):
 
     strict = ["-std=c++20", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror"]
     program = tmp_path / "golden"
-    run(compiler, *strict, ROOT / "tests/integration/cpp/golden.cpp", *flags(prefix), "-o", program)
+    sanitizers = SANITIZERS if checked else []
+    source = ROOT / "tests/integration/cpp/golden.cpp"
+    run(compiler, *strict, *sanitizers, source, *flags(prefix), "-o", program)
     lines = run(program, tmp_path, TEXT_MODEL, str(horizon), str(dim)).splitlines()
     said: dict[str, list[list[int]]] = {}
     for line in lines[:-1]:
