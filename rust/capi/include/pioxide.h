@@ -674,7 +674,7 @@ void pioxide_instruction_free(PioxideInstruction *instruction);
 /**
  * Writes one prompt: `tokens` and `mask` `[len]`, filled up with the pad id and 0. `state` `[dim]` is normalised; π0's
  * prompts hold none (NULL and 0). `*length` becomes how many ids the prompt has: more than `len` where its end did not
- * fit and was left out.
+ * fit and was left out. Allocates only in vocabularies whose numbers can't be looked up, which PaliGemma's can.
  */
 PioxideStatus pioxide_prompts_write_f64(const PioxidePrompts *prompts,
                                         const PioxideInstruction *instruction,

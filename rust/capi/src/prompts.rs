@@ -148,7 +148,7 @@ pub unsafe extern "C" fn pioxide_instruction_free(instruction: *mut PioxideInstr
 
 /// Writes one prompt: `tokens` and `mask` `[len]`, filled up with the pad id and 0. `state` `[dim]` is normalised; π0's
 /// prompts hold none (NULL and 0). `*length` becomes how many ids the prompt has: more than `len` where its end did not
-/// fit and was left out.
+/// fit and was left out. Allocates only in vocabularies whose numbers can't be looked up, which PaliGemma's can.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pioxide_prompts_write_f64(
     prompts: *const PioxidePrompts,
