@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from pioxide.errors import ContractError, FormatError, InputError
 from pioxide.serve import BatchConfig, Client, ServeConfig
 from pioxide.serve.record import Recorder, Recording
 from pioxide.serve.replay import compare, to_dataset
-from support.servers import DIM, HORIZON, Echo, echo_contract, seen, serving
+from pioxide.transforms import Stats
+from support.servers import DIM, HORIZON, ROBOT, Echo, echo_contract, seen, serving
 
 
 def recorded(folder, policy=None, robots=2, answers=4):
@@ -54,6 +56,19 @@ def test_another_policy_is_told_apart_by_joint(tmp_path):
     assert json.loads(json.dumps(found.as_json()))["typical"] == pytest.approx([0.5] * DIM)
 
 
+def test_a_checkpoint_of_other_statistics_is_compared_and_one_of_another_robot_refused(tmp_path):
+    one, other = Echo(), Echo()
+    one.contract, other.contract = (
+        echo_contract(norm_stats={"state": Stats(np.zeros(DIM), np.full(DIM, std))}) for std in (1.0, 2.0)
+    )
+    recording = recorded(tmp_path / "REC", one, robots=1, answers=1)
+    assert compare(recording, other).answers == 2
+    turned = replace(ROBOT, joint_names=("turn", "lift", "grip"), signs=(1, -1, 1))
+    other.contract = replace(other.contract, robot=turned)
+    with pytest.raises(ContractError, match=r"robot\.joint_names.*the recording(.|\n)*robot\.signs"):
+        compare(recording, other)
+
+
 def test_a_log_that_a_crash_cut_keeps_what_was_whole(tmp_path):
     recording = recorded(tmp_path / "REC")
     (log,) = recording.directory.glob("log-*.bin")
@@ -62,11 +77,13 @@ def test_a_log_that_a_crash_cut_keeps_what_was_whole(tmp_path):
         log.write_bytes(whole[:cut])
         assert len(list(recording.entries())) == 15
         assert recording.damaged == 1
-    damaged = bytearray(whole)
-    damaged[len(whole) // 2] ^= 1
-    log.write_bytes(damaged)
-    with pytest.raises(FormatError, match="damaged"):
-        list(recording.entries())
+    second = 12 + int.from_bytes(whole[:4], "little")
+    for place in (0, 4, 100, second, second + 3):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x40
+        log.write_bytes(damaged)
+        with pytest.raises(FormatError, match="damaged"):
+            list(recording.entries())
 
 
 def test_a_server_goes_on_recording_where_one_ended_and_refuses_another_policys(tmp_path):

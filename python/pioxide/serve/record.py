@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pioxide.serve")
 
-DOCUMENT, VERSION = "recording.json", 1
+DOCUMENT, VERSION = "recording.json", 2
 FILE_BYTES = 256 << 20
 _WAITING = 64
-_HEAD = struct.Struct("<II")  # an entry's bytes, and their CRC
+_HEAD = struct.Struct("<III")  # an entry's bytes, their CRC, and the CRC of these two numbers
 
 
 class Entry(NamedTuple):
@@ -178,7 +178,10 @@ class Recording:
                 while head := file.read(_HEAD.size):
                     body = b""
                     if len(head) == _HEAD.size:
-                        size, crc = _HEAD.unpack(head)
+                        size, crc, own = _HEAD.unpack(head)
+                        if zlib.crc32(head[:8]) != own:
+                            # A size that is wrong could pass for an entry that a crash cut.
+                            raise FormatError(f"{path}: damaged before byte {file.tell()}: no entry begins")
                         body = file.read(size)
                         if len(body) == size and zlib.crc32(body) == crc:
                             yield _unpacked(body)
@@ -206,7 +209,8 @@ def _packed(entry: Entry) -> bytes:
     body = zlib.compress(
         _bytes({**entry._asdict(), "actions": actions.tobytes(), "shape": list(actions.shape)}), 1
     )
-    return _HEAD.pack(len(body), zlib.crc32(body)) + body
+    numbers = struct.pack("<II", len(body), zlib.crc32(body))
+    return numbers + struct.pack("<I", zlib.crc32(numbers)) + body
 
 
 def _bytes(value: Any) -> bytes:

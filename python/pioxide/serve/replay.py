@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pioxide.contract import FIELDS, Contract, Pipeline, differences, known
-from pioxide.errors import ContractError, InputError
+from pioxide.contract import Contract, Pipeline, known, refuse_differences
+from pioxide.errors import InputError
 from pioxide.files import parse_json
 from pioxide.serve.messages import continuation, read_ask
 from pioxide.serve.record import Entry, Recording
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from pioxide.data.writer import EpisodeData
     from pioxide.policy import Policy
 
-# What two checkpoints may differ in and still be asked the same questions.
-_FREE = set(FIELDS) - {"robot", "cameras", "action_horizon", "default_prompt"}
+# What two checkpoints have to share to be asked the same questions and answer in the same numbers.
+_SHARED = ("robot", "cameras", "action_horizon", "default_prompt")
 
 
 class Replayed(NamedTuple):
@@ -83,10 +83,8 @@ def replay(recording: Recording, policy: Policy) -> Iterator[Replayed]:
         ContractError: The policy's robot, cameras or horizon are not the recording's.
         InputError: A recorded observation is not one of this policy's.
     """
-    apart = [d for d in differences(recording.contract, policy.contract) if d.field not in _FREE]
-    if apart:
-        said = "\n".join(f"  {one.field}: recorded {one.left}, the checkpoint {one.right}" for one in apart)
-        raise ContractError(f"{recording.directory} was recorded of another robot or chunk:\n{said}")
+    names = (f"the recording {recording.directory}", "the checkpoint")
+    refuse_differences(recording.contract, policy.contract, names=names, only=_SHARED)
     for entry in recording.entries():
         ask = read_ask(entry.message, WireLimits())
         sessions = [policy.new_session() for _ in range(entry.rows)]
