@@ -52,6 +52,15 @@ def test_a_client_gets_the_actions_and_is_told_what_the_server_expects():
         assert client(seen(4.0)).server_timing["prev_total_ms"] > 0
 
 
+def test_an_observation_is_read_once():
+    policy = Echo()
+    read, times = policy.pipeline.read, []
+    policy.pipeline.read = lambda seen: times.append(1) or read(seen)
+    with serving(policy) as server, Client(address(server)) as client:
+        client(seen(1.0))
+    assert len(times) == 1
+
+
 @pytest.mark.parametrize("dialect", Dialect)
 def test_a_plain_client_is_answered_in_its_own_dialect_and_with_nothing_of_ours(dialect):
     with serving(Echo()) as server, connect(address(server), compression=None) as plain:
@@ -458,7 +467,7 @@ def test_images_sent_as_jpeg_arrive(monkeypatch):
     policy = Echo()
     arrived = []
     batch = policy.batch
-    policy.batch = lambda seen, *a, **k: arrived.append(seen[0]["image"]) or batch(seen, *a, **k)
+    policy.batch = lambda seen, *a, **k: arrived.append(seen.images[0]["image"]) or batch(seen, *a, **k)
     image = np.full((48, 64, 3), 90, np.uint8)
     with serving(policy) as server, Client(address(server), config=ClientConfig(jpeg_quality=90)) as client:
         client({**seen(1.0), "image": image})

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pioxide.contract import CameraSlot, Contract, Pipeline, openpi_contract
+from pioxide.contract import CameraSlot, Contract, Frames, Pipeline, openpi_contract
 from pioxide.errors import PolicyError
 from pioxide.family import Family
 from pioxide.policy import (
@@ -78,16 +78,17 @@ class Echo:
 
     def batch(
         self,
-        observations: Sequence[dict[str, Any]],
+        observations: Sequence[dict[str, Any]] | Frames,
         sessions: Sequence[Session],
         *,
         left_over: Sequence[Continuation | None] | None = None,
     ) -> list[Prediction]:
         time.sleep(self.seconds)
-        states = self.pipeline.read(observations).robot_state
+        frames = observations if isinstance(observations, Frames) else self.pipeline.read(observations)
+        states = frames.robot_state
         if (states > 1000).any():
             raise PolicyError("the network gave nan")
-        self.batches.append(len(observations))
+        self.batches.append(len(states))
         self.left_over += left_over or []
         steps = 0.01 * np.arange(HORIZON)[:, None] + self.offset
         timing = Timing(*[0.001] * 7)

@@ -17,7 +17,7 @@ from pioxide.codec import (
     Pi05Prompts,
     TextTokenizer,
 )
-from pioxide.contract import UNKNOWN, Contract
+from pioxide.contract import UNKNOWN, Contract, Frames
 from pioxide.control import Request
 from pioxide.errors import ContractError, InputError, PolicyError
 from pioxide.models import Observation, Pi0Config, Pi0FastConfig
@@ -573,6 +573,9 @@ def test_robots_in_a_batch_get_what_each_gets_alone(models, tokenizer):
     for seed, (one, answer) in enumerate(zip(seen, together, strict=True)):
         alone = policy(one, session=policy.new_session(seed))
         np.testing.assert_allclose(answer.actions, alone.actions, **CLOSE)
+    read = Frames.joined([policy.pipeline.read(one) for one in seen])
+    again = policy.batch(read, [policy.new_session(seed) for seed in range(3)])
+    assert all(np.array_equal(a.actions, b.actions) for a, b in zip(again, together, strict=True))
     shared = policy.new_session()
     with pytest.raises(InputError, match="stands twice"):
         policy.batch(seen[:2], [shared, shared])

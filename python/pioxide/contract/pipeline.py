@@ -79,6 +79,16 @@ class Frames(NamedTuple):
     state: NDArray[np.float64]
     robot_state: NDArray[np.float64]
 
+    @classmethod
+    def joined(cls, several: Sequence[Frames]) -> Frames:
+        """Returns the observations of several, in order, as `Pipeline.read` of all of them would."""
+        return cls(
+            [one for frames in several for one in frames.images],
+            [one for frames in several for one in frames.prompts],
+            np.concatenate([frames.state for frames in several]),
+            np.concatenate([frames.robot_state for frames in several]),
+        )
+
 
 class Pipeline:
     """Everything between a robot and a model that follows from their contract. Holds no state.

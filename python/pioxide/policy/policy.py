@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pioxide.codec import ActionCodec, Pi0FastPrompts, TextTokenizer
-from pioxide.contract import Contract, Pipeline, PromptStyle, Resize, known
+from pioxide.contract import Contract, Frames, Pipeline, PromptStyle, Resize, known
 from pioxide.control import Request
 from pioxide.engine import Answer, Engine, FlowSampler, Inputs, Sampler, Shape, TokenFormat, TokenSampler
 from pioxide.errors import ContractError, IncompleteChunkError, InputError, PolicyError
@@ -300,7 +300,7 @@ class Policy:
 
     def batch(
         self,
-        observations: Sequence[Mapping[str, Any]],
+        observations: Sequence[Mapping[str, Any]] | Frames,
         sessions: Sequence[Session] | None = None,
         *,
         noise: Sequence[ArrayLike] | None = None,
@@ -309,7 +309,7 @@ class Policy:
         """Answers several robots at once; each gets what it would get alone, within rounding.
 
         Args:
-            observations: One a robot.
+            observations: One a robot, or what `pipeline.read` made of them.
             sessions: One a robot, all different; None for robots without a past, whose noise is drawn from
                 the policy's own session.
             noise: [H, W] a robot, see `__call__`.
@@ -318,7 +318,7 @@ class Policy:
         Raises:
             InputError, PolicyError: As `__call__`; names the robot where there are several.
         """
-        rows = len(observations)
+        rows = len(observations.prompts) if isinstance(observations, Frames) else len(observations)
         for name, given in (("sessions", sessions), ("noise", noise), ("left_over", left_over)):
             if given is not None and len(given) != rows:
                 raise InputError(f"{name}: expected one for each of {rows} observations, got {len(given)}")
@@ -354,13 +354,14 @@ class Policy:
 
     def _answer(
         self,
-        observations: Sequence[Mapping[str, Any]],
+        observations: Sequence[Mapping[str, Any]] | Frames,
         sessions: Sequence[Session],
         noise: Sequence[ArrayLike] | None,
         left_over: Sequence[Continuation | None] | None,
     ) -> list[Prediction]:
-        rows, clock = len(observations), _Clock()
-        frames = self.pipeline.read(observations)
+        clock = _Clock()
+        frames = observations if isinstance(observations, Frames) else self.pipeline.read(observations)
+        rows = len(frames.prompts)
         ranges = self.pipeline.numbers.state_range(frames.state)
         self._check_ranges(ranges)
         clock.lap()

@@ -31,8 +31,8 @@ class Ask(NamedTuple):
         dialect: How its arrays were written; the answer's are written so too.
         extended: Whether the sender knows more than openpi's protocol.
         request: The sender's number of it, told back.
-        generation: The sender's number of its episode; an older one than seen before is refused.
-        forget: Whether a new episode begins, so that nothing of the last answer is used.
+        generation: The sender's number of its episode: a newer one begins it, so that nothing of the last
+            answer is used; an older one than seen before is refused.
         seed: Where the noise of a new episode begins; None lets it go on.
         prev_chunk_left_over: [n, D] actions still to be played, in the robot's units; None for none.
         inference_delay: How many of these will be played before the answer is there.
@@ -46,7 +46,6 @@ class Ask(NamedTuple):
     extended: bool = False
     request: int = 0
     generation: int = 0
-    forget: bool = False
     seed: int | None = None
     prev_chunk_left_over: NDArray[np.float64] | None = None
     inference_delay: int = 0
@@ -94,7 +93,6 @@ def read_ask(message: bytes | str, limits: WireLimits) -> Ask:
     known = {
         "request",
         "generation",
-        "forget",
         "seed",
         "left_over",
         "inference_delay",
@@ -111,7 +109,6 @@ def read_ask(message: bytes | str, limits: WireLimits) -> Ask:
         extended=True,
         request=_natural(added, "request"),
         generation=_natural(added, "generation"),
-        forget=added.get("forget") is True,
         seed=_natural(added, "seed") if "seed" in added else None,
         prev_chunk_left_over=_left_over(added.get("left_over")),
         inference_delay=_natural(added, "inference_delay"),
@@ -140,8 +137,6 @@ def write_ask(ask: Ask) -> bytes:
         "inference_delay": ask.inference_delay,
         "age_ms": ask.age * 1e3,
     }
-    if ask.forget:
-        added["forget"] = True
     if ask.seed is not None:
         added["seed"] = ask.seed
     if ask.prev_chunk_left_over is not None and ask.prev_chunk_left_over.size:

@@ -20,6 +20,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from pioxide.contract import Frames
 from pioxide.errors import ContractError, InputError, PioxideError, ServerError, WireError
 from pioxide.serve.batcher import Batcher, refusal
 from pioxide.serve.config import ServeConfig, is_loopback
@@ -49,11 +50,21 @@ CLOSING, REFUSED, MESSAGE_TOO_BIG, OVERLOADED = 1001, 1008, 1009, 1013
 
 
 class Job(NamedTuple):
-    """What one robot waits for: its request, its session, and the policy that both were checked with."""
+    """What one robot waits for: its request, its session, and the policy that both were checked with.
+
+    Attributes:
+        ask: The request.
+        session: Of its robot.
+        policy: What answers it.
+        frames: Its observation, as that policy's pipeline read it.
+        reading: Seconds that this took.
+    """
 
     ask: Ask
     session: Session
     policy: Policy
+    frames: Frames
+    reading: float
 
 
 class Answered(NamedTuple):
@@ -228,14 +239,18 @@ class Server:
         states = [json.dumps(job.session.state()) if records else "" for job in jobs]
         try:
             predictions = policy.batch(
-                [job.ask.observation for job in jobs], [job.session for job in jobs], left_over=before
+                Frames.joined([job.frames for job in jobs]),
+                [job.session for job in jobs],
+                left_over=before,
             )
         except Exception as error:
             if len(jobs) == 1:
                 return [error]
             return [answer for job in jobs for answer in self._answers(policy, [job])]
-        each = zip(predictions, states, strict=True)
-        return [Answered(prediction, state, len(jobs), row) for row, (prediction, state) in enumerate(each)]
+        return [
+            Answered(_with_reading(prediction, job.reading), state, len(jobs), row)
+            for row, (prediction, state, job) in enumerate(zip(predictions, states, jobs, strict=True))
+        ]
 
     @property
     def has_room(self) -> bool:
@@ -273,8 +288,7 @@ class Server:
         """
         arrived = time.perf_counter()
         try:
-            self._accept(robot, ask)
-            job = Job(ask, robot.session, robot.policy)
+            job = self._accepted(robot, ask)
             answered, waited = await self._batcher.ask(owner, job, ask.deadline)
         except Exception as error:
             self._refused(robot, error)
@@ -309,10 +323,8 @@ class Server:
         ask: Ask | None = None
         try:
             ask = read_ask(message, self.config.limits)
-            self._accept(robot, ask)
-            answered, waited = await self._batcher.ask(
-                connection, Job(ask, robot.session, robot.policy), ask.deadline
-            )
+            job = self._accepted(robot, ask)
+            answered, waited = await self._batcher.ask(connection, job, ask.deadline)
             prediction = answered.prediction
             done = time.perf_counter()
             age = ask.age + done - arrived
@@ -356,8 +368,8 @@ class Server:
         else:
             log.exception("a request failed", exc_info=error)
 
-    def _accept(self, robot: Robot, ask: Ask) -> None:
-        """Checks a request before it waits, so that nobody waits for what can't be answered.
+    def _accepted(self, robot: Robot, ask: Ask) -> Job:
+        """Reads and checks a request before it waits, so that nobody waits for what can't be answered.
 
         Raises:
             ServerError: It belongs to an episode that is over.
@@ -373,14 +385,17 @@ class Server:
         if robot.policy is not self._policy:
             self._seeds += 1
             robot.policy, robot.session = self._policy, self._policy.new_session(self._seeds)
+        began = time.perf_counter()
         frames = robot.policy.pipeline.read(ask.observation)
+        reading = time.perf_counter() - began
         robot.watched.saw(frames.images[0], frames.prompts[0])
-        if ask.generation > robot.generation or ask.forget:
+        if ask.generation > robot.generation:
             robot.generation = ask.generation
             if ask.seed is None:
                 robot.session.forget()
             else:
                 robot.session = robot.policy.new_session(ask.seed)
+        return Job(ask, robot.session, robot.policy, frames, reading)
 
     async def _send(self, connection: ServerConnection, message: bytes | str) -> None:
         """Sends, and lets a client go that does not read."""
@@ -430,6 +445,12 @@ class Server:
         if not self.has_room:
             return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"no more robots are taken\n")
         return None
+
+
+def _with_reading(prediction: Prediction, seconds: float) -> Prediction:
+    """Returns a prediction whose first stage holds the reading, which was done before the batch."""
+    timing = prediction.timing
+    return prediction._replace(timing=timing._replace(robot=timing.robot + seconds))
 
 
 def batch_sizes(most: int) -> list[int]:
