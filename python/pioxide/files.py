@@ -187,6 +187,7 @@ class HashingFile:
         self._hash = hashlib.sha256()
         self.size = 0
         self.closed = False
+        self._given_up = False
 
     @property
     def sha256(self) -> str:
@@ -196,10 +197,20 @@ class HashingFile:
     def write(self, data: Any) -> int:
         """Writes all of `data` (bytes or anything with the buffer protocol)."""
         view = memoryview(data).cast("B")
+        if self._given_up:
+            return len(view)
         self._raw.write(view)
         self._hash.update(view)
         self.size += len(view)
         return len(view)
+
+    def give_up(self) -> None:
+        """Lets what is still written vanish: the file is to be removed.
+
+        A Parquet writer that was interrupted ends its file when it is collected as garbage, at any time. An
+        error there would be made a text by Python code in the middle of whatever was allocating.
+        """
+        self._given_up = True
 
     def tell(self) -> int:
         """Returns how many bytes have been written."""
@@ -240,7 +251,11 @@ def atomic_file(path: Path) -> Iterator[HashingFile]:
     try:
         with open(temporary, "wb") as raw:
             file = HashingFile(raw)
-            yield file
+            try:
+                yield file
+            except BaseException:
+                file.give_up()
+                raise
             raw.flush()
             os.fsync(raw.fileno())
         os.replace(temporary, path)

@@ -1,8 +1,10 @@
 import errno
+import gc
 import hashlib
 import multiprocessing
 import os
 import re
+import traceback
 from pathlib import Path
 
 import pytest
@@ -247,3 +249,25 @@ def test_no_other_module_reads_json_or_gives_files_their_names() -> None:
         if ways.search(line)
     ]
     assert found == []
+
+
+def test_a_writer_that_was_left_open_runs_into_no_error_when_it_is_collected(tmp_path, monkeypatch):
+    """Arrow would make a text of the error with Python, which inside `ast.parse` is a SystemError."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    formatted = []
+    monkeypatch.setattr(traceback, "format_exception", lambda *_, **__: formatted.append(1) or [])
+    table = pa.table({"a": [1]})
+    writers = []
+
+    def interrupted() -> None:
+        with atomic_file(tmp_path / "shard") as file:
+            writers.append(pq.ParquetWriter(file, table.schema))
+            writers[0].write_table(table)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    writers.clear()
+    gc.collect()
+    assert formatted == []
+    assert list(tmp_path.iterdir()) == []
