@@ -1,7 +1,8 @@
 """Counts what a compiled XLA program makes a GPU do: each kernel, the bytes it touches and its operations.
 
-`parse` reads the text of an optimised HLO module and `kernels` walks it from its entry: fusions, library
-calls and copies, those in a loop as often as the loop runs. `h100.py` prints the sums.
+`parse` reads the text of an optimised HLO module and `Counter` walks it from its entry: fusions, library
+calls and copies, those in a loop as often as the loop runs, and what devices exchange. `h100.py` and `scale.py`
+print the sums.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ _NO_KERNEL = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "opt-barrier"),
     *("partition-id", "replica-id"),
 }
+_COLLECTIVES = {"all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute"}
 _BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16, "c64": 64, "c128": 128}
 _ARRAY = re.compile(r"\b(pred|bf16|f8\w+|[fsuc]\d+)\[([\d,]*)\]")
 _HEAD = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{$")
@@ -110,6 +112,27 @@ class Kernel:
     itemsize: float
 
 
+class Collective(NamedTuple):
+    """One place of a program where devices exchange data.
+
+    Attributes:
+        kind: The opcode, without "-start".
+        place: Where in the source, as JAX named it.
+        times: How often it runs.
+        shapes: What is exchanged: results of a gather, otherwise operands.
+    """
+
+    kind: str
+    place: str
+    times: int
+    shapes: tuple[Shape, ...]
+
+    @property
+    def bytes(self) -> float:
+        """Of one run, on one device."""
+        return sum(shape.bytes for shape in self.shapes)
+
+
 class Loop(NamedTuple):
     """A loop; `trips` is None where the compiler doesn't know them, and the host reads a flag after each."""
 
@@ -165,6 +188,7 @@ class Counter:
     Attributes:
         kernels: One for each place.
         loops: All that are entered.
+        collectives: One for each place.
     """
 
     def __init__(self, module: Module, *, cache: int = 20 << 20) -> None:
@@ -176,6 +200,7 @@ class Counter:
         """
         self.kernels: list[Kernel] = []
         self.loops: list[Loop] = []
+        self.collectives: list[Collective] = []
         self._computations, self._cache = module.computations, cache
         inputs = [i for i in self._computations[module.entry].values() if i.opcode == "parameter"]
         self._walk(module.entry, {i.name: (True,) * max(len(i.shapes), 1) for i in inputs}, 1, loop=False)
@@ -196,7 +221,9 @@ class Counter:
                 origins[i.name] = (False,) * max(len(i.shapes), 1)
             if i.opcode in _NO_KERNEL or i.opcode.endswith(("-done", "-update")):
                 continue
-            if i.opcode == "while":
+            if i.opcode.removesuffix("-start") in _COLLECTIVES:
+                self.collectives.append(_collective(i, inside, times))
+            elif i.opcode == "while":
                 self._loop(i, origins[i.operands[0]], times)
             elif i.opcode == "conditional":
                 branches = re.search(r"branch_computations=\{([^}]*)\}", i.attributes)
@@ -324,6 +351,16 @@ class Counter:
                 more, wide = self._products(i.attribute("calls") or i.attribute("to_apply"))
                 total, widest = total + more, max(widest, wide)
         return total, widest
+
+
+def _collective(i: Instruction, inside: Computation, times: int) -> Collective:
+    given = tuple(shape for o in i.operands for shape in inside[o].shapes)
+    kind = i.opcode.removesuffix("-start")
+    # What is begun to be gathered has its operands before its results.
+    results = i.shapes[len(given) :] if kind != i.opcode else i.shapes
+    place = re.search(r'op_name="([^"]*)"', i.attributes)
+    shapes = results if kind == "all-gather" else given
+    return Collective(kind, place[1] if place else "", times, shapes)
 
 
 def _operations(i: Instruction, given: Sequence[Instruction]) -> float:

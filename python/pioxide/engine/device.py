@@ -17,27 +17,31 @@ from pioxide.models.tuning import Tuning
 CLOSE = 0.05
 
 
-def tuning_here() -> Tuning:
+def tuning_here(*, gradients: bool = False) -> Tuning:
     """Returns the tuning of JAX's first device, without fused attention where that gives other numbers.
 
     Fused attention was compiled for GPUs that it was never run on here, so each device is asked once.
+
+    Args:
+        gradients: Whether its gradients have to be right, too.
     """
     found = Tuning.here()
-    if not found.fused_attention or fused_attention_agrees(fused_attend):
+    if not found.fused_attention or fused_attention_agrees(fused_attend, gradients=gradients):
         return found
     warnings.warn(
         "cuDNN's attention fails on this device, or gives other numbers than the plain computation, which is "
-        "used in its place; actions are right, and take longer",
+        "used in its place; what comes out is right, and takes longer",
         stacklevel=2,
     )
     return replace(found, fused_attention=False)
 
 
-def fused_attention_agrees(fused: Callable[..., jax.Array]) -> bool:
+def fused_attention_agrees(fused: Callable[..., jax.Array], *, gradients: bool = False) -> bool:
     """Returns whether a fused attention gives what `attend` gives, on random numbers with a mask of rows.
 
     Args:
         fused: Takes queries, keys, values and a mask as `attend` does.
+        gradients: Whether to compare gradients of the three, too, where some queries see nothing.
     """
     rng = np.random.default_rng(0)
     batch, tokens, slots, heads, width = 2, 128, 256, 8, 256
@@ -47,10 +51,35 @@ def fused_attention_agrees(fused: Callable[..., jax.Array]) -> bool:
 
     query, key = draw(batch, tokens, heads, width), draw(batch, slots, 1, width)
     value = jnp.asarray(rng.normal(size=(batch, slots, 1, width)), jnp.bfloat16)
-    mask = jnp.asarray(np.arange(slots) < rng.integers(1, slots, (batch, tokens, 1)))
+    seen = rng.integers(1, slots, (batch, tokens, 1))
+    mask = jnp.asarray(np.arange(slots) < seen)
     try:
         ours = jax.jit(fused)(query, key, value, mask)
     except Exception:  # a missing library, or a shape it does not take, may raise anything
         return False
     apart = jnp.abs(ours.astype(jnp.float32) - attend(query, key, value, mask).astype(jnp.float32))
-    return bool((apart < CLOSE).all())  # a maximum may pass over NaN
+    if not bool((apart < CLOSE).all()):  # a maximum may pass over NaN
+        return False
+    if not gradients:
+        return True
+    # As in training: padding sees nothing, and nothing is learnt from what comes out there.
+    padding = np.arange(tokens)[None, :, None] >= tokens - 16
+    mask = jnp.asarray((np.arange(slots) < seen) & ~padding)
+    pull = jnp.where(jnp.asarray(padding)[..., None], 0, draw(*query.shape))
+
+    def pulled(attention: Callable[..., jax.Array]) -> Callable[..., tuple[jax.Array, ...]]:
+        return jax.jit(lambda *qkv: jax.vjp(lambda *x: attention(*x, mask), *qkv)[1](pull))
+
+    try:
+        ours = pulled(fused)(query, key, value)
+    except Exception:
+        return False
+    plain = pulled(attend)(query, key, value)
+    return all(_close(a, b) for a, b in zip(ours, plain, strict=True))
+
+
+def _close(ours: jax.Array, plain: jax.Array) -> bool:
+    """Whether gradients differ by no more than rounding, in relation to how large they are."""
+    a, b = ours.astype(jnp.float32), plain.astype(jnp.float32)
+    most = CLOSE * jnp.maximum(jnp.sqrt(jnp.mean(b * b)), jnp.abs(b))
+    return bool((jnp.abs(a - b) <= most).all())

@@ -13,7 +13,7 @@ Low-rank updates:
     LoraConfig, LoraParam, LoraRule, add_lora, merge_lora
 
 Many devices:
-    make_mesh, create_sharded, spread, batch_sharding, parameter_sharding
+    make_mesh, create_sharded, spread, batch_sharding, parameter_sharding, gathered_outside_layers
 
 Sampling is in `pioxide.sampling`, weights of others in `pioxide.weights`.
 """
@@ -28,6 +28,7 @@ from pioxide.models.pi0_fast import Pi0Fast, Pi0FastConfig
 from pioxide.models.sharding import (
     batch_sharding,
     create_sharded,
+    gathered_outside_layers,
     make_mesh,
     parameter_sharding,
     spread,
@@ -54,6 +55,7 @@ __all__ = [
     "add_lora",
     "batch_sharding",
     "create_sharded",
+    "gathered_outside_layers",
     "joint_errors",
     "make_mesh",
     "merge_lora",

@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from pioxide.models.attention import attend, fused_attend
 from pioxide.models.param import Linear, contract, normal, weight, zeros
-from pioxide.models.sharding import gathered
+from pioxide.models.sharding import gathered, over_rows
 from pioxide.models.stack import layer, scan
 from pioxide.models.tuning import PLAIN
 
@@ -343,6 +343,8 @@ class Gemma(nnx.Module):
         streams = tuple(None if x is None else x.astype(self.dtype) for x in streams)
         turned = positions if isinstance(positions, Rotation) else self.rotation(positions)
         modulations = modulations or (None,) * len(streams)
+        if self.mesh is not None:
+            turned, mask = over_rows((turned, mask), self.mesh)
         layered = tuple(None if m is None else (m.attention, m.mlp) for m in modulations)
 
         def step(block: Block, streams, extra, stop: bool = False):

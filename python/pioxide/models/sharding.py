@@ -15,6 +15,8 @@ from jax.typing import DTypeLike
 Module = TypeVar("Module", bound=nnx.Module)
 
 DATA, FSDP = "data", "fsdp"
+# What the models call their stacks of layers.
+BLOCKS = "blocks"
 # Smaller arrays are kept whole on every device: gathering them costs more than they weigh.
 SMALLEST_BYTES = 4 << 20
 
@@ -71,6 +73,22 @@ def gathered(parameters: Any, mesh: Mesh, dtype: DTypeLike | None) -> Any:
         return jax.lax.with_sharding_constraint(leaf, whole)
 
     return jax.tree.map(gather, parameters)
+
+
+def gathered_outside_layers(parameters: Any, mesh: Mesh) -> Any:
+    """Returns a tree of parameters with those that are in no stack of layers whole on every device.
+
+    They are few, embedding aside, and without this XLA may send a batch's rows to them; see `gathered`. A
+    stack's are brought layer by layer, by `stack.scan`.
+    """
+    whole = NamedSharding(mesh, P())
+
+    def gather(path: Any, leaf: jax.Array) -> jax.Array:
+        if any(getattr(key, "key", None) == BLOCKS for key in path):
+            return leaf
+        return jax.lax.with_sharding_constraint(leaf, whole)
+
+    return jax.tree_util.tree_map_with_path(gather, parameters)
 
 
 def over_rows(arrays: Any, mesh: Mesh) -> Any:

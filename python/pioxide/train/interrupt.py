@@ -30,13 +30,13 @@ class Interrupt:
         return self.number is not None
 
     def obey(self) -> None:
-        """Does what the signal would have done.
+        """Does what the signal would have done; where only another host got one, ends this one, too.
 
         Raises:
             KeyboardInterrupt: Unless somebody else handled it otherwise before.
         """
-        assert self.number is not None
-        self._pass_on(self.number, None)
+        if self.number is not None:
+            self._pass_on(self.number, None)
         raise KeyboardInterrupt
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:

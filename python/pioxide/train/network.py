@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from pioxide.contract import Contract, known, refuse_differences
+from pioxide.engine.device import tuning_here
 from pioxide.errors import ContractError, InputError
 from pioxide.family import Family
 from pioxide.models import (
@@ -29,6 +30,7 @@ from pioxide.models import (
     spread,
 )
 from pioxide.models.pi0_fast import DecodingConvention
+from pioxide.models.tuning import Tuning
 from pioxide.train.config import (
     FLOW_ALONE,
     ActionLoss,
@@ -160,16 +162,26 @@ def trained_filter(config: TrainConfig) -> Callable[[Any, Any], bool]:
     return trains
 
 
-def make_network(
-    config: TrainConfig, model: ModelConfig, mesh: Mesh, base: Checkpoint | None
-) -> tuple[Any, Any, Any]:
-    """Makes the network on its devices: drawn in shards, then filled from the base.
+class Plan(NamedTuple):
+    """A network that is not made yet.
 
-    Returns:
-        The graph, and the trained (float32) and frozen parameters as pure trees.
+    Attributes:
+        graph: Of the network, as `nnx.split` gives it.
+        trained: Shapes and places of the trained parameters, float32, as a pure tree.
+        frozen: Of the others.
+        draw: Returns both, drawn; to be compiled, so that each device draws its part.
+    """
+
+    graph: Any
+    trained: Any
+    frozen: Any
+    draw: Callable[[], tuple[Any, Any]]
+
+
+def plan_network(config: TrainConfig, model: ModelConfig, mesh: Mesh, tuning: Tuning) -> Plan:
+    """Returns the network as shapes and places: no array is made.
 
     Raises:
-        CheckpointError: The base's tensors are not this network's.
         InputError: Nothing would be trained, or a `freeze` pattern names no parameter.
     """
     trains = trained_filter(config)
@@ -182,29 +194,48 @@ def make_network(
             configs = _lora_configs(config.lora)
             add_lora(made.language, configs if isinstance(model, Pi0Config) else configs[:1], rngs)
         spread(made, mesh)
+        made.language.tuning = made.vision.blocks.attention.tuning = tuning
         return made
 
     if isinstance(model, Pi0FastConfig) and config.lora.action:
         raise InputError("lora.action: π0-FAST has no action expert")
 
-    def parts(made: nnx.Module) -> tuple[Any, Any, Any]:
-        graph, trained, frozen = nnx.split(made, trains, ...)
+    def parts(made: nnx.Module) -> tuple[Any, Any]:
+        _, trained, frozen = nnx.split(made, trains, ...)
         cast = jax.tree.map(lambda x: x.astype(jnp.float32), nnx.as_pure(trained))
-        return graph, cast, jax.tree.map(lambda x: x.astype(frozen_dtype), nnx.as_pure(frozen))
+        return cast, jax.tree.map(lambda x: x.astype(frozen_dtype), nnx.as_pure(frozen))
 
     abstract = nnx.eval_shape(make)
-    graph = nnx.split(abstract, trains, ...)[0]
     _check_patterns(config, abstract)
     place = parameter_sharding(mesh)
-    shapes = jax.eval_shape(lambda: parts(make())[1:])
-    shardings = jax.tree.map(place, shapes)
-    trained, frozen = jax.jit(lambda: parts(make())[1:], out_shardings=shardings)()
+    trained, frozen = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place(x)),
+        jax.eval_shape(lambda: parts(make())),
+    )
+    return Plan(nnx.split(abstract, trains, ...)[0], trained, frozen, lambda: parts(make()))
+
+
+def make_network(
+    config: TrainConfig, model: ModelConfig, mesh: Mesh, base: Checkpoint | None
+) -> tuple[Any, Any, Any]:
+    """Makes the network on its devices: drawn in shards, then filled from the base.
+
+    Returns:
+        The graph, and the trained (float32) and frozen parameters as pure trees.
+
+    Raises:
+        CheckpointError: The base's tensors are not this network's.
+        InputError: Nothing would be trained, or a `freeze` pattern names no parameter.
+    """
+    graph, trained, frozen, draw = plan_network(config, model, mesh, tuning_here(gradients=True))
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, (trained, frozen))
+    trained, frozen = jax.jit(draw, out_shardings=shardings)()
     if base is not None:
         whole = nnx.merge(graph, trained, frozen)
         del trained, frozen
         keep = None if base.format.startswith("paligemma") else ".*lora.*"
         load_into(whole, base, keep=keep)
-        graph, trained, frozen = nnx.split(whole, trains, ...)
+        graph, trained, frozen = nnx.split(whole, trained_filter(config), ...)
         trained, frozen = nnx.as_pure(trained), nnx.as_pure(frozen)
     return graph, trained, frozen
 

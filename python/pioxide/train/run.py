@@ -191,7 +191,8 @@ class _Loop:
                 # The one before is looked at while this one is computed.
                 pending = self._look(pending, _Pending(done, result, host))
                 done += 1
-                last = done == self.config.steps or interrupt.wanted
+                wanted = self._agreed(done, interrupt.wanted)
+                last = done == self.config.steps or wanted
                 said = last or done % self.config.logging.every == 0 or self._due(done)
                 kept = last or done % self.config.checkpoints.every == 0
                 if said or kept:
@@ -200,14 +201,22 @@ class _Loop:
                     self._report(done)
                 if kept:
                     self.store.save(done, state)
-                if self._due(done) or (last and not interrupt.wanted):
+                if self._due(done) or (last and not wanted):
                     self._judge(done, state)
-                if interrupt.wanted:
+                if wanted:
                     self.store.wait()
                     interrupt.obey()
         self.store.save(done, state)
         self.store.wait()
         return Trained(self.directory, self.store.path(done), done, self.loss)
+
+    def _agreed(self, done: int, wanted: bool) -> bool:
+        """Whether to end after this update. Several hosts agree, whenever a line is due: they save together."""
+        if jax.process_count() == 1:
+            return wanted
+        if done % self.config.logging.every:
+            return False
+        return bool(np.any(multihost_utils.process_allgather(np.asarray(wanted))))
 
     def _due(self, done: int) -> bool:
         every = self.config.validation.every
@@ -245,7 +254,8 @@ class _Loop:
         return now
 
     def _stop(self, at: _Pending, what: str) -> None:
-        saved = self.directory / BAD_BATCH
+        host = jax.process_index()
+        saved = self.directory / (f"host_{host}_{BAD_BATCH}" if host else BAD_BATCH)
         arrays = io.BytesIO()
         np.savez(arrays, **arrays_of(at.batch))  # type: ignore[arg-type]
         with atomic_file(saved) as out:

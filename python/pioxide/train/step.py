@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
+from pioxide.models import gathered_outside_layers
 from pioxide.train.augment import augment
 from pioxide.train.config import AdamW, CosineSchedule, TrainConfig
 from pioxide.train.losses import Batch, Parts, parts_of
@@ -97,37 +99,54 @@ def norm_of(tree: Any) -> Float[Array, ""]:
     return jnp.sqrt(sum((jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)), jnp.float32(0)))
 
 
-def start(config: TrainConfig, trained: Any, frozen: Any) -> TrainState:
-    """Returns the state before the first update."""
+def state_shapes(config: TrainConfig, trained: Any, frozen: Any) -> TrainState:
+    """Returns the shapes and places of the state before the first update.
+
+    Args:
+        config: The run's.
+        trained: The trained parameters, or their shapes with places; moments are where these are.
+        frozen: The others.
+    """
     optimizer = make_optimizer(config.optimizer, make_schedule(config.schedule, config.steps))
-    # A copy: an alias of donated arrays would be deleted with them.
-    ema = jax.tree.map(jnp.copy, trained) if config.ema.decay else None
-    done = jax.device_put(jnp.zeros((), jnp.int32), _replicated(trained))
-    # Moments are where their parameters are.
-    return TrainState(done, trained, frozen, _init(optimizer, trained), ema)
-
-
-def _init(optimizer: optax.GradientTransformation, trained: Any) -> Any:
-    shapes = jax.eval_shape(optimizer.init, trained)
     by_path = {
         jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(trained)
     }
     whole = _replicated(trained)
 
-    def place(path: Any, leaf: Any) -> Any:
+    def shape(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    def place(path: Any, leaf: Any) -> jax.ShapeDtypeStruct:
         name = jax.tree_util.keystr(path)
         own = next((p for n, p in by_path.items() if name.endswith(n) and p.shape == leaf.shape), None)
-        return whole if own is None else own.sharding
+        return shape(leaf, whole if own is None else own.sharding)
 
-    shardings = jax.tree_util.tree_map_with_path(place, shapes)
-    return jax.jit(optimizer.init, out_shardings=shardings)(trained)
+    trained, frozen = jax.tree.map(lambda leaf: shape(leaf, leaf.sharding), (trained, frozen))
+    moments = jax.tree_util.tree_map_with_path(place, jax.eval_shape(optimizer.init, trained))
+    done = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+    return TrainState(done, trained, frozen, moments, trained if config.ema.decay else None)
+
+
+def start(config: TrainConfig, trained: Any, frozen: Any) -> TrainState:
+    """Returns the state before the first update."""
+    optimizer = make_optimizer(config.optimizer, make_schedule(config.schedule, config.steps))
+    shapes = state_shapes(config, trained, frozen)
+    # A copy: an alias of donated arrays would be deleted with them.
+    ema = jax.tree.map(jnp.copy, trained) if config.ema.decay else None
+    done = jax.device_put(jnp.zeros((), jnp.int32), shapes.step.sharding)
+    places = jax.tree.map(lambda leaf: leaf.sharding, shapes.optimizer)
+    return TrainState(done, trained, frozen, jax.jit(optimizer.init, out_shardings=places)(trained), ema)
 
 
 def _replicated(tree: Any) -> Any:
     sharding = jax.tree.leaves(tree)[0].sharding
-    if isinstance(sharding, jax.sharding.NamedSharding):
-        return jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
-    return sharding
+    mesh = _mesh(tree)
+    return sharding if mesh is None else NamedSharding(mesh, PartitionSpec())
+
+
+def _mesh(tree: Any) -> Mesh | None:
+    sharding = jax.tree.leaves(tree)[0].sharding
+    return sharding.mesh if isinstance(sharding, NamedSharding) else None
 
 
 def make_step(
@@ -144,8 +163,11 @@ def make_step(
     schedule = make_schedule(config.schedule, config.steps)
     optimizer = make_optimizer(config.optimizer, schedule)
     root = config.seed
+    mesh = _mesh(like.trained)
 
     def total(trained: Any, frozen: Any, batch: Batch, key: Any) -> tuple[Any, Parts]:
+        if mesh is not None and mesh.size > 1:
+            trained, frozen = gathered_outside_layers((trained, frozen), mesh)
         model = nnx.merge(graph, trained, frozen)
         parts = parts_of(
             model, batch, key, max_delay, learn_padding=config.learn_padding, settings=config.loss

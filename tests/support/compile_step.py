@@ -1,0 +1,46 @@
+"""Compiles an update for eight devices that do not exist: `python -m support.compile_step FAMILY ROWS FILE`.
+
+Writes the program's text to the file, and to standard output how many bytes the parameters have.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", 8)
+
+from pioxide.models import make_mesh, sharding
+from pioxide.train import Ema
+from pioxide.train.network import make_network, model_config
+from pioxide.train.place import place_batch
+from pioxide.train.step import make_step, start
+from support.training import TINY, ToySource, toy_config
+
+# Small parameters would be kept whole: then nothing travels that could be wrong.
+for split in (sharding.parameter_spec, sharding.parameter_sharding):
+    split.__kwdefaults__["smallest_bytes"] = 1024
+
+# The program is looked at and not run, so it need not be fast.
+FAST_COMPILE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+def main(family: str, rows: int, file: str) -> None:
+    size = replace(TINY, dtype="bfloat16", remat="layers")
+    settings = toy_config(batch_size=rows, fsdp=8, model=size, ema=Ema(decay=0))
+    data = ToySource(family, rows=rows, model_dim=5, image_size=28)
+    mesh = make_mesh(8)
+    model = model_config(data.contract, settings.model, data.tokenizer.vocab_size)
+    graph, trained, frozen = make_network(settings, model, mesh, None)
+    state = start(settings, trained, frozen)
+    step = make_step(settings, graph, state)
+    program = step.lower(state, place_batch(data.batch(0), mesh)).compile(FAST_COMPILE)
+    leaves = jax.tree.leaves(trained)
+    split = [leaf for leaf in leaves if leaf.addressable_data(0).size < leaf.size]
+    print(sum(leaf.nbytes for leaf in leaves), sum(leaf.nbytes for leaf in split))
+    Path(file).write_text(program.as_text())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
