@@ -1,8 +1,8 @@
 """Counts what a compiled XLA program makes a GPU do: each kernel, the bytes it touches and its operations.
 
 `parse` reads the text of an optimised HLO module and `Counter` walks it from its entry: fusions, library
-calls and copies, those in a loop as often as the loop runs, and what devices exchange. `h100.py` and `scale.py`
-print the sums.
+calls and copies, those in a loop as often as the loop runs, and what devices exchange. `h100.py` and
+`scale.py` print the sums.
 """
 
 from __future__ import annotations

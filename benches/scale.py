@@ -1,8 +1,9 @@
-"""Predict what training takes on H100s: memory, kernels, what devices exchange. No GPU is needed, nothing is timed.
+"""Predict what training takes on H100s: memory, kernels, what devices exchange. No GPU is needed.
 
-XLA compiles the update of `pioxide train` (loss, gradients, clipping, AdamW, the moving average, augmentation)
-for devices that are not there, at full size and from parameters that don't exist; `hlo.py` counts the result.
-Memory, kernels and bytes are what this version of XLA would use; seconds are a prediction, see `h100.py`.
+XLA compiles the update of `pioxide train` (loss, gradients, clipping, AdamW, the moving average,
+augmentation) for devices that are not there, at full size and from parameters that don't exist; `hlo.py`
+counts the result. Nothing is timed. Memory, kernels and bytes are what this version of XLA would use; seconds
+are a prediction, see `h100.py`.
 Compiling one program takes minutes and some GB of memory.
 
     python benches/scale.py                                     # π0.5, 1 and 8 devices, full and LoRA
@@ -36,8 +37,8 @@ COLUMNS = (
 PLAINLY = (
     "A prediction for H100 SXM, not a measurement: no kernel was run and nothing sent. GB are of one device; "
     "temporary is XLA's own plan, to which libraries and fragmentation add 1 to 3 GB. Kernels count as in "
-    "docs/benchmarks.md. Exchange is bytes at 370 GB/s, all of it beside no kernel; samples/s are between that "
-    "and kernels alone, as if all of it were hidden."
+    "docs/benchmarks.md. Exchange is bytes at 370 GB/s; samples/s are between what comes out if none of it "
+    "is hidden behind kernels, and if all of it is."
 )
 
 

@@ -1,4 +1,4 @@
-"""Over several devices parameters travel, a layer at a time; what is computed of a batch stays where its rows are."""
+"""Over several devices parameters travel, a layer at a time; what is computed of a batch stays."""
 
 import os
 import subprocess
@@ -7,21 +7,22 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TESTS.parent / "benches"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benches"))
 
 from hlo import Counter, parse
 
+TESTS = Path(__file__).resolve().parents[1]
 # 7 rows a device: no axis of a parameter is a multiple of 7. PIOXIDE_FSDP=all compiles all of it.
-DEVICES, ROWS = 8, 56
+ROWS = 56
+EIGHT = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
 FAMILIES = ["pi0", "pi05", "pi0_fast"] if os.environ.get("PIOXIDE_FSDP") == "all" else ["pi0"]
 
 
 def compiled(family, rows, directory):
-    """The program of an update for eight devices, and the bytes of all parameters and of those that are split."""
+    """The program of an update for eight devices; bytes of all parameters and of those that are split."""
     file = directory / f"{family}_{rows}.hlo"
     command = [sys.executable, "-m", "support.compile_step", family, str(rows), str(file)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=TESTS)
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=TESTS, env=EIGHT)
     assert run.returncode == 0, run.stderr[-2000:]
     return parse(file.read_text()), *map(int, run.stdout.split())
 
@@ -52,9 +53,7 @@ def test_no_collective_carries_what_is_computed_of_the_batch(programs):
 
 def test_what_travels_is_bounded_by_the_parameters_and_not_by_the_batch(programs):
     (few, parameters, _), (more, _, _) = programs
-    moved, of_more = (
-        sum(one.bytes * one.times for one in travels(module)) for module in (few, more)
-    )
+    moved, of_more = (sum(one.bytes * one.times for one in travels(module)) for module in (few, more))
     assert moved == of_more
     # Gathered on the way there and on the way back, and their gradients summed; and some numbers for the log.
     assert moved < 3 * parameters + 20_000

@@ -1,4 +1,4 @@
-"""Compiles an update for eight devices that do not exist: `python -m support.compile_step FAMILY ROWS FILE`.
+"""Compiles an update for all devices: `python -m support.compile_step FAMILY ROWS FILE`.
 
 Writes the program's text to the file, and to standard output how many bytes the parameters have.
 """
@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
-
-jax.config.update("jax_num_cpu_devices", 8)
 
 from pioxide.models import make_mesh, sharding
 from pioxide.train import Ema
@@ -28,9 +26,9 @@ FAST_COMPILE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive
 
 def main(family: str, rows: int, file: str) -> None:
     size = replace(TINY, dtype="bfloat16", remat="layers")
-    settings = toy_config(batch_size=rows, fsdp=8, model=size, ema=Ema(decay=0))
+    settings = toy_config(batch_size=rows, fsdp=jax.device_count(), model=size, ema=Ema(decay=0))
     data = ToySource(family, rows=rows, model_dim=5, image_size=28)
-    mesh = make_mesh(8)
+    mesh = make_mesh(settings.fsdp)
     model = model_config(data.contract, settings.model, data.tokenizer.vocab_size)
     graph, trained, frozen = make_network(settings, model, mesh, None)
     state = start(settings, trained, frozen)

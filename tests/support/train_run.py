@@ -1,4 +1,4 @@
-"""Trains the toy policy and prints its losses: `python -m support.train_run RUN STEPS [RANK HOSTS PORT DEVICES]`."""
+"""Trains the toy policy and prints its losses: `python -m support.train_run RUN STEPS [RANK HOSTS PORT]`."""
 
 import dataclasses
 import sys
@@ -51,8 +51,6 @@ def run(directory: Path, steps: int, say: Callable[[int, str], None]) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 3:
-        rank, hosts, port, devices = map(int, sys.argv[3:7])
-        jax.config.update("jax_num_cpu_devices", devices)
-        if hosts > 1:
-            jax.distributed.initialize(f"127.0.0.1:{port}", hosts, rank)
+        rank, hosts, port = map(int, sys.argv[3:6])
+        jax.distributed.initialize(f"127.0.0.1:{port}", hosts, rank)
     run(Path(sys.argv[1]), int(sys.argv[2]), lambda step, loss: print("LOSS", step, loss, flush=True))

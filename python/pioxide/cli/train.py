@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,9 +21,11 @@ from pioxide.train.contracts import Numbers
 from pioxide.train.recipes import RECIPES, Data, Recipe
 
 if TYPE_CHECKING:
+    from pioxide.cli.progress import FrameProgress
     from pioxide.codec import ActionCodec, TextTokenizer
     from pioxide.contract import Contract
     from pioxide.data import LeRobotDataset
+    from pioxide.data.loader import CacheSettings, Loader
     from pioxide.shards import FitResult
 
 
@@ -84,6 +87,8 @@ class Train:
         import jax
 
         from pioxide.cli import main
+        from pioxide.cli.progress import FrameProgress
+        from pioxide.cli.training import TrainingProgress
         from pioxide.data.loader import Loader, LoaderSettings, Source
         from pioxide.models import make_mesh
         from pioxide.train.config import Tracker
@@ -117,24 +122,28 @@ class Train:
                 hosts=jax.process_count(),
                 answer_len=config.loss.answer_len if config.loss.tokens else 0,
             )
-            return Loader(source, settings, tokenizer, codec)
+            with FrameProgress("keeping pictures") as shown:
+                return Loader(source, settings, tokenizer, codec, cache=self._cache(shown))
 
         first = jax.process_index() == 0
-        reporters: list[Any] = [Lines(config)] if first else []
+        progress = TrainingProgress(config)
+        reporters: list[Any] = [progress] if first else []
         if first and config.logging.tensorboard:
             reporters.append(TensorBoard(self.output / LOGS))
         if first and config.logging.tracker is not Tracker.NONE:
             reporters.append(Service(config.logging.tracker, config, settings_of(config), self.output))
         seed = config.seed if config.augment else None
-        with loader(training, config.seed, self.data.workers) as batches:
+        with closing(progress), loader(training, config.seed, self.data.workers) as batches:
             judge = None
             if held_out and jax.process_count() == 1:
                 with loader(sorted(held_out), 0, 0) as unseen:
                     judge = HeldOut(config, Sourced(unseen, tokenizer, codec), make_mesh(config.fsdp))
+            data = {"episodes": self.data.episodes, "cached": bool(self.data.cache)}
             made = train(
                 config,
                 Sourced(batches, tokenizer, codec),
                 self.output,
+                data=data,
                 resume=self.resume,
                 reporters=tuple(reporters),
                 judge=judge,
@@ -165,6 +174,20 @@ class Train:
             fit(self.dataset, directory, settings, on_stage=lambda s: print(f"{s} ...", file=sys.stderr))
         found = FitResult.load(directory)
         return LeRobotDataset.open(self.dataset), found
+
+    def _cache(self, shown: FrameProgress) -> CacheSettings | None:
+        from pioxide.data.loader import CacheSettings
+
+        if not self.data.cache:
+            return None
+
+        def on_frames(done: int, total: int) -> None:
+            if shown.total != total:
+                shown.begin(total, done)
+            else:
+                shown.advance(done - shown.done)
+
+        return CacheSettings(Path(self.data.cache), on_frames=on_frames)
 
     def _episodes(self, dataset: LeRobotDataset) -> tuple[int, ...]:
         from pioxide.data import select_episodes
@@ -213,46 +236,3 @@ class Sourced:
     def batches(self, start_step: int = 0) -> Any:
         """Returns the loader's."""
         return self.loader.batches(start_step)
-
-
-class Lines:
-    """A bar where a person watches, and a line each report: loss, samples a second, time left."""
-
-    def __init__(self, config: TrainConfig) -> None:
-        self.config = config
-        self.began: float | None = None
-        self.first = 0
-
-    def updated(self, report: Any) -> None:
-        """Prints a line."""
-        import time
-
-        now = time.monotonic()
-        rate = ""
-        if self.began is None:
-            self.began, self.first = now, report.step
-        elif report.step > self.first:
-            each = (now - self.began) / (report.step - self.first)
-            left = each * (self.config.steps - report.step)
-            rate = f", {self.config.batch_size / each:.1f} samples/s, {duration(left)} left"
-        accuracy = "" if report.accuracy is None else f", {report.accuracy:.0%} of tokens right"
-        if report.flow is not None and report.entropy is not None:
-            accuracy = f" (flow {report.flow:.4f}, tokens {report.entropy:.3f}){accuracy}"
-        print(
-            f"{report.step:>7,} of {self.config.steps:,}: loss {report.loss:.4f}{accuracy}, gradients "
-            f"{report.grad_norm:.3g} ({report.clipped:.0%} clipped), rate {report.learning_rate:.2e}{rate}",
-            file=sys.stderr,
-            flush=True,
-        )
-
-    def judged(self, step: int, numbers: dict[str, float]) -> None:
-        """Prints a line."""
-        shown = ", ".join(f"{k} {v:.4g}" for k, v in numbers.items() if "dimension" not in k)
-        print(f"{step:>7,} held out: {shown}", file=sys.stderr, flush=True)
-
-
-def duration(seconds: float) -> str:
-    """Returns a time as people say it."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

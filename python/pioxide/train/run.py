@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -104,6 +104,7 @@ def train(
     source: Source,
     directory: str | Path,
     *,
+    data: Mapping[str, Any] | None = None,
     resume: bool = False,
     reporters: tuple[Reporter, ...] = (),
     judge: Judge | None = None,
@@ -117,6 +118,8 @@ def train(
         config: The run's settings.
         source: Batches of `config.batch_size` rows over all hosts.
         directory: The run's: checkpoints, settings, contract, logs.
+        data: What batches depend on besides the contract, by name; kept with the settings, and refused where
+            a resumed run has others.
         resume: Whether to go on where the directory's last checkpoint is; from the start where it has none.
         reporters: Told of each `config.logging.every` updates, and of each validation.
         judge: Judges the policy each `config.validation.every` updates, and at the end.
@@ -136,7 +139,7 @@ def train(
         model = model_config(source.contract, config.model, source.tokenizer.vocab_size, base)
         contract = _whole(source)
         check_contract(contract, model, config.loss)
-        found = _prepare(config, contract, directory, resume)
+        found = _prepare(config, data or {}, contract, directory, resume)
         graph, trained, frozen = make_network(config, model, mesh, base)
     finally:
         if base is not None:
@@ -211,7 +214,7 @@ class _Loop:
         return Trained(self.directory, self.store.path(done), done, self.loss)
 
     def _agreed(self, done: int, wanted: bool) -> bool:
-        """Whether to end after this update. Several hosts agree, whenever a line is due: they save together."""
+        """Whether to end after this update. Several hosts agree on it, when a line is due."""
         if jax.process_count() == 1:
             return wanted
         if done % self.config.logging.every:
@@ -327,10 +330,12 @@ def _whole(source: Source) -> Contract:
     return replace(contract, answer_gap=0)
 
 
-def _prepare(config: TrainConfig, contract: Contract, directory: Path, resume: bool) -> bool:
+def _prepare(
+    config: TrainConfig, data: Mapping[str, Any], contract: Contract, directory: Path, resume: bool
+) -> bool:
     """Writes what the run is, or checks it; returns whether there is a run to go on with."""
     file = directory / CONFIG
-    said = settings_of(config)
+    said = settings_of(config) | {f"data.{name}": value for name, value in data.items()}
     if file.is_file():
         if not resume:
             raise SettingsError(
@@ -338,10 +343,12 @@ def _prepare(config: TrainConfig, contract: Contract, directory: Path, resume: b
                 "directory"
             )
         before = read_json(file)
+        # Runs of earlier versions did not say of what data they were.
+        kept = {f"data.{name}" for name in data}
         apart = [
             f"  {name}: the run has {before.get(name)!r}, now {value!r}"
             for name, value in said.items()
-            if name.split(".")[0] not in FREE and before.get(name) != value
+            if name.split(".")[0] not in FREE and before.get(name, value if name in kept else None) != value
         ]
         if apart:
             raise SettingsError(f"{directory} was begun with other settings:\n" + "\n".join(apart))

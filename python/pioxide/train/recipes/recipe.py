@@ -19,6 +19,8 @@ class Data:
         cut_vocabulary: Whether the text model is cut to what the dataset's instructions need.
         episodes: Which episodes to use at all, as in 0:100,!17.
         workers: Processes that decode images.
+        cache: Directory where pictures are kept at the model's size, as JPEG: decoded once, and read many
+            times faster than video. Several runs, datasets and hosts may share it. By default none are kept.
         tokens: Vocabulary of a FAST tokenizer that has to be fitted.
         scale: Of its coefficients.
     """
@@ -29,6 +31,7 @@ class Data:
     cut_vocabulary: bool = False
     episodes: str = ""
     workers: int = 2
+    cache: str = ""
     tokens: int = 1024
     scale: float = 10.0
 
