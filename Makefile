@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo learn test test-newest newest-python test-rust test-python fuzz miri lint format bench bench-models bench-policy bench-loop bench-h100 bench-rust bench-realtime cpp-library cpp-install cpp-example cpp-header wheel-check lock clean build
+.PHONY: help demo learn test test-newest newest-python test-rust test-python fuzz miri lint format bench bench-models bench-policy bench-loop bench-h100 bench-scale bench-rust bench-realtime cpp-library cpp-install cpp-example cpp-header wheel-check lock clean build
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -109,6 +109,9 @@ bench-loop: $(VENV)/.dev build ## Run the control loop on the clock, and say how
 
 bench-h100: $(VENV)/.dev build ## Predict what an H100 would take for each model, without one (needs jax[cuda13], else says so)
 	JAX_PLATFORMS=cpu $(BIN)/python benches/h100.py
+
+bench-scale: $(VENV)/.dev build ## Predict what training takes on 1 and 8 H100s, without one (needs jax[cuda13], else says so; minutes a row)
+	JAX_PLATFORMS=cpu $(BIN)/python benches/scale.py
 
 bench-rust: ## Time the Rust core by stage (criterion)
 	cargo bench --locked -p pioxide-benches --bench stages

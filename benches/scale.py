@@ -96,7 +96,8 @@ def compiled(arguments: argparse.Namespace, kind: str, how: str, devices: int, r
     )
     chunk = model.action_horizon, model.action_dim
     batch = Batch(seen, None if fast else of(jnp.float32, *chunk), None if fast else of(bool, *chunk))
-    traced = make_step(config, plan.graph, state).trace(state, batch)
+    update: Any = make_step(config, plan.graph, state)
+    traced = update.trace(state, batch)
     program = traced.lower(lowering_platforms=("cuda",)).compile()
     text = program.as_text()
     assert text is not None
@@ -183,7 +184,7 @@ def main() -> None:
     parser.add_argument("--how", action="append", choices=["full", "lora"], help="both by default")
     parser.add_argument("--devices", action="append", type=int, help="1 and 8 by default")
     parser.add_argument("--rows", type=int, help="of each device; by default 32 in all")
-    parser.add_argument("--remat", default="layers", help="what is computed again: none, layers")
+    parser.add_argument("--remat", default="layers", help="what is computed again: none, mlp, layers")
     parser.add_argument("--attention", default="fused", choices=["fused", "plain"])
     parser.add_argument("--ema", action="store_true", help="keep a moving average, too")
     parser.add_argument("--freeze-vision", action="store_true", help="of LoRA: the tower is not trained")

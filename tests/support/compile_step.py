@@ -10,10 +10,11 @@ from pathlib import Path
 import jax
 
 from pioxide.models import make_mesh, sharding
+from pioxide.models.tuning import PLAIN
 from pioxide.train import Ema
-from pioxide.train.network import make_network, model_config
+from pioxide.train.network import model_config, plan_network
 from pioxide.train.place import place_batch
-from pioxide.train.step import make_step, start
+from pioxide.train.step import make_step, state_shapes
 from support.training import TINY, ToySource, toy_config
 
 # Small parameters would be kept whole: then nothing travels that could be wrong.
@@ -30,13 +31,14 @@ def main(family: str, rows: int, file: str) -> None:
     data = ToySource(family, rows=rows, model_dim=5, image_size=28)
     mesh = make_mesh(settings.fsdp)
     model = model_config(data.contract, settings.model, data.tokenizer.vocab_size)
-    graph, trained, frozen = make_network(settings, model, mesh, None)
-    state = start(settings, trained, frozen)
-    step = make_step(settings, graph, state)
+    plan = plan_network(settings, model, mesh, PLAIN)
+    state = state_shapes(settings, plan.trained, plan.frozen)
+    step = make_step(settings, plan.graph, state)
     program = step.lower(state, place_batch(data.batch(0), mesh)).compile(FAST_COMPILE)
-    leaves = jax.tree.leaves(trained)
-    split = [leaf for leaf in leaves if leaf.addressable_data(0).size < leaf.size]
-    print(sum(leaf.nbytes for leaf in leaves), sum(leaf.nbytes for leaf in split))
+    leaves = jax.tree.leaves(plan.trained)
+    whole = [leaf.size * leaf.dtype.itemsize for leaf in leaves]
+    split = [n for n, leaf in zip(whole, leaves, strict=True) if not leaf.sharding.is_fully_replicated]
+    print(sum(whole), sum(split))
     Path(file).write_text(program.as_text())
 
 

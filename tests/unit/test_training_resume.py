@@ -1,13 +1,16 @@
 """A run goes on with the same numbers, ends where a loss is none, and trains low-rank factors alone."""
 
 import json
+import os
+import signal
+from contextlib import contextmanager
 from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
-from pioxide.errors import SettingsError, TrainingError
+from pioxide.errors import ContractError, SettingsError, TrainingError
 from pioxide.train import Checkpoints, Lora, train
 from support.training import (
     SLOT,
@@ -77,6 +80,50 @@ def tensors(directory):
             break
     assert read
     return read
+
+
+def test_another_contract_or_other_data_do_not_go_on_with_a_run(tmp_path):
+    settings = config(steps=7, checkpoints=Checkpoints(every=3, keep=5))
+    stop = Stopped(at=1, number=signal.SIGINT)
+    with caught(signal.SIGINT), pytest.raises(KeyboardInterrupt):
+        train(settings, stop, tmp_path / "run", data={"episodes": "0:9"})
+    with pytest.raises(ContractError, match="max_delay"):
+        train(settings, source(max_delay=2), tmp_path / "run", data={"episodes": "0:9"}, resume=True)
+    with pytest.raises(SettingsError, match=r"data.episodes: the run has '0:9', now ''"):
+        train(settings, source(), tmp_path / "run", data={"episodes": ""}, resume=True)
+
+
+@contextmanager
+def caught(number):
+    """As in a program that a signal interrupts; what a shell starts in the background may ignore it."""
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+class Stopped(ToySource):
+    """Sends this process a signal while it makes a batch."""
+
+    def __init__(self, at, number):
+        super().__init__(image_size=28)
+        self.at, self.number = at, number
+
+    def batch(self, step):
+        if step == self.at:
+            os.kill(os.getpid(), self.number)
+        return super().batch(step)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_before_it_ends_the_run(tmp_path, number):
+    settings = config(steps=7, checkpoints=Checkpoints(every=3, keep=5))
+    with caught(number):
+        with pytest.raises(KeyboardInterrupt):
+            train(settings, Stopped(at=4, number=number), tmp_path / "run")
+        assert signal.getsignal(number) is signal.default_int_handler
+    assert sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir()) == ["3", "5"]
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_its_batch(tmp_path):

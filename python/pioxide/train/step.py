@@ -123,7 +123,7 @@ def state_shapes(config: TrainConfig, trained: Any, frozen: Any) -> TrainState:
 
     trained, frozen = jax.tree.map(lambda leaf: shape(leaf, leaf.sharding), (trained, frozen))
     moments = jax.tree_util.tree_map_with_path(place, jax.eval_shape(optimizer.init, trained))
-    done = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+    done: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
     return TrainState(done, trained, frozen, moments, trained if config.ema.decay else None)
 
 
@@ -146,7 +146,8 @@ def _replicated(tree: Any) -> Any:
 
 def _mesh(tree: Any) -> Mesh | None:
     sharding = jax.tree.leaves(tree)[0].sharding
-    return sharding.mesh if isinstance(sharding, NamedSharding) else None
+    mesh = sharding.mesh if isinstance(sharding, NamedSharding) else None
+    return mesh if isinstance(mesh, Mesh) else None
 
 
 def make_step(
