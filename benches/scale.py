@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("--how", action="append", choices=["full", "lora"], help="both by default")
     parser.add_argument("--devices", action="append", type=int, help="1 and 8 by default")
     parser.add_argument("--rows", type=int, help="of each device; by default 32 in all")
-    parser.add_argument("--remat", default="layers", help="what is computed again: none, mlp, layers")
+    parser.add_argument("--remat", default="layers", help="what is computed again: none, layers")
     parser.add_argument("--attention", default="fused", choices=["fused", "plain"])
     parser.add_argument("--ema", action="store_true", help="keep a moving average, too")
     parser.add_argument("--freeze-vision", action="store_true", help="of LoRA: the tower is not trained")

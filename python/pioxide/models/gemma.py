@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
@@ -30,8 +29,6 @@ from pioxide.models.tuning import PLAIN
 EPSILON = 1e-6
 ROPE_WAVELENGTH = 10_000
 VOCAB = 257_152
-# The name of what a layer's attention reads and of what comes out of it, for rematerialisation.
-ATTENDED = "attended"
 
 
 @dataclass(frozen=True)
@@ -266,7 +263,6 @@ class Gemma(nnx.Module):
         """
         self.config, self.dtype, self.remat = config, jnp.dtype(dtype), remat
         self.tuning = PLAIN
-        self.keep: tuple[str, ...] = ()
         self.mesh: Mesh | None = None
         width = config.experts[0].width
         self.embedding = normal(rngs, (config.vocab, width), std=0.01, dtype=param_dtype)
@@ -366,7 +362,7 @@ class Gemma(nnx.Module):
                 streams, one = step(layer(self.blocks, i), streams, extra, stop)
                 written.append(one)
         else:
-            how = {"remat": self.remat, "keep": self.keep, "mesh": self.mesh, "dtype": self.dtype}
+            how = {"remat": self.remat, "mesh": self.mesh, "dtype": self.dtype}
             streams, written = scan(self.blocks, step, streams, (cache, layered), **how)
         cache = None if cache is None else written
         if cache_only:
@@ -389,7 +385,6 @@ class Gemma(nnx.Module):
         if not self.config.float32_queries:
             query = query.astype(self.dtype)
         key = rope(key, turned).astype(self.dtype)
-        query, key, value = (checkpoint_name(x, ATTENDED) for x in (query, key, value))
         if cache is not None:
             both = jnp.stack([key, value])
             cache = jax.lax.dynamic_update_slice_in_dim(cache, both, start, axis=2)
@@ -405,7 +400,6 @@ class Gemma(nnx.Module):
         for i in present:
             tokens = streams[i].shape[1]
             x = _add(streams[i], block.experts[i].merge(heads[:, first : first + tokens]), gates[i])
-            x = checkpoint_name(x, ATTENDED)
             normed, gate = block.experts[i].mlp_norm(x, modulations[i][1])
             out[i] = _add(x, block.experts[i].mlp(normed), gate)
             first += tokens

@@ -18,9 +18,6 @@ from jax.typing import DTypeLike
 
 from pioxide.models.sharding import gathered, over_rows
 
-# What JAX calls the forward pass of cuDNN's attention.
-FUSED_FORWARD = "dot_product_attention_fwd"
-
 Carry = TypeVar("Carry")
 Module = TypeVar("Module", bound=nnx.Module)
 
@@ -49,7 +46,6 @@ def scan(
     extras: Any = None,
     *,
     remat: bool = False,
-    keep: Sequence[str] = (),
     mesh: Mesh | None = None,
     dtype: DTypeLike | None = None,
 ) -> tuple[Carry, Any]:
@@ -62,8 +58,6 @@ def scan(
         carry: The first layer's input.
         extras: A tree of [depth, ...] arrays.
         remat: Whether the backward pass recomputes each layer instead of keeping its activations.
-        keep: Names, by `checkpoint_name`, of values that are kept all the same; where there are any, so is
-            what fused attention hands to its backward pass.
         mesh: Devices over which rows of the carry are spread; each layer's parameters are brought to all of
             them when it is its turn, and let go.
         dtype: With a mesh: what matrices are cast to before that, which is what the layer computes in.
@@ -80,14 +74,5 @@ def scan(
         return step(nnx.merge(graph, layer_state), carry, extra)
 
     if remat:
-        body = jax.checkpoint(body, prevent_cse=False, policy=_kept(keep) if keep else None)
+        body = jax.checkpoint(body, prevent_cse=False)
     return jax.lax.scan(body, carry, (state, extras))
-
-
-def _kept(names: Sequence[str]) -> Callable[..., Any]:
-    by_name = jax.checkpoint_policies.save_only_these_names(*names)
-
-    def keeps(primitive: Any, *values: Any, **how: Any) -> Any:
-        return primitive.name.startswith(FUSED_FORWARD) or by_name(primitive, *values, **how)
-
-    return keeps

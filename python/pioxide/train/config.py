@@ -30,13 +30,10 @@ class Remat(StrEnum):
     Attributes:
         NONE: Nothing.
         LAYERS: Each layer.
-        MLP: Each layer of the vision tower, and of the language model and the action expert what is not
-            attention: faster than LAYERS, for 240 kB more a token at full size.
     """
 
     NONE = "none"
     LAYERS = "layers"
-    MLP = "mlp"
 
 
 class Tracker(StrEnum):

@@ -29,7 +29,6 @@ from pioxide.models import (
     parameter_sharding,
     spread,
 )
-from pioxide.models.gemma import ATTENDED
 from pioxide.models.pi0_fast import DecodingConvention
 from pioxide.models.tuning import Tuning
 from pioxide.train.config import (
@@ -195,7 +194,6 @@ def plan_network(config: TrainConfig, model: ModelConfig, mesh: Mesh, tuning: Tu
             configs = _lora_configs(config.lora)
             add_lora(made.language, configs if isinstance(model, Pi0Config) else configs[:1], rngs)
         spread(made, mesh)
-        made.language.keep = (ATTENDED,) if config.model.remat is Remat.MLP else ()
         made.language.tuning = made.vision.blocks.attention.tuning = tuning
         return made
 
