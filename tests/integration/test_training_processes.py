@@ -21,8 +21,7 @@ pytestmark = pytest.mark.slow
 
 TESTS = Path(__file__).resolve().parents[1]
 KILLS = int(os.environ.get("PIOXIDE_KILLS", "2"))
-# A killed process gets 1 to 4 updates further than the last one's checkpoint.
-STEPS = 4 + 4 * KILLS
+STEPS = 4 + 10 * KILLS
 SEED = int(os.environ.get("PIOXIDE_KILLS_SEED", "7"))
 
 
@@ -63,12 +62,13 @@ def finished(process):
 
 def test_killed_at_any_moment_a_run_ends_with_the_same_numbers(tmp_path, begin):
     whole = {}
-    run(tmp_path / "whole", STEPS, whole.__setitem__)
+    run(tmp_path / "whole", STEPS, whole.__setitem__, every=STEPS)
     assert sorted(whole) == list(range(1, STEPS + 1))
     draw, killed, last = random.Random(SEED), [], 0
     while len(killed) < KILLS:
         process = begin(tmp_path / "cut", STEPS)
-        begun, end = None, draw.randint(1, 4)
+        # At the fifth update that of the fourth is in writing, and that of the second is written.
+        begun, end = None, draw.randint(5, 8)
         for line in process.stdout:
             for step, loss in losses(line).items():
                 assert loss == whole[step], f"update {step}, after {len(killed)} kills"
@@ -88,7 +88,10 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_numbers(tmp_path, begin):
         last = max(last, *more) if more else last
         assert last < STEPS, "it was done before it was killed: give it more steps"
         killed.append((begun, last))
-    assert finished(begin(tmp_path / "cut", STEPS)).items() <= whole.items()
+    rest = finished(begin(tmp_path / "cut", STEPS))
+    assert rest.items() <= whole.items()
+    assert 1 < min(rest) <= last + 1, "it went on, and neither began again nor left an update out"
+    assert all(begun > 1 for begun, _ in killed[1:])
     left = sorted(path.name for path in (tmp_path / "cut/checkpoints").iterdir() if path.is_dir())
     assert left == sorted(map(str, (STEPS - EVERY, STEPS))), "the killed ones' halves are cleared away"
     print(f"{KILLS} kills; from and to: {killed}")

@@ -38,12 +38,12 @@ class Mine(ToySource):
         return dataclasses.replace(whole, **jax.tree.map(lambda x: x[mine], parts))
 
 
-def run(directory: Path, steps: int, say: Callable[[int, str], None]) -> None:
+def run(directory: Path, steps: int, say: Callable[[int, str], None], every: int = EVERY) -> None:
     """Trains, or goes on."""
     config = toy_config(
         steps=steps,
         logging=Logging(every=1, tensorboard=False),
-        checkpoints=Checkpoints(every=EVERY, keep=2, keep_every=0),
+        checkpoints=Checkpoints(every=every, keep=2, keep_every=0),
         model=TINY,
     )
     train(config, Mine("pi0", image_size=28), directory, resume=True, reporters=(Losses(say),))

@@ -62,9 +62,11 @@ def fused_attention_agrees(fused: Callable[..., jax.Array], *, gradients: bool =
         return False
     if not gradients:
         return True
-    # As in training: padding sees nothing, and nothing is learnt from what comes out there.
-    padding = np.arange(tokens)[None, :, None] >= tokens - 16
-    mask = jnp.asarray((np.arange(slots) < seen) & ~padding)
+    # As in training: padding sees nothing, nothing is learnt from what comes out there, and π0's number of
+    # tokens is odd.
+    padding = np.arange(tokens - 1)[None, :, None] >= tokens - 16
+    query, key, value = (x[:, :-1] for x in (query, key, value))
+    mask = jnp.asarray((np.arange(slots - 1) < seen[:, :-1]) & ~padding)
     pull = jnp.where(jnp.asarray(padding)[..., None], 0, draw(*query.shape))
 
     def pulled(attention: Callable[..., jax.Array]) -> Callable[..., tuple[jax.Array, ...]]:

@@ -46,6 +46,14 @@ def fused_attend(
     """Attends as `attend` does, in one kernel that keeps no scores: cuDNN's, which runs on a GPU only.
 
     Queries come scaled; all three are bfloat16 or float16. What a token that sees nothing gets may differ.
+    The kernel's backward pass takes even numbers of tokens and slots alone: odd ones get one more, unseen.
     """
+    tokens, slots = query.shape[1], key.shape[1]
+    if tokens % 2 or slots % 2:
+        mask = jnp.ones((len(query), tokens, slots), bool) if mask is None else mask
+        mask = jnp.pad(mask, ((0, 0), (0, tokens % 2), (0, slots % 2)))
+        query = jnp.pad(query, ((0, 0), (0, tokens % 2), (0, 0), (0, 0)))
+        key, value = (jnp.pad(x, ((0, 0), (0, slots % 2), (0, 0), (0, 0))) for x in (key, value))
     seen = None if mask is None else mask[:, None]
-    return jax.nn.dot_product_attention(query, key, value, mask=seen, scale=1.0, implementation="cudnn")
+    out = jax.nn.dot_product_attention(query, key, value, mask=seen, scale=1.0, implementation="cudnn")
+    return out[:, :tokens]

@@ -36,13 +36,14 @@ def score_tokens(
     """Returns what targets cost after the language model's outputs before them.
 
     Scores are computed for `CHUNK` positions of each row at a time, those that carry the loss first; where no
-    row has one left, none are computed. The backward pass computes them again instead of keeping them.
+    row has one left, none are computed. The backward pass computes them again instead of keeping them. Over
+    several devices they are computed at once: the head's gradient would be summed over all of them each time.
     """
     head = weight(language.embedding, out.dtype)
     if language.mesh is not None:
         head = gathered(head, language.mesh, out.dtype)
     length = targets.shape[1]
-    if length <= CHUNK:
+    if length <= CHUNK or language.mesh is not None:
         return TokenLosses(*_scores(language, head, out, targets, counted))
     order = jnp.argsort(~counted, axis=1, stable=True)
     chunks = -(-length // CHUNK)
