@@ -1,6 +1,6 @@
 """Killed at any moment, a run goes on to the same numbers; two processes compute what one does.
 
-With PIOXIDE_KILLS=20 a run is killed so often.
+With PIOXIDE_KILLS=10 a run is killed so often; PIOXIDE_KILLS_SEED draws other moments.
 """
 
 import os
