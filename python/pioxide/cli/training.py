@@ -47,11 +47,12 @@ class TrainingProgress:
             return
         if self.began is None:
             self.began = self.clock(), report.step
-        each = (self.clock() - self.began[0]) / max(report.step - self.began[1], 1)
+        done = report.step - self.began[1]
         pace = ""
-        if each > 0:
+        if done > 0:
+            each = (self.clock() - self.began[0]) / done
             left = duration(each * (self.config.steps - report.step))
-            pace = f", {self.config.batch_size / each:,.1f} samples/s, {left} left"
+            pace = f", {self.config.batch_size / max(each, 1e-9):,.1f} samples/s, {left} left"
         if self.console.is_terminal:
             self._show(report, f"loss {report.loss:.4f}{pace}")
             return
