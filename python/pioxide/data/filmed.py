@@ -204,8 +204,8 @@ class _File:
 
 def _inside(looks: NDArray[np.int16]) -> NDArray[np.bool_]:
     """Which numbers are not the black bars of fitting into a square: all where nothing else is to be seen."""
-    lit = (looks > 0).any(axis=(0, 3))
-    inside = lit.any(axis=1)[:, None] & lit.any(axis=0)
+    lit: NDArray[np.bool_] = np.any(looks > 0, axis=(0, 3))
+    inside = np.any(lit, axis=1)[:, None] & np.any(lit, axis=0)
     return np.repeat(inside if lit.any() else ~inside, looks.shape[3])
 
 
