@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
+# Tests compile thousands of programs and run each a few times: optimising them would take a third of the
+# time. Processes that tests start inherit this.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
 # Shapes and dtypes in the annotations of the models are checked whenever a test calls them.
 install_import_hook(("pioxide.models", "pioxide.sampling"), "beartype.beartype")
 
