@@ -20,10 +20,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hlo import Cost, Counter, Gpu, Kernel, Loop, by_place, cost, parse
 from tables import Table
+
+if TYPE_CHECKING:
+    from pioxide.models import Pi0Config, Pi0FastConfig
 
 NAMES = {"pi05": "π0.5", "pi0": "π0", "pi0_fast": "π0-FAST"}
 STEPS = 10
@@ -62,18 +65,16 @@ def compiled(kind: str, batch: int, cameras: int, text: int, save: Path | None =
     import jax
     import jax.numpy as jnp
     from flax import nnx
-    from jax._src.cudnn import fused_attention_stablehlo as cudnn
     from jax.experimental import topologies
     from jax.sharding import SingleDeviceSharding
 
     from pioxide.engine import FlowSampler, Shape, TokenFormat, TokenSampler
     from pioxide.engine.program import Programs
-    from pioxide.models import Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
+    from pioxide.models import Pi0, Pi0Fast, Pi0FastConfig
     from pioxide.models.tuning import HOPPER
     from pioxide.sampling import Grammar
 
-    presets = {"pi05": Pi0Config.pi05_base, "pi0": Pi0Config.pi0, "pi0_fast": Pi0FastConfig.pi0_fast}
-    config = replace(presets[kind](), param_dtype=jnp.bfloat16)
+    config = replace(preset(kind), param_dtype=jnp.bfloat16)
     fast = isinstance(config, Pi0FastConfig)
     if fast:
         vocab = config.language.vocab
@@ -100,9 +101,7 @@ def compiled(kind: str, batch: int, cameras: int, text: int, save: Path | None =
     def abstract(x: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here)
 
-    # JAX would ask the driver, which is not there, for cuDNN's version and the device's.
-    cudnn.check_cudnn_version = lambda: CUDNN
-    cudnn.check_compute_capability = lambda capability: float(capability) <= 9.0
+    ask_no_driver()
     begin = time.perf_counter()
     laid_out = jax.tree.map(abstract, jax.eval_shape(weights))
     inputs = jax.tree.map(abstract, made[0].placeholder(Shape(batch, config.cameras[:cameras], text)))
@@ -143,6 +142,22 @@ def longest(counted: Counted, top: int) -> Table:
     groups = [(name, cost(group, H100)) for name, group in by_place(counted.kernels)]
     groups.sort(key=lambda item: -item[1].predicted)
     return Table("Kernels by time", COLUMNS, {name: cells(total) for name, total in groups[:top]})
+
+
+def preset(kind: str) -> Pi0Config | Pi0FastConfig:
+    """A model at its full size."""
+    from pioxide.models import Pi0Config, Pi0FastConfig
+
+    presets = {"pi05": Pi0Config.pi05_base, "pi0": Pi0Config.pi0, "pi0_fast": Pi0FastConfig.pi0_fast}
+    return presets[kind]()
+
+
+def ask_no_driver() -> None:
+    """Tells JAX what it would ask the driver, which is not there: cuDNN's version and the device's."""
+    from jax._src.cudnn import fused_attention_stablehlo as cudnn
+
+    cudnn.check_cudnn_version = lambda: CUDNN
+    cudnn.check_compute_capability = lambda capability: float(capability) <= 9.0
 
 
 def missing() -> str | None:

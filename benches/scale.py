@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from h100 import CUDNN, DESCRIPTION, H100, NAMES, Counted, longest, missing
+from h100 import DESCRIPTION, H100, NAMES, Counted, ask_no_driver, longest, missing, preset
 from hlo import Counter, cost, parse
 from tables import Table
 
@@ -46,19 +46,16 @@ def compiled(arguments: argparse.Namespace, kind: str, how: str, devices: int, r
     """Compiles one update, and returns what it takes."""
     import jax
     import jax.numpy as jnp
-    from jax._src.cudnn import fused_attention_stablehlo as cudnn
     from jax.experimental import topologies
 
-    from pioxide.models import Observation, Pi0Config, Pi0FastConfig, batch_sharding, make_mesh
+    from pioxide.models import Observation, Pi0FastConfig, batch_sharding, make_mesh
     from pioxide.models.tuning import GPU, HOPPER
     from pioxide.train import Ema, Lora, ModelSettings, Remat, TrainConfig
     from pioxide.train.losses import Batch
     from pioxide.train.network import plan_network
     from pioxide.train.step import make_step, state_shapes
 
-    # JAX would ask the driver, which is not there, for cuDNN's version and the device's.
-    cudnn.check_cudnn_version = lambda: CUDNN
-    cudnn.check_compute_capability = lambda capability: float(capability) <= 9.0
+    ask_no_driver()
     lora = Lora(language=16, action=0 if kind == "pi0_fast" else 32) if how == "lora" else Lora()
     config = TrainConfig(
         batch_size=rows * devices,
@@ -68,9 +65,8 @@ def compiled(arguments: argparse.Namespace, kind: str, how: str, devices: int, r
         freeze=("vision/",) if how == "lora" and arguments.freeze_vision else (),
         model=ModelSettings(remat=Remat(arguments.remat)),
     )
-    presets = {"pi05": Pi0Config.pi05_base, "pi0": Pi0Config.pi0, "pi0_fast": Pi0FastConfig.pi0_fast}
     said = {"dtype": jnp.dtype(jnp.bfloat16), "remat": config.model.remat is not Remat.NONE}
-    model = replace(presets[kind](), **said)
+    model = replace(preset(kind), **said)
     hosts = 1 if devices <= 8 else devices // 8
     topology = topologies.get_topology_desc(
         "h100", "cuda", target_config=DESCRIPTION.read_text(), topology=f"1x{hosts}x{devices // hosts}"

@@ -19,9 +19,7 @@ import matplotlib
 import numpy as np
 import tyro
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from readme_picture import FIRST, INK, PAPER, RULE, SECOND, SOFT, title
+from readme_picture import FIRST, INK, SECOND, SOFT, STYLE, fade_spines, panels, title
 from tensorboardX.proto.event_pb2 import Event
 
 from pioxide.evaluate import FIRST_FRESH_SEED, find_task
@@ -50,13 +48,8 @@ def main(options: Options) -> None:
     steps, losses = loss(options.run)
     kept = sorted(int(one.name) for one in (options.run / "checkpoints").iterdir() if one.name.isdigit())
     played = {step: scores(options, step) for step in kept}
-    with matplotlib.rc_context({"font.family": "DejaVu Sans", "font.size": 11, "axes.spines.top": False}):
-        figure = Figure(figsize=(10.4, 3.5), facecolor=PAPER)
-        FigureCanvasAgg(figure)
-        grid = figure.add_gridspec(
-            1, 3, width_ratios=[0.72, 1, 1.1], left=0.02, right=0.985, top=0.8, bottom=0.14, wspace=0.22
-        )
-        seen, left, right = (figure.add_subplot(cell) for cell in grid)
+    with matplotlib.rc_context(STYLE):
+        figure, (seen, left, right) = panels([0.72, 1, 1.1], left=0.02, wspace=0.22)
         seen.imshow(view(options.task), interpolation="nearest")
         seen.axis("off")
         seen.set_anchor("N")
@@ -72,9 +65,7 @@ def main(options: Options) -> None:
             axes.set_xlim(0, max(*steps, *kept) * 1.02)
             axes.tick_params(length=0, labelsize=9, labelcolor=SOFT)
             axes.set_xlabel("updates", color=SOFT, fontsize=9, loc="right", labelpad=1)
-            axes.spines["right"].set_visible(False)
-            for side in ("left", "bottom"):
-                axes.spines[side].set_color(RULE)
+            fade_spines(axes)
         figure.savefig(TARGET, dpi=150, metadata={"Software": None}, pil_kwargs={"optimize": True})
     print(f"{TARGET}: {TARGET.stat().st_size / 1000:.0f} kB, checkpoints after {kept} updates")
 

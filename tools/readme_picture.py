@@ -24,19 +24,15 @@ TARGET = Path(__file__).resolve().parent.parent / "docs/images/chunk-to-tokens.p
 PAPER, INK, SOFT, RULE, FIRST, SECOND, FAINT = (
     "#ffffff", "#1d2129", "#5d6470", "#dcdcd8", "#1767a6", "#c2410c", "#cfe0ee",
 )  # fmt: skip
+STYLE = {"font.family": "DejaVu Sans", "font.size": 11, "axes.spines.top": False}
 SHADES = matplotlib.colormaps["viridis"](np.linspace(0.08, 0.82, 14))
 
 
 def main() -> None:
     """Draw and save."""
     names, chunk, ids, decoded = example()
-    with matplotlib.rc_context({"font.family": "DejaVu Sans", "font.size": 11, "axes.spines.top": False}):
-        figure = Figure(figsize=(10.4, 3.5), facecolor=PAPER)
-        FigureCanvasAgg(figure)
-        grid = figure.add_gridspec(
-            1, 3, width_ratios=[1, 0.92, 1], left=0.045, right=0.985, top=0.8, bottom=0.14, wspace=0.3
-        )
-        left, middle, right = (figure.add_subplot(cell) for cell in grid)
+    with matplotlib.rc_context(STYLE):
+        figure, (left, middle, right) = panels([1, 0.92, 1], left=0.045, wspace=0.3)
         curves(left, chunk)
         title(
             left,
@@ -52,9 +48,7 @@ def main() -> None:
             axes.set_xticks([0, 25, 49], ["0", "25", "step 49"], color=SOFT)
             axes.set_yticks([-1, 0, 1], ["-1", "0", "1"], color=SOFT)
             axes.tick_params(length=0, labelsize=9)
-            axes.spines["right"].set_visible(False)
-            for side in ("left", "bottom"):
-                axes.spines[side].set_color(RULE)
+            fade_spines(axes)
             axes.set_ylim(-1.25, 1.25)
         for before, after, word in ((left, middle, "encode"), (middle, right, "decode")):
             x = (before.get_position().x1 + after.get_position().x0) / 2
@@ -79,6 +73,23 @@ def example() -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
     ids = codec.encode(chunks[chosen]).ids
     decoded = codec.decode(ids, horizon=50, dim=chunks.shape[2]).actions
     return dataset.names(["action"]), chunks[chosen], ids, decoded
+
+
+def panels(widths: list[float], *, left: float, wspace: float) -> tuple[Figure, list[Axes]]:
+    """A picture of the README's size, and the panels side by side in it."""
+    figure = Figure(figsize=(10.4, 3.5), facecolor=PAPER)
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(
+        1, len(widths), width_ratios=widths, left=left, right=0.985, top=0.8, bottom=0.14, wspace=wspace
+    )
+    return figure, [figure.add_subplot(cell) for cell in grid]
+
+
+def fade_spines(axes: Axes) -> None:
+    """Leaves two thin lines of the frame."""
+    axes.spines["right"].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(RULE)
 
 
 def title(axes: Axes, text: str, note: str) -> None:

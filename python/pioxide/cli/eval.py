@@ -77,23 +77,29 @@ class Eval:
         from pioxide.evaluate import find_task
 
         settings, adapter = taken(self, EvaluationSettings), find_task(self.task)
-        _variants(self.without)  # before minutes go into loading
+        variants = [Variant.PLAIN, *_variants(self.without)]  # refused before minutes go into loading
         if self.films < 1:
             raise InputError(f"films: expected 1 or more, got {self.films}")
         if self.checkpoint.startswith(("ws://", "wss://")):
             with self._remote() as remote:
-                return self._played(remote, remote.symbol, settings, adapter)
+                return self._played(remote, remote.symbol, settings, adapter, variants)
         if self.key_file is not None:
             raise InputError("--key-file is a server's, and a checkpoint plays in this process")
         policy = self._policy(adapter)
-        return self._played(policy, policy.pipeline.family.symbol, settings, adapter)
+        return self._played(policy, policy.pipeline.family.symbol, settings, adapter, variants)
 
-    def _played(self, policy: Player[S], symbol: str, settings: EvaluationSettings, adapter: Adapter) -> int:
+    def _played(
+        self,
+        policy: Player[S],
+        symbol: str,
+        settings: EvaluationSettings,
+        adapter: Adapter,
+        variants: list[Variant],
+    ) -> int:
         from pioxide.cli import main
         from pioxide.evaluate import Reel, evaluate
         from pioxide.files import json_text
 
-        variants = [Variant.PLAIN, *_variants(self.without)]
         reel = None if self.video is None else Reel(self.films)
         if not self.json:
             play = settings.played(policy)

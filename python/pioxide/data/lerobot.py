@@ -8,7 +8,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from pioxide.data.rows import FileRows, build_episode, column_texts, episodes_in
 from pioxide.data.tasks import Instructions, TaskChoice
 from pioxide.errors import DatasetError, InputError
 from pioxide.files import sha256_of
+from pioxide.notebook import facts_table
 
 # The fingerprint sees all bytes of the data files up to so many in all; of larger datasets, of each file its
 # size, its last bytes (the Parquet footer) and some blocks spread evenly over it.
@@ -69,9 +69,7 @@ class LeRobotDataset:
 
     def _repr_html_(self) -> str:
         """Returns what a notebook shows."""
-        facts = {"dataset": str(self.path)} | self._facts()
-        cells = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in facts.items())
-        return f"<table>{cells}</table>"
+        return facts_table({"dataset": str(self.path)} | self._facts())
 
     def _facts(self) -> dict[str, str]:
         """What a person wants to know first."""

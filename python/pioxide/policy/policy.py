@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from html import escape
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +23,7 @@ from pioxide.control import Request
 from pioxide.engine import Answer, Engine, FlowSampler, Inputs, Sampler, Shape, TokenFormat, TokenSampler
 from pioxide.errors import ContractError, IncompleteChunkError, InputError, PolicyError
 from pioxide.models import Pi0, Pi0Fast
+from pioxide.notebook import facts_table
 from pioxide.policy.agree import check_model, check_tokenizer
 from pioxide.policy.answer import PolicyOptions, Prediction, Timing
 from pioxide.policy.continuation import Continuation, Continuations
@@ -190,8 +190,7 @@ class Policy:
 
     def _repr_html_(self) -> str:
         """Returns what a notebook shows."""
-        rows = (f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in self._facts().items())
-        return f"<table>{''.join(rows)}</table>"
+        return facts_table(self._facts())
 
     def _facts(self) -> dict[str, str]:
         """What a person wants to know first."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pioxide.errors import InputError
 from pioxide.serve.batcher import BatchConfig
+from pioxide.serve.hosts import is_this_machine
 from pioxide.serve.keys import Keys
 from pioxide.serve.lerobot.offer import ZenohConfig
 from pioxide.serve.wire import WireLimits
@@ -73,7 +73,7 @@ class ServeConfig:
     @property
     def is_local(self) -> bool:
         """Returns whether only this machine reaches the server."""
-        return self.host == "localhost" or is_loopback(self.host)
+        return is_this_machine(self.host)
 
     def keys(self) -> Keys:
         """Reads the keys.
@@ -88,11 +88,3 @@ class ServeConfig:
                 "key_file (--key-file) or in $PIOXIDE_SERVE_KEYS, or say without_key (--without-key)"
             )
         return keys
-
-
-def is_loopback(address: str) -> bool:
-    """Returns whether an address is one that only this machine reaches."""
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pioxide.errors import PioxideError, ServerError, WireError
-from pioxide.serve.wire import Dialect, WireLimits, decode, encode
+from pioxide.serve.wire import Dialect, WireLimits, decode, encode, is_natural
 
 if TYPE_CHECKING:
     from pioxide.policy import Continuation, Policy, Prediction
@@ -208,7 +208,7 @@ def _counts(value: Any) -> dict[str, int]:
 
 def _natural(added: Mapping[str, Any], name: str) -> int:
     value = added.get(name, 0)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST:
+    if not is_natural(value, _MOST):
         raise WireError(f"{KEY}.{name}: expected a whole number from 0, got {value!r}")
     return value
 

@@ -23,8 +23,9 @@ from websockets.http11 import Request, Response
 from pioxide.contract import Frames
 from pioxide.errors import ContractError, InputError, PioxideError, ServerError, WireError
 from pioxide.serve.batcher import Batcher, refusal
-from pioxide.serve.config import ServeConfig, is_loopback
+from pioxide.serve.config import ServeConfig
 from pioxide.serve.describe import document, metadata
+from pioxide.serve.hosts import is_this_machine
 from pioxide.serve.messages import (
     Ask,
     ServerTiming,
@@ -490,7 +491,7 @@ def _response(
 def _names_this_machine(host: str) -> bool:
     """Whether a request's Host is a name of this machine alone."""
     name = urlsplit(f"//{host}").hostname or ""
-    return name == "localhost" or is_loopback(name)
+    return is_this_machine(name)
 
 
 def _tls(config: ServeConfig) -> ssl.SSLContext | None:

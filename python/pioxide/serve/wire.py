@@ -12,7 +12,7 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import msgpack
 import numpy as np
@@ -242,8 +242,13 @@ def read_jpeg(data: bytes, shape: list[int]) -> NDArray[np.uint8]:
         raise WireError("an image is no JPEG") from error
 
 
+def is_natural(value: Any, below: int) -> TypeGuard[int]:
+    """Returns whether a value of a message is a whole number from 0, and below a bound."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < below
+
+
 def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31
+    return is_natural(value, 1 << 31)
 
 
 def _openpi(value: Any) -> Any:

@@ -6,7 +6,6 @@ import operator
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -22,6 +21,7 @@ from pioxide.data.parquet import open_parquet
 from pioxide.errors import FormatError, InputError
 from pioxide.family import Family
 from pioxide.files import sha256_of
+from pioxide.notebook import facts_table
 from pioxide.shards.beside import read_contract
 from pioxide.shards.groups import TOKENS, RowGroup, RowGroups
 from pioxide.shards.manifest import FILE_NAME, SHARDS, Manifest
@@ -166,8 +166,7 @@ class TokenDataset:
             else f"{len(self):,} from {totals['episodes']:,} episodes",
             "tokens a row": f"{totals['tokens'] / max(totals['rows'], 1):.1f}, at most {self.max_len}",
         }
-        cells = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in rows.items())
-        return f"<table>{cells}</table>"
+        return facts_table(rows)
 
     def __getitem__(self, index: SupportsIndex | slice | Indices) -> Batch:
         """Returns one row (a batch without its first axis) for a number, a batch for a slice or an array.

@@ -18,6 +18,8 @@ from pioxide.train.config import FLOW_ALONE, ActionLoss, Targets
 
 # Equal parts of [0, 1] that the loss is reported in.
 TIME_BINS = 10
+# What logs call the means of `Parts` that only some runs have.
+NAMED_MEANS = {"token_accuracy": "accuracy", "flow_loss": "flow", "token_loss": "entropy"}
 
 
 class Mean(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pioxide.train.config import TrainConfig
-from pioxide.train.losses import Mean
+from pioxide.train.losses import NAMED_MEANS, Mean
 from pioxide.train.step import StepResult
 
 
@@ -59,12 +59,8 @@ class Report:
             "param_norm": self.param_norm,
             "learning_rate": self.learning_rate,
         }
-        for name, value in (
-            ("token_accuracy", self.accuracy),
-            ("flow_loss", self.flow),
-            ("token_loss", self.entropy),
-        ):
-            if value is not None:
+        for name, field in NAMED_MEANS.items():
+            if (value := getattr(self, field)) is not None:
                 flat[name] = value
         for name, values in (("loss_dimension", self.by_dimension), ("loss_time", self.by_time)):
             if values is not None:
@@ -105,7 +101,7 @@ def report_of(step: int, config: TrainConfig, results: Sequence[StepResult]) -> 
         float(host[-1].learning_rate),
         mean("by_dimension"),
         mean("by_time"),
-        *(None if (one := mean(name)) is None else float(one) for name in ("accuracy", "flow", "entropy")),
+        *(None if (one := mean(name)) is None else float(one) for name in NAMED_MEANS.values()),
     )
 
 

@@ -23,7 +23,7 @@ from pioxide.errors import IncompleteChunkError, InputError
 from pioxide.models import Pi0, Pi0Fast
 from pioxide.sampling import sample_actions, sample_tokens
 from pioxide.train.config import TrainConfig
-from pioxide.train.losses import Batch, Parts, parts_of
+from pioxide.train.losses import NAMED_MEANS, Batch, Parts, parts_of
 from pioxide.train.place import place_batch
 from pioxide.train.run import Source, mean_of
 
@@ -80,7 +80,7 @@ class HeldOut:
                         errors.append(np.abs(self._units(chunk[None]) - self._units(wanted[None])))
         total = sum(float(one.loss.total) for one in parts)
         numbers = {"loss": total / max(sum(float(one.loss.counted) for one in parts), 1.0)}
-        for name, field in (("token_accuracy", "accuracy"), ("flow_loss", "flow"), ("token_loss", "entropy")):
+        for name, field in NAMED_MEANS.items():
             means = [mean_of(one) for p in parts if (one := getattr(p, field)) is not None]
             if means:
                 numbers[name] = float(np.mean(means))

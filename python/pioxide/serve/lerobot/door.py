@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from pioxide.errors import InputError, PioxideError
 from pioxide.serve.lerobot.offer import ZenohConfig
@@ -33,6 +33,15 @@ log = logging.getLogger("pioxide.serve")
 _IN_HAND = 32
 _SUBSCRIBED = 5.0
 Handler = Callable[[Envelope], Awaitable[Envelope]]
+
+
+class _Came(NamedTuple):
+    """A message that came, who answers it, and how its sender is answered, or is not."""
+
+    message: bytes
+    handler: Handler
+    reply: Callable[[bytes], None]
+    drop: Callable[[], None]
 
 
 class Door:
@@ -119,7 +128,7 @@ class Door:
                 query.reply(str(query.key_expr), answer)
                 query.drop()
 
-            self._hand_over(message, handler, reply, query.drop)
+            self._hand_over(_Came(message, handler, reply, query.drop))
 
         callback = self._zenoh.handlers.Callback(asked, indirect=False)
         kept.append(self._network.declare_queryable(key, callback, complete=True))
@@ -128,7 +137,9 @@ class Door:
         def came(sample: Any) -> None:
             if self._fits(sample.payload):
                 message = sample.payload.to_bytes()
-                self._hand_over(message, handler, lambda answer: self._publish(answers, answer), lambda: None)
+                self._hand_over(
+                    _Came(message, handler, lambda answer: self._publish(answers, answer), lambda: None)
+                )
 
         callback = self._zenoh.handlers.Callback(came, indirect=False)
         kept.append(self._network.declare_subscriber(key, callback))
@@ -136,17 +147,11 @@ class Door:
     def _fits(self, payload: Any) -> bool:
         return len(payload) <= LIMITS.message_bytes and self._room.acquire(blocking=False)
 
-    def _hand_over(
-        self,
-        message: bytes,
-        handler: Handler,
-        reply: Callable[[bytes], None],
-        drop: Callable[[], None],
-    ) -> None:
+    def _hand_over(self, came: _Came) -> None:
         """Called from Zenoh's threads: leaves a message to the loop."""
 
         def begin() -> None:
-            task = self._loop.create_task(self._answer(message, handler, reply, drop))
+            task = self._loop.create_task(self._answer(came))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -154,44 +159,38 @@ class Door:
             self._loop.call_soon_threadsafe(begin)
         except RuntimeError:  # the loop has ended
             self._room.release()
-            drop()
+            came.drop()
 
-    async def _answer(
-        self,
-        message: bytes,
-        handler: Handler,
-        reply: Callable[[bytes], None],
-        drop: Callable[[], None],
-    ) -> None:
+    async def _answer(self, came: _Came) -> None:
         asked: Envelope | None = None
         try:
-            asked = decode(message)
-            answer = await handler(asked)
+            asked = decode(came.message)
+            answer = await came.handler(asked)
         except asyncio.CancelledError:
-            drop()
+            came.drop()
             raise
         except Refused as error:
             log.info("refused over zenoh code=%s reason=%s", error.code, error)
             if asked is None:
                 # What can't be read names nobody to answer.
-                drop()
+                came.drop()
                 return
             answer = asked.error(error.code, str(error))
         except Exception:
             log.exception("a request over zenoh failed")
             if asked is None:
-                drop()
+                came.drop()
                 return
             answer = asked.error(ErrorCode.EXECUTION, "the server failed; its log says why")
         finally:
             self._room.release()
         try:
-            reply(encode(answer))
+            came.reply(encode(answer))
         except self._zenoh.ZError as error:
             log.warning("an answer over zenoh was not sent: %s", error)
         except PioxideError:
             log.exception("an answer can't be written")
-            drop()
+            came.drop()
 
     async def _describe(self, asked: Envelope) -> Envelope:
         _expect(asked, MessageType.DESCRIBE)

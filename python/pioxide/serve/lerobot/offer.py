@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import hashlib
-import ipaddress
 import json
 import re
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from pioxide.contract import known, to_json
 from pioxide.errors import InputError
+from pioxide.serve.hosts import is_this_machine
 from pioxide.serve.lerobot.values import LIMITS, ErrorCode, Refused, is_segment
 
 if TYPE_CHECKING:
@@ -86,11 +86,7 @@ class ZenohConfig:
     @property
     def is_local(self) -> bool:
         """Returns whether only this machine reaches the address."""
-        host = self.listen.partition("/")[2].rpartition(":")[0].strip("[]")
-        try:
-            return host == "localhost" or ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return False
+        return is_this_machine(self.listen.partition("/")[2].rpartition(":")[0].strip("[]"))
 
 
 class Offer:

@@ -21,7 +21,7 @@ from pioxide.errors import InputError, PioxideError, ServerError
 from pioxide.serve.lerobot.offer import ALIGNMENT, Mode, Offer, ZenohConfig
 from pioxide.serve.lerobot.values import Envelope, ErrorCode, MessageType, Refused
 from pioxide.serve.messages import Ask
-from pioxide.serve.wire import Dialect
+from pioxide.serve.wire import Dialect, is_natural
 
 if TYPE_CHECKING:
     from pioxide.policy import Policy, Prediction
@@ -30,6 +30,7 @@ _IDENTITY = ("artifact_identity", "observation_id", "capture_time", "task", "tas
 _CURSORS = ("observation_cursor", "cursor")
 _APPEND = {"chunk_merge": "append", "blend_steps": 0, "blend_weight": 0.5, "blend_components": []}
 _REMEMBERED = 64
+_MOST = 1 << 53
 # What the batcher says, in the protocol's codes.
 _CODES = {"busy": ErrorCode.BUSY, "late": ErrorCode.TIMEOUT, "stale": ErrorCode.STALE}
 _CODES |= {"superseded": ErrorCode.STALE, "closed": ErrorCode.STALE}
@@ -326,7 +327,7 @@ def _settings(body: Mapping[str, Any]) -> dict[str, Any]:
 def _checked(body: Mapping[str, Any], artifact: str) -> int:
     """Checks who an observation says that it is; returns its number."""
     for name in ("sequence", "task_version"):
-        if not _is_natural(body.get(name)):
+        if not is_natural(body.get(name), _MOST):
             raise Refused(ErrorCode.MALFORMED, f"{name}: expected a whole number from 0")
     if body.get("artifact_identity") != artifact:
         raise Refused(ErrorCode.INCOMPATIBLE, "artifact_identity: another checkpoint answers here")
@@ -340,7 +341,7 @@ def _checked(body: Mapping[str, Any], artifact: str) -> int:
 
 
 def _check_cursors(body: Mapping[str, Any]) -> None:
-    if not all(_is_natural(body.get(name)) for name in _CURSORS):
+    if not all(is_natural(body.get(name), _MOST) for name in _CURSORS):
         raise Refused(ErrorCode.MALFORMED, "aligned chunks need observation_cursor and cursor")
     if body["cursor"] < body["observation_cursor"]:
         raise Refused(ErrorCode.MALFORMED, "cursor: it is before the observation's")
@@ -349,7 +350,7 @@ def _check_cursors(body: Mapping[str, Any]) -> None:
 def _continued(ask: Ask, body: Mapping[str, Any], offer: Offer) -> Ask:
     """Adds what the client still plays; the model's numbers are the robot's here, and say nothing new."""
     delay = body.get("delay")
-    if not isinstance(delay, int) or not _is_natural(delay) or delay > offer.horizon:
+    if not is_natural(delay, offer.horizon + 1):
         raise Refused(ErrorCode.MALFORMED, f"delay: expected 0 to {offer.horizon} actions")
     model, left = (offer.left_over(body.get(f"{kind}_continuation")) for kind in ("model", "canonical"))
     if model is not None and (left is None or len(model) != len(left)):
@@ -367,7 +368,3 @@ def _actions(answered: Answered, mode: Mode, offer: Offer) -> dict[str, Any]:
         "model_actions": None if mode is Mode.CHUNK else actions,
         "execution_steps": steps,
     }
-
-
-def _is_natural(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53

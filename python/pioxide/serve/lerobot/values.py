@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pioxide.errors import WireError
-from pioxide.serve.wire import WireLimits, measure, read_jpeg
+from pioxide.serve.wire import WireLimits, is_natural, measure, read_jpeg
 
 VERSION = 1
 LIMITS = WireLimits(items=32_768, text_bytes=16_384)
@@ -169,7 +169,7 @@ def _envelope(found: Any) -> Envelope:
     except (ValueError, TypeError) as error:
         raise Refused(ErrorCode.MALFORMED, f"message_type {str(kind)[:40]!r} is not known") from error
     instance, session, generation, request = names
-    if not _is_whole(generation):
+    if not is_natural(generation, _MAX_GENERATION):
         raise Refused(ErrorCode.MALFORMED, "generation: expected a whole number from 0")
     for name, value in (("instance_id", instance), ("session_id", session), ("request_id", request)):
         if not isinstance(value, str) or (value and not is_segment(value)):
@@ -179,10 +179,6 @@ def _envelope(found: Any) -> Envelope:
     if not isinstance(body, dict):
         raise Refused(ErrorCode.MALFORMED, "body: expected a map")
     return Envelope(kind, instance, session, generation, request, body)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_GENERATION
 
 
 def _unique(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
@@ -218,7 +214,7 @@ class _Reader:
         shape, data, dtype = record.get("shape"), record.get("data"), record.get("dtype")
         if not isinstance(data, bytes) or not isinstance(shape, list) or len(shape) > _MAX_RANK:
             raise Refused(ErrorCode.MALFORMED, f"a tensor has at most {_MAX_RANK} dimensions, and bytes")
-        if not all(_is_whole(size) and 0 < size <= _MAX_SIZE for size in shape):
+        if not all(is_natural(size, _MAX_SIZE + 1) and size > 0 for size in shape):
             raise Refused(ErrorCode.MALFORMED, f"a tensor's shape is {str(shape)[:80]}")
         kind = record[_MARKER]
         if kind == "tensor":
