@@ -94,3 +94,17 @@ def test_a_server_of_another_robot_and_options_that_are_its_own_are_refused(caps
         assert "pass it to `pioxide serve`" in capsys.readouterr().err
     assert main.main(["eval", address]) == main.YOUR_MISTAKE
     assert "no policy server answers" in capsys.readouterr().err
+
+
+def test_the_servers_own_file_of_keys_opens_it_and_one_without_a_key_is_named(tmp_path, capsys):
+    file = tmp_path / "keys"
+    file.write_text("# robots\n\n0123456789abcdef\n")
+    with serving(Echo(), ServeConfig(port=0, key_file=file)) as server:
+        address = f"ws://127.0.0.1:{server.port}"
+        assert main.main(["eval", address]) == main.YOUR_MISTAKE
+        assert "key" in capsys.readouterr().err
+        assert main.main(["eval", address, "--key-file", str(file)]) == main.YOUR_MISTAKE
+        assert "the policy is for arm" in capsys.readouterr().err  # it was let in
+        file.with_name("none").write_text("# robots\n")
+        assert main.main(["eval", address, "--key-file", str(file.with_name("none"))]) == main.YOUR_MISTAKE
+        assert "there is no key in it" in capsys.readouterr().err

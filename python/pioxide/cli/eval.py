@@ -66,7 +66,7 @@ class Eval:
     """The text vocabulary, where the checkpoint has none beside it."""
 
     key_file: Annotated[Path | None, left_open("FILE")] = None
-    """The key of a server beyond this machine: the file's first line."""
+    """The key of a server beyond this machine: the first one in the file."""
 
     json: FlagCreatePairsOff[bool] = False
     """Print one JSON document, every episode in it, and no tables."""
@@ -148,6 +148,7 @@ class Eval:
         """The server's policy, which was compiled with what the server was told."""
         from pioxide.errors import InputError
         from pioxide.evaluate.remote import RemotePolicy
+        from pioxide.serve.keys import read_keys
 
         said = {
             "--realtime": self.realtime != "off",
@@ -160,10 +161,9 @@ class Eval:
             raise InputError(f"{theirs[0]} is the server's to be told: pass it to `pioxide serve`")
         key = None
         if self.key_file is not None:
-            try:
-                key = self.key_file.read_text("utf-8").split("\n", 1)[0].strip()
-            except (OSError, UnicodeDecodeError) as error:
-                raise InputError(f"{self.key_file}: no key can be read there: {error}") from error
+            key = next(iter(read_keys(self.key_file)), None)
+            if key is None:
+                raise InputError(f"{self.key_file}: there is no key in it")
         return RemotePolicy(self.checkpoint, key=key)
 
 

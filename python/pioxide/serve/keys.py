@@ -77,10 +77,26 @@ class Keys:
             return []
         try:
             self._changed = self._file.stat().st_mtime_ns
-            lines = self._file.read_text("utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{self._file}: the keys can't be read: {error}") from error
-        return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        except OSError as error:
+            raise _unreadable(self._file, error) from error
+        return read_keys(self._file)
+
+
+def read_keys(file: Path) -> list[str]:
+    """Reads a file of keys, one a line; empty lines and those that begin with # are none.
+
+    Raises:
+        InputError: It can't be read.
+    """
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(file, error) from error
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _unreadable(file: Path, error: Exception) -> InputError:
+    return InputError(f"{file}: the keys can't be read: {error}")
 
 
 def _checked(keys: list[str], where: str) -> list[str]:
