@@ -34,6 +34,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import numpy as np
+from websockets.sync.client import connect
 
 from pioxide.errors import ServerError, WireError
 from pioxide.serve import BatchConfig, Client, ClientConfig, ServeConfig
@@ -224,17 +225,20 @@ def chaos(port: int, number: int, requests: int, results: Any) -> None:
         if client is None:
             client = Client(f"ws://127.0.0.1:{port}", config=ClientConfig(timeout=60.0))
         value, draw = number * 10.0 + rng.random(), rng.random()
-        connection: Any = client._connection
-        if draw < 0.01:  # gone without a word, with a request on its way
-            connection.send(encode(observation(value, 8)))
-            connection.socket.close()
-            client, vanished = None, vanished + 1
-        elif draw < 0.02:
-            connection.send(rng.randbytes(rng.randint(0, 200)))
-            with contextlib.suppress(Exception):
-                connection.recv(30)
+        if draw < 0.02:  # a client without manners; the robot comes back afterwards
             client.close()
-            client, garbage = None, garbage + 1
+            client = None
+            with connect(f"ws://127.0.0.1:{port}", compression=None) as plain:
+                plain.recv(30)
+                if draw < 0.01:  # gone without a word, with a request on its way
+                    plain.send(encode(observation(value, 8)))
+                    plain.socket.close()
+                    vanished += 1
+                else:
+                    plain.send(rng.randbytes(rng.randint(0, 200)))
+                    with contextlib.suppress(Exception):
+                        plain.recv(30)
+                    garbage += 1
         elif draw < 0.03:
             try:
                 client({**observation(value, 8), "state": np.zeros(rng.randint(0, 9))})

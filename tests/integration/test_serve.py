@@ -381,7 +381,7 @@ def test_a_client_comes_back_after_its_server_did():
     with serving(Echo(), ServeConfig(port=port)):
         assert client(seen(2.0)).actions[0, 0] == 2.0
     impatient = client
-    impatient._config = ClientConfig()
+    impatient.config = ClientConfig()
     with pytest.raises(ServerError) as caught:
         impatient(seen(3.0))
     assert caught.value.code == "closed"
@@ -398,7 +398,7 @@ def test_an_answer_that_does_not_come_in_time_is_given_up_with_its_connection():
         with pytest.raises(ServerError) as caught:
             client(seen(1.0))
         assert caught.value.code == "timeout"
-        client._config = ClientConfig(timeout=5.0)
+        client.config = ClientConfig(timeout=5.0)
         assert client(seen(2.0)).actions[0, 0] == 2.0
         client.close()
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PROTOCOL = 1
 KEY = "pioxide"
+# What a server's first message promises: another policy may answer later only if none of it changes.
+PROMISED = ("robot", "hz", "horizon", "observation", "answer", "continues")
 _MOST = 1 << 53
 
 

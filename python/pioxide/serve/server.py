@@ -27,6 +27,7 @@ from pioxide.serve.config import ServeConfig
 from pioxide.serve.describe import document, metadata
 from pioxide.serve.hosts import is_this_machine
 from pioxide.serve.messages import (
+    PROMISED,
     Ask,
     ServerTiming,
     continuation,
@@ -150,7 +151,7 @@ class Server:
             ContractError: It expects other observations, or gives other actions, than what clients were told.
         """
         told, new = (metadata(one, self.config.limits)["pioxide"] for one in (self._policy, policy))
-        for name in ("robot", "hz", "horizon", "observation", "answer", "continues"):
+        for name in PROMISED:
             if told[name] != new[name]:
                 raise ContractError(
                     f"the new policy's {name} is not what connected robots were told: {new[name]!r}, was "
