@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo learn test test-newest newest-python test-rust test-python fuzz miri lint format bench bench-models bench-policy bench-loop bench-h100 bench-scale bench-rust bench-realtime cpp-library cpp-install cpp-example cpp-header wheel-check lock clean build
+.PHONY: help demo learn test test-newest newest-python test-rust test-python fuzz miri lint format docs bench bench-models bench-policy bench-loop bench-h100 bench-scale bench-rust bench-realtime cpp-library cpp-install cpp-example cpp-header wheel-check lock clean build
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,7 +79,7 @@ miri: ## Interpret the unsafe code, with AVX2 and without it, and check every ac
 	for flags in "" -Ctarget-feature=+avx2; do \
 	  RUSTFLAGS=$$flags cargo +nightly miri test -p pioxide-core --lib small_chunks_have_the_portable_bits || exit 1; done
 
-lint: $(VENV)/.dev build ## rustfmt, clippy, ruff, types, stubs, import order
+lint: $(VENV)/.dev build docs ## rustfmt, clippy, ruff, types, stubs, import order, the documentation's site
 	cargo fmt --all --check
 	rustfmt --check --edition 2024 rust/fuzz/fuzz_targets/*.rs
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
@@ -88,6 +88,11 @@ lint: $(VENV)/.dev build ## rustfmt, clippy, ruff, types, stubs, import order
 	$(BIN)/basedpyright
 	$(BIN)/python -m mypy.stubtest pioxide._core
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev build ## Build the documentation's site below target/site, with every link checked
+	$(BIN)/python tools/make_site.py target/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+	@! grep -rE '<(script|img|link)[^>]+(src|href)="?https?:' target/site --include='*.html' || { echo "these pages ask other hosts"; exit 1; }
 
 format: $(VENV)/.dev ## Format Rust and Python
 	cargo fmt --all
@@ -153,7 +158,7 @@ wheel-check: $(VENV)/.dev ## Build wheel and sdist; use the wheel in an empty en
 
 lock: ## Pin the development environment again
 	uv pip compile pyproject.toml --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
-	  --extra data --extra report --extra jax --extra weights --extra int8 --extra yaml --extra train --extra eval --extra serve --extra zenoh --group dev --quiet -o requirements-dev.lock
+	  --extra data --extra report --extra jax --extra weights --extra int8 --extra yaml --extra train --extra eval --extra serve --extra zenoh --group dev --group docs --quiet -o requirements-dev.lock
 
 clean: ## Remove everything that was built
 	rm -rf $(VENV) target dist
