@@ -2,12 +2,15 @@
 
 import asyncio
 import base64
+import gc
 import http.client
 import json
 import shutil
 import subprocess
 import threading
 import time
+import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,9 +18,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from pioxide.control import ActionQueue, OnEmpty, Runner, RunState, ThreadWorker
-from pioxide.errors import ContractError, InputError, ServerError, WireError
-from pioxide.serve import BatchConfig, Client, ClientConfig, ServeConfig
+from pioxide.errors import CheckpointError, ContractError, InputError, ServerError, WireError
+from pioxide.serve import BatchConfig, Client, ClientConfig, RemoteAnswer, ServeConfig
+from pioxide.serve.swap import Swapper
 from pioxide.serve.wire import Dialect, decode, encode
+from pioxide.transforms import Stats
 from support.servers import DIM, HORIZON, ROBOT, Echo, seen, serving
 
 STEPS = 0.01 * np.arange(HORIZON)[:, None]
@@ -410,6 +415,87 @@ def test_a_policy_is_swapped_while_robots_ask_and_only_for_one_of_the_same_contr
         assert client(seen(1.0)).actions[0, 0] == 11.0
         with pytest.raises(ContractError, match="continues"):
             server.swap(Echo(continues=True))
+
+
+def test_what_was_accepted_before_a_swap_is_answered_by_the_old_policy_which_nothing_holds_then():
+    with serving(Echo()) as server, Client(address(server)) as client, Client(address(server)) as silent:
+        old = Echo(seconds=0.3, offset=5.0)
+        server.swap(old)
+        assert client(seen(1.0)).policy == silent(seen(1.0)).policy == 2
+        answers: list[RemoteAnswer] = []
+        thread = threading.Thread(target=lambda: answers.append(client(seen(1.0))))
+        thread.start()
+        time.sleep(0.1)
+        server.swap(Echo(offset=10.0))
+        thread.join(10)
+        assert (answers[0].policy, answers[0].actions[0, 0]) == (2, 6.0)
+        answer = client(seen(1.0))
+        assert (answer.policy, answer.actions[0, 0]) == (3, 11.0)
+        held = weakref.ref(old)
+        del old
+        gc.collect()
+        assert held() is None
+        said = asked(server, "/metrics")[1]
+        assert b'pioxide_swaps_total{outcome="swapped"} 2.0' in said
+        assert b"pioxide_policy_generation 3.0" in said
+        # An answer of before, should one come late, is no answer now.
+        server._serving = server._serving._replace(number=2)
+        with pytest.raises(ServerError, match="replaced") as caught:
+            client(seen(1.0))
+        assert caught.value.code == "stale"
+
+
+def test_a_checkpoint_that_is_read_again_is_refused_or_takes_over_and_robots_are_answered_meanwhile():
+    compiling, go_on = threading.Event(), threading.Event()
+    found: list[Echo | Exception] = []
+
+    def read():
+        (one,) = found
+        if isinstance(one, Exception):
+            raise one
+        return one
+
+    def warm_up(_):
+        compiling.set()
+        go_on.wait(10)
+
+    with serving(Echo()) as server, Client(address(server)) as client:
+        swapper = Swapper(server, read, warm_up)
+        loop = server._listening.get_loop()
+
+        def swapped(outcome, times):
+            until = time.monotonic() + 10
+            line = f'pioxide_swaps_total{{outcome="{outcome}"}} {times}.0'.encode()
+            while swapper.busy or line not in asked(server, "/metrics")[1]:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+
+        for bad, times in ((CheckpointError("half of it is there"), 1), (Echo(continues=True), 2)):
+            found[:] = [bad]
+            loop.call_soon_threadsafe(swapper.ask)
+            swapped("refused", times)
+            assert not compiling.is_set()
+            assert client(seen(1.0)).policy == 1
+        found[:] = [Echo(offset=10.0)]
+        loop.call_soon_threadsafe(swapper.ask)
+        assert compiling.wait(10)
+        assert client(seen(1.0)).actions[0, 0] == 1.0
+        found[:] = [Echo(offset=20.0)]
+        loop.call_soon_threadsafe(swapper.ask)  # a newer one came while that was compiled
+        go_on.set()
+        swapped("swapped", 2)
+        assert client(seen(1.0)).actions[0, 0] == 21.0
+
+
+def test_a_robot_that_reconnects_after_a_swap_goes_on():
+    first, second = Echo(), Echo(offset=1.0)
+    wide = Stats(np.zeros(DIM), np.ones(DIM))
+    second.contract = replace(second.contract, norm_stats={"state": wide, "actions": wide})
+    with serving(first) as server, Client(address(server)) as client:
+        client(seen(1.0))
+        server.swap(second)
+        client.close()
+        assert client(seen(1.0)).actions[0, 0] == 2.0
 
 
 def test_a_client_refuses_what_is_no_policy_server():

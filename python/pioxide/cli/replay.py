@@ -78,6 +78,9 @@ class Replay:
             print(json_text(found.as_json()), end="")
         else:
             print(f"{found.same:,} of {found.answers:,} answers are the same to the last bit")
+            if len(found.by_checkpoint) > 1:
+                for checkpoint, (answers, same) in found.by_checkpoint.items():
+                    print(f"  {same:,} of {answers:,} that {checkpoint or 'an unnamed checkpoint'} gave")
             if found.first is not None:
                 robot = policy.robot
                 units = robot.joint_units or ("",) * robot.action_dim

@@ -23,11 +23,11 @@ class Serve:
     """Serve a checkpoint to robots: openpi's WebSocket protocol, and pioxide's own clients.
 
     Compiles before the first robot is let in. /healthz, /readyz, /metrics and /v1/metadata are on the same
-    port. SIGINT and SIGTERM finish what is under way.
+    port. SIGINT and SIGTERM finish what is under way; SIGHUP reads the checkpoint again while robots ask.
     """
 
     checkpoint: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar=METAVARS["contract"])]
-    """A directory, or a gs://, s3:// or hf:// address."""
+    """A directory, or a gs://, s3:// or hf:// address; of a training run's directory its newest step."""
 
     robot: Annotated[str | None, left_open("NAME|FILE.yaml")] = None
     """Whose numbers come in and go out; not needed where the checkpoint names its robot."""
@@ -86,20 +86,37 @@ class Serve:
     def __call__(self) -> None:
         """Load, compile, serve until a signal comes."""
         import logging
+        import os
         import sys
 
         from pioxide.serve import WireLimits
-        from pioxide.serve.server import Server, batch_sizes, run
+        from pioxide.serve.server import Server, run
+        from pioxide.serve.swap import Swapper
 
         logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
         logging.getLogger("pioxide").setLevel(logging.INFO)
         config = taken(self, ServeConfig, batch=self._batch(), limits=WireLimits(), zenoh=self._zenoh())
         config.keys()  # before minutes go into loading
         policy = self._policy()
-        log = logging.getLogger("pioxide.serve")
-        seconds = policy.warm_up(self.prompt, batches=batch_sizes(config.batch.size))
-        log.info("compiled programs=%d seconds=%.1f", len(seconds), sum(seconds.values()))
-        run(Server(policy, config))
+        self._warm_up(policy)
+        server = Server(policy, config)
+        del policy  # the server's, until another takes its place
+        swapper = Swapper(server, self._policy, self._warm_up)
+        run(server, on_hangup=swapper.ask)
+        if swapper.busy:
+            # A compiler can't be told to stop, and an interpreter that ends beside one may abort.
+            logging.shutdown()
+            os._exit(0)
+
+    def _warm_up(self, policy: Policy) -> None:
+        import logging
+
+        from pioxide.serve.server import batch_sizes
+
+        seconds = policy.warm_up(self.prompt, batches=batch_sizes(self.batch_size))
+        logging.getLogger("pioxide.serve").info(
+            "compiled programs=%d seconds=%.1f", len(seconds), sum(seconds.values())
+        )
 
     def _batch(self) -> BatchConfig:
         from pioxide.serve import BatchConfig
@@ -126,6 +143,7 @@ class Serve:
         from pioxide.contract import load_contract
         from pioxide.errors import InputError
         from pioxide.policy import Policy, PolicyOptions
+        from pioxide.weights.locate import newest
 
         said = None
         if self.contract is not None and (said := load_contract(self.contract)) is None:
@@ -137,7 +155,7 @@ class Serve:
                 raise InputError(f"--camera {one!r}: expected SLOT=KEY")
             cameras[slot] = key
         return Policy.load(
-            self.checkpoint,
+            newest(self.checkpoint),
             robot=None if self.robot is None else read_robot(self.robot),
             contract=said,
             cameras=cameras or None,

@@ -66,6 +66,8 @@ class RemoteAnswer(NamedTuple):
         truncated: Whether the prompt was cut.
         out_of_range: Numbers of the state outside its statistics, by dimension.
         missing: π0-FAST: coefficients that the answer lacked.
+        policy: Which of the policies that this server has had answered, from 1; each swap adds one. 0 where
+            the server does not say.
         round_trip: Seconds from asking to the answer.
     """
 
@@ -76,6 +78,7 @@ class RemoteAnswer(NamedTuple):
     truncated: bool = False
     out_of_range: tuple[int, ...] = ()
     missing: int = 0
+    policy: int = 0
     round_trip: float = 0.0
 
 
@@ -114,7 +117,7 @@ class Conversation:
         self.uri, self.config = uri, config or ClientConfig()
         self.metadata = dict[str, Any]()
         self.limits: Mapping[str, int] = {}
-        self.generation = self._requests = 0
+        self.generation = self._requests = self._policy = 0
         self._seed: int | None = None
         self._shape: tuple[int, int] | None = None
 
@@ -160,7 +163,7 @@ class Conversation:
                 "changed",
                 f"{self.uri}: another policy answers there than when this client was made; make a new one",
             )
-        self.metadata, self._shape = value, shape
+        self.metadata, self._shape, self._policy = value, shape, 0
 
     def question(
         self,
@@ -232,6 +235,10 @@ class Conversation:
         if "error" in told:
             error = _map(told, "error", self.uri)
             raise refusal(str(error.get("code")), str(error.get("message")))
+        policy = _count(told, "policy", self.uri)
+        if policy < self._policy:
+            raise refusal("stale", "an answer of a policy that another has replaced")
+        self._policy = policy
         actions = value.get("actions")
         if not isinstance(actions, np.ndarray) or actions.ndim != 2 or actions.dtype.kind != "f":
             raise WireError(f"{self.uri}: an answer without actions [H, D]")
@@ -245,6 +252,7 @@ class Conversation:
             told.get("truncated", False) is True,
             _dimensions(told, self.uri),
             _count(told, "missing", self.uri),
+            policy,
         )
 
     def _packed(self, observation: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PROTOCOL = 1
 KEY = "pioxide"
 # What a server's first message promises: another policy may answer later only if none of it changes.
-PROMISED = ("robot", "hz", "horizon", "observation", "answer", "continues")
+PROMISED = ("robot", "hz", "horizon", "play_steps", "continues", "observation", "answer")
 _MOST = 1 << 53
 
 
@@ -150,7 +150,9 @@ def write_ask(ask: Ask) -> bytes:
     return encode({**ask.observation, KEY: added}, ask.dialect)
 
 
-def write_answer(ask: Ask, prediction: Prediction, timing: ServerTiming, *, age: float) -> bytes:
+def write_answer(
+    ask: Ask, prediction: Prediction, timing: ServerTiming, *, age: float, policy: int = 1
+) -> bytes:
     """Writes an answer in the dialect of its request.
 
     Args:
@@ -158,6 +160,7 @@ def write_answer(ask: Ask, prediction: Prediction, timing: ServerTiming, *, age:
         prediction: What the policy said.
         timing: Of this request.
         age: Seconds of the observation when the answer is sent.
+        policy: The policy's place among those that have answered at this server, from 1.
     """
     answer: dict[str, Any] = {
         "actions": np.ascontiguousarray(prediction.actions),
@@ -168,6 +171,7 @@ def write_answer(ask: Ask, prediction: Prediction, timing: ServerTiming, *, age:
         answer[KEY] = {
             "request": ask.request,
             "generation": ask.generation,
+            "policy": policy,
             "observation_age_ms": age * 1e3,
             "truncated": prediction.truncated,
             "missing": prediction.missing,

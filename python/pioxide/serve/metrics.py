@@ -41,6 +41,18 @@ class Metrics:
             "pioxide_states_out_of_range", "States with a number outside its statistics", registry=registry
         )
         self.truncated = Counter("pioxide_prompts_truncated", "Prompts whose end was cut", registry=registry)
+        self.swaps = Counter(
+            "pioxide_swaps",
+            "Checkpoints read again while serving, by outcome",
+            ["outcome"],
+            registry=registry,
+        )
+        self.generation = Gauge(
+            "pioxide_policy_generation",
+            "Number of the policy that answers, one more with each swap",
+            registry=registry,
+        )
+        self.generation.set(1)
         Gauge("pioxide_robots_waiting", "Robots that wait for a batch", registry=registry).set_function(
             waiting
         )
@@ -58,6 +70,11 @@ class Metrics:
             self.out_of_range.inc()
         if prediction.truncated:
             self.truncated.inc()
+
+    def swapped(self, number: int) -> None:
+        """Counts one swap, to the policy of a number."""
+        self.swaps.labels("swapped").inc()
+        self.generation.set(number)
 
     def refused(self, code: str) -> None:
         """Counts one refusal by its code."""

@@ -48,6 +48,7 @@ class Entry(NamedTuple):
         rows: Robots in its batch.
         row: Which of them it was.
         actions: [H, D] float64 in the robot's units.
+        checkpoint: What answered; "" in recordings that do not say.
     """
 
     robot: int
@@ -58,6 +59,7 @@ class Entry(NamedTuple):
     rows: int
     row: int
     actions: NDArray[np.float64]
+    checkpoint: str = ""
 
 
 class Recorder:

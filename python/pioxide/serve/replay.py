@@ -31,12 +31,14 @@ class Replayed(NamedTuple):
     Attributes:
         robot: Number of the connection.
         generation: The robot's episode.
+        checkpoint: What had answered, where the recording says so.
         recorded: [H, D] in the robot's units.
         now: [H, D].
     """
 
     robot: int
     generation: int
+    checkpoint: str
     recorded: NDArray[np.float64]
     now: NDArray[np.float64]
 
@@ -56,6 +58,7 @@ class Comparison(NamedTuple):
         typical: [D] the root mean square one.
         first: The first answer that differs, from 0; None where none does.
         damaged: Entries that a crash had cut off, and were left out.
+        by_checkpoint: [answers, the same] by what had answered; a server may have swapped its checkpoint.
     """
 
     answers: int
@@ -64,6 +67,7 @@ class Comparison(NamedTuple):
     typical: NDArray[np.float64]
     first: int | None
     damaged: int
+    by_checkpoint: dict[str, tuple[int, int]]
 
     def as_json(self) -> dict[str, Any]:
         """Returns it as JSON values."""
@@ -93,7 +97,8 @@ def replay(recording: Recording, policy: Policy) -> Iterator[Replayed]:
         before = [continuation(ask, policy)] * entry.rows
         # The same row of as large a batch: another program rounds otherwise.
         answers = policy.batch([ask.observation] * entry.rows, sessions, left_over=before)
-        yield Replayed(entry.robot, entry.generation, entry.actions, answers[entry.row].actions)
+        now = answers[entry.row].actions
+        yield Replayed(entry.robot, entry.generation, entry.checkpoint, entry.actions, now)
 
 
 def compare(recording: Recording, policy: Policy) -> Comparison:
@@ -105,17 +110,21 @@ def compare(recording: Recording, policy: Policy) -> Comparison:
     furthest = squares = np.zeros(policy.robot.action_dim)
     answers = same = steps = 0
     first: int | None = None
+    by_checkpoint: dict[str, tuple[int, int]] = {}
     for one in replay(recording, policy):
         apart = np.abs(one.now - one.recorded)
         furthest = np.maximum(furthest, apart.max(0))
         squares, steps = squares + np.square(apart).sum(0), steps + len(apart)
         same += one.same
+        before = by_checkpoint.get(one.checkpoint, (0, 0))
+        by_checkpoint[one.checkpoint] = (before[0] + 1, before[1] + one.same)
         if first is None and not one.same:
             first = answers
         answers += 1
     if not answers:
         raise InputError(f"{recording.directory}: nothing was recorded")
-    return Comparison(answers, same, furthest, np.sqrt(squares / steps), first, recording.damaged)
+    typical = np.sqrt(squares / steps)
+    return Comparison(answers, same, furthest, typical, first, recording.damaged, by_checkpoint)
 
 
 def to_dataset(recording: Recording, target: Path, fps: int | None = None) -> Path:

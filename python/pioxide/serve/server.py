@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
+import signal
 import ssl
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from websockets.asyncio.server import Server as WebSocketServer
@@ -27,6 +29,7 @@ from pioxide.serve.config import ServeConfig
 from pioxide.serve.describe import document, metadata
 from pioxide.serve.hosts import is_this_machine
 from pioxide.serve.messages import (
+    KEY,
     PROMISED,
     Ask,
     ServerTiming,
@@ -51,20 +54,32 @@ log = logging.getLogger("pioxide.serve")
 CLOSING, REFUSED, MESSAGE_TOO_BIG, OVERLOADED = 1001, 1008, 1009, 1013
 
 
+class Serving(NamedTuple):
+    """What answers.
+
+    Attributes:
+        policy: The policy.
+        number: Its place among those that have answered here, from 1.
+    """
+
+    policy: Policy
+    number: int
+
+
 class Job(NamedTuple):
     """What one robot waits for: its request, its session, and the policy that both were checked with.
 
     Attributes:
         ask: The request.
         session: Of its robot.
-        policy: What answers it.
+        serving: What answers it.
         frames: Its observation, as that policy's pipeline read it.
         reading: Seconds that this took.
     """
 
     ask: Ask
     session: Session
-    policy: Policy
+    serving: Serving
     frames: Frames
     reading: float
 
@@ -77,12 +92,14 @@ class Answered(NamedTuple):
         session: The session's state before it, as JSON; empty where nothing is recorded.
         rows: Robots in its batch.
         row: Which of them it was.
+        serving: What answered.
     """
 
     prediction: Prediction
     session: str
     rows: int
     row: int
+    serving: Serving
 
 
 @dataclass
@@ -90,7 +107,6 @@ class Robot:
     """One robot's state: of a connection, or of a session by another protocol."""
 
     session: Session
-    policy: Policy
     watched: Watched
     number: int
     generation: int = 0
@@ -120,7 +136,7 @@ class Server:
         """
         self.config = config or ServeConfig()
         self._keys = self.config.keys()
-        self._policy, self._seeds = policy, 0
+        self._serving, self._seeds = Serving(policy, 1), 0
         self._robots: dict[Hashable, Robot] = {}
         self._batcher = Batcher[Job, Answered](self._compute, self.config.batch)
         self._recorder: Recorder | None = None
@@ -139,26 +155,42 @@ class Server:
     @property
     def policy(self) -> Policy:
         """Returns what answers now."""
-        return self._policy
+        return self._serving.policy
+
+    def check(self, policy: Policy) -> None:
+        """Refuses a policy that robots would have to be told of.
+
+        Raises:
+            ContractError: It expects other observations, or gives other actions, than what clients were told.
+        """
+        told, new = (metadata(one, self.config.limits)[KEY] for one in (self.policy, policy))
+        if apart := [name for name in PROMISED if told[name] != new[name]]:
+            said = "\n".join(f"  {name}: {new[name]!r}, was {told[name]!r}" for name in apart)
+            raise ContractError(
+                f"the new policy is not what connected robots were told; start another server for it:\n{said}"
+            )
 
     def swap(self, policy: Policy) -> None:
-        """Answers with another policy from the next request on; a batch under way ends with the old one.
+        """Answers with another policy from the next request on; what was accepted before has the old one.
 
         Args:
             policy: Warmed up.
 
         Raises:
-            ContractError: It expects other observations, or gives other actions, than what clients were told.
+            ContractError: As `check`.
         """
-        told, new = (metadata(one, self.config.limits)["pioxide"] for one in (self._policy, policy))
-        for name in PROMISED:
-            if told[name] != new[name]:
-                raise ContractError(
-                    f"the new policy's {name} is not what connected robots were told: {new[name]!r}, was "
-                    f"{told[name]!r}; start another server for it"
-                )
-        self._policy = policy
-        log.info("policy swapped source=%s", policy.contract.source)
+        self.check(policy)
+        self._serving = Serving(policy, self._serving.number + 1)
+        # All robots at once, so that none that is silent holds the old policy's memory.
+        for robot in list(self._robots.values()):
+            robot.session = self._new_session()
+        self.metrics.swapped(self._serving.number)
+        log.info("policy swapped number=%d source=%s", self._serving.number, policy.contract.source)
+
+    def _new_session(self) -> Session:
+        """Returns a session whose noise no robot here has had."""
+        self._seeds += 1
+        return self.policy.new_session(self._seeds)
 
     async def start(self) -> None:
         """Listens.
@@ -185,7 +217,7 @@ class Server:
             raise InputError(f"{config.host}:{config.port}: can't listen there: {error}") from error
         if config.record is not None:
             try:
-                self._recorder = Recorder(config.record, self._policy, config.record_bytes)
+                self._recorder = Recorder(config.record, self.policy, config.record_bytes)
             except BaseException:
                 self._listening.close()
                 raise
@@ -229,12 +261,13 @@ class Server:
         self.metrics.batch.observe(len(jobs))
         answers: dict[int, Answered | Exception] = {}
         # Robots that asked before a swap are answered by the policy that checked them.
-        for policy in {id(job.policy): job.policy for job in jobs}.values():
-            rows = [i for i, job in enumerate(jobs) if job.policy is policy]
-            answers.update(zip(rows, self._answers(policy, [jobs[i] for i in rows]), strict=True))
+        for serving in {job.serving.number: job.serving for job in jobs}.values():
+            rows = [i for i, job in enumerate(jobs) if job.serving.number == serving.number]
+            answers.update(zip(rows, self._answers(serving, [jobs[i] for i in rows]), strict=True))
         return [answers[i] for i in range(len(jobs))]
 
-    def _answers(self, policy: Policy, jobs: Sequence[Job]) -> list[Answered | Exception]:
+    def _answers(self, serving: Serving, jobs: Sequence[Job]) -> list[Answered | Exception]:
+        policy = serving.policy
         before = [continuation(job.ask, policy) for job in jobs]
         # What is not recorded costs nothing.
         records = self._recorder is not None
@@ -248,9 +281,9 @@ class Server:
         except Exception as error:
             if len(jobs) == 1:
                 return [error]
-            return [answer for job in jobs for answer in self._answers(policy, [job])]
+            return [answer for job in jobs for answer in self._answers(serving, [job])]
         return [
-            Answered(_with_reading(prediction, job.reading), state, len(jobs), row)
+            Answered(_with_reading(prediction, job.reading), state, len(jobs), row, serving)
             for row, (prediction, state, job) in enumerate(zip(predictions, states, jobs, strict=True))
         ]
 
@@ -266,8 +299,7 @@ class Server:
             owner: What it is known by.
             name: What people read.
         """
-        self._seeds += 1
-        robot = Robot(self._policy.new_session(self._seeds), self._policy, Watched(name), self._seeds)
+        robot = Robot(self._new_session(), Watched(name), self._seeds)
         self._robots[owner] = robot
         self._batcher.owners = len(self._robots)
         return robot
@@ -305,7 +337,7 @@ class Server:
         address = connection.remote_address
         robot = self.join(connection, ":".join(map(str, address[:2])) if address else "a socket")
         try:
-            await connection.send(encode(metadata(self._policy, self.config.limits)))
+            await connection.send(encode(metadata(self.policy, self.config.limits)))
             while True:
                 message = await asyncio.wait_for(connection.recv(), self.config.idle)
                 arrived = time.perf_counter()
@@ -331,7 +363,8 @@ class Server:
             done = time.perf_counter()
             age = ask.age + done - arrived
             timing = ServerTiming(done - arrived, waited, robot.total_before)
-            await self._send(connection, write_answer(ask, prediction, timing, age=age))
+            number = answered.serving.number
+            await self._send(connection, write_answer(ask, prediction, timing, age=age, policy=number))
             robot.total_before = time.perf_counter() - arrived
             assert isinstance(message, bytes)  # text was refused
             self._count(robot, ask, answered, waited, age, message)
@@ -352,10 +385,19 @@ class Server:
         self.metrics.answered(answered.prediction, waited, total, age)
         robot.watched.answered(ask, answered.prediction, total, age)
         if self._recorder is not None:
-            now, actions = time.time(), answered.prediction.actions
-            self._recorder.take(
-                Entry(robot.number, ask.generation, now, message, *answered[1:], actions=actions)
+            _, session, rows, row, serving = answered
+            entry = Entry(
+                robot.number,
+                ask.generation,
+                time.time(),
+                message,
+                session,
+                rows,
+                row,
+                answered.prediction.actions,
+                serving.policy.contract.source,
             )
+            self._recorder.take(entry)
 
     def _refused(self, robot: Robot, error: Exception) -> None:
         """Counts a refusal, and logs it."""
@@ -384,11 +426,8 @@ class Server:
                 "stale",
                 f"generation {ask.generation} is over: this connection has sent {robot.generation} already",
             )
-        if robot.policy is not self._policy:
-            self._seeds += 1
-            robot.policy, robot.session = self._policy, self._policy.new_session(self._seeds)
-        began = time.perf_counter()
-        frames = robot.policy.pipeline.read(ask.observation)
+        serving, began = self._serving, time.perf_counter()
+        frames = serving.policy.pipeline.read(ask.observation)
         reading = time.perf_counter() - began
         robot.watched.saw(frames.images[0], frames.prompts[0])
         if ask.generation > robot.generation:
@@ -396,8 +435,8 @@ class Server:
             if ask.seed is None:
                 robot.session.forget()
             else:
-                robot.session = robot.policy.new_session(ask.seed)
-        return Job(ask, robot.session, robot.policy, frames, reading)
+                robot.session = serving.policy.new_session(ask.seed)
+        return Job(ask, robot.session, serving, frames, reading)
 
     async def _send(self, connection: ServerConnection, message: bytes | str) -> None:
         """Sends, and lets a client go that does not read."""
@@ -432,12 +471,16 @@ class Server:
         if path == "/metrics":
             return _response(HTTPStatus.OK, self.metrics.text(), "text/plain; version=0.0.4")
         if path == "/v1/metadata":
-            said = json.dumps(document(self._policy, self.config.limits), ensure_ascii=False, indent=2)
+            said = json.dumps(document(self.policy, self.config.limits), ensure_ascii=False, indent=2)
             return _response(HTTPStatus.OK, said.encode() + b"\n", "application/json")
         if path == "/v1/status":
             watched = [robot.watched for robot in self._robots.values()]
             said = figures(
-                self._policy, watched, waiting=self._batcher.waiting, batches=self._batcher.batches
+                self.policy,
+                watched,
+                number=self._serving.number,
+                waiting=self._batcher.waiting,
+                batches=self._batcher.batches,
             )
             return _response(HTTPStatus.OK, json.dumps(said).encode(), "application/json")
         if "upgrade" not in request.headers.get("Connection", "").lower():
@@ -506,9 +549,17 @@ def _tls(config: ServeConfig) -> ssl.SSLContext | None:
     return context
 
 
-def run(server: Server, ready: Any = None) -> None:
-    """Serves until SIGINT or SIGTERM; `ready` is called once it listens."""
-    import signal
+def run(
+    server: Server, ready: Callable[[], None] | None = None, on_hangup: Callable[[], None] | None = None
+) -> None:
+    """Serves until SIGINT or SIGTERM.
+
+    Args:
+        server: Not yet started.
+        ready: Called once it listens.
+        on_hangup: Called at each SIGHUP; without it one ends the process, as it ends any. A terminal that
+            goes away sends one too: that ends the server, unless it was started under nohup.
+    """
 
     async def main() -> None:
         await server.start()
@@ -516,9 +567,31 @@ def run(server: Server, ready: Any = None) -> None:
         loop = asyncio.get_running_loop()
         for one in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(one, asked.set)
+        if on_hangup is not None:
+            stays = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            loop.add_signal_handler(signal.SIGHUP, _Hangup(on_hangup, (lambda: None) if stays else asked.set))
         if ready is not None:
             ready()
         await asked.wait()
         await server.stop()
 
     asyncio.run(main())
+
+
+class _Hangup:
+    """A SIGHUP: somebody's wish, or the end of the terminal that the process was started from."""
+
+    def __init__(self, wished: Callable[[], None], ended: Callable[[], None]) -> None:
+        self._wished, self._ended, self._terminal = wished, ended, _has_terminal()
+
+    def __call__(self) -> None:
+        had, self._terminal = self._terminal, _has_terminal()
+        (self._ended if had and not self._terminal else self._wished)()
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -84,7 +84,9 @@ def page() -> bytes:
     return resources.files("pioxide.serve").joinpath("page.html").read_bytes()
 
 
-def figures(policy: Policy, robots: Iterable[Watched], *, waiting: int, batches: int) -> dict[str, Any]:
+def figures(
+    policy: Policy, robots: Iterable[Watched], *, number: int, waiting: int, batches: int
+) -> dict[str, Any]:
     """Returns what the page draws, as JSON values."""
     robots = list(robots)
     every = np.array([ms for robot in robots for ms in robot.milliseconds])
@@ -99,6 +101,7 @@ def figures(policy: Policy, robots: Iterable[Watched], *, waiting: int, batches:
         "names": list(spec.joint_names) or [f"action {d}" for d in range(spec.action_dim)],
         "units": list(spec.joint_units),
         "source": policy.contract.source,
+        "policy": number,
         "waiting": waiting,
         "batches": batches,
         "quantiles": quantiles,

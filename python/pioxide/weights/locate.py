@@ -71,6 +71,27 @@ def locate(path: Path, base: Path | None = None) -> Located:
     return found[0]
 
 
+def newest(path: str | Path) -> str | Path:
+    """Returns the last whole step of a training run of ours, by RUN or RUN/checkpoints; else what was given.
+
+    A step appears under its number when all of it is written. Addresses are given back as they are.
+    """
+    if "://" in str(path):
+        return path
+    for directory in (Path(path) / STEPS, Path(path)):
+        steps = [step for step in _steps(directory) if is_orbax(step / "params")]
+        if steps:
+            return steps[-1]
+    return path
+
+
+def _steps(directory: Path) -> list[Path]:
+    """Returns directories that are numbers, in their order."""
+    if not directory.is_dir():
+        return []
+    return sorted((d for d in directory.iterdir() if d.name.isdigit()), key=lambda d: int(d.name))
+
+
 def _with_base(directory: Path, base: Path | None) -> Located:
     if base is None:
         adapter = open_adapter(directory)
@@ -86,11 +107,7 @@ def _trained(path: Path) -> Path | None:
     for directory in (path / STEPS, path):
         if (directory / LAST / POLICY).is_dir():
             return (directory / LAST).resolve() / POLICY
-        if not directory.is_dir():
-            continue
-        steps = sorted(
-            (d for d in directory.iterdir() if d.name.isdigit() and (d / POLICY).is_dir()), key=_step
-        )
+        steps = [step for step in _steps(directory) if (step / POLICY).is_dir()]
         if len(steps) == 1:
             return steps[0] / POLICY
         if steps:
@@ -101,12 +118,8 @@ def _trained(path: Path) -> Path | None:
     return None
 
 
-def _step(directory: Path) -> int:
-    return int(directory.name)
-
-
 def _nothing_here(path: Path) -> str:
-    steps = sorted((d.name for d in path.iterdir() if d.name.isdigit() and is_orbax(d / "params")), key=int)
+    steps = [step.name for step in _steps(path) if is_orbax(step / "params")]
     if steps:
         return f"{path} holds training steps {', '.join(steps)}: name one, as in {path / steps[-1]}"
     pickled = sorted(f.name for f in path.iterdir() if f.suffix in PICKLED)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
@@ -113,7 +114,7 @@ class Sessions:
         """
         self._server, self._config = server, config
         self.instance = uuid4().hex
-        self._offer, self._policy = Offer(server.policy, config), server.policy
+        self._describe()
         self._sessions: dict[str, Session] = {}
         # A query may come twice: it is answered as the first time.
         self._answered: OrderedDict[tuple[str, str], Envelope] = OrderedDict()
@@ -121,9 +122,15 @@ class Sessions:
     @property
     def offer(self) -> Offer:
         """Returns what is offered now; another policy may have taken the place of the one before."""
-        if self._policy is not self._server.policy:
-            self._offer, self._policy = Offer(self._server.policy, self._config), self._server.policy
+        if self._described() is not self._server.policy:
+            self._describe()
         return self._offer
+
+    def _describe(self) -> None:
+        policy = self._server.policy
+        self._offer = Offer(policy, self._config)
+        # One that was replaced is not kept in memory for this.
+        self._described = weakref.ref(policy)
 
     def get(self, name: str) -> Session | None:
         """Returns a session by its name."""
