@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from dora import Node
 
-from pioxide.control import ActionQueue, Limits, OnEmpty, Runner, SafetyFilter, ThreadWorker
-from pioxide.serve import Client
+from pioxide.control import ActionQueue, Limits, OnEmpty, Runner, SafetyFilter
+from pioxide.serve import Client, RemoteWorker
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
         limits = Limits(velocity=float(os.environ.get("VELOCITY", "1.0")))
         dim = told["answer"]["actions"]["shape"][1]
         safety = SafetyFilter(limits, dim, told["hz"])
-        worker, queue = ThreadWorker(client.chunk, client.reset), ActionQueue(OnEmpty.HOLD)
+        worker, queue = RemoteWorker(client), ActionQueue(OnEmpty.HOLD)
         with Runner(worker, queue, told["horizon"] // 2, safety, starvation_grace=50) as runner:
             started = False
             for event in node:

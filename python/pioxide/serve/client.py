@@ -1,13 +1,14 @@
 """Asks a policy server from Python: NumPy and websockets only, no JAX.
 
-`Client.chunk` takes the place of `Policy.chunk` in a `ThreadWorker`, so a loop moves to a server by one line;
-`AsyncClient` is the same for programs on asyncio.
+`RemoteWorker(client)` takes the place of `ThreadWorker(policy.chunk)`, so a loop moves to a server by one
+line; `AsyncClient` is for programs on asyncio.
 """
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import ssl
 import threading
 import time
@@ -22,8 +23,8 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.frames import CloseCode
 from websockets.protocol import State
 
-from pioxide.control import Request
-from pioxide.errors import ServerError
+from pioxide.control import Request, ThreadWorker
+from pioxide.errors import ServerError, WireError
 from pioxide.serve.batcher import refusal
 from pioxide.serve.conversation import ANSWER, ClientConfig, Conversation, Question, RemoteAnswer
 
@@ -169,7 +170,7 @@ class Client(Conversation):
         return self._beside.run(self._line.ask(question))
 
     def chunk(self, request: Request) -> NDArray[np.float64]:
-        """Answers a runner: `ThreadWorker(client.chunk, client.reset)`."""
+        """Returns the actions [H, D] that answer a runner's request: see `RemoteWorker`."""
         return self(
             request.observation,
             prev_chunk_left_over=request.prev_chunk_left_over,
@@ -187,6 +188,26 @@ class Client(Conversation):
     def __exit__(self, *_: object) -> None:
         """See `close`."""
         self.close()
+
+
+class RemoteWorker(ThreadWorker):
+    """Asks a server beside a loop: a `Runner`'s worker, in the place of `ThreadWorker(policy.chunk)`."""
+
+    def __init__(self, client: Client) -> None:
+        """Starts its thread; `close` ends it.
+
+        Args:
+            client: Its own from now on: a runner's episode begins one of the client's, and `close` closes it.
+        """
+        super().__init__(client.chunk, client.reset)
+        self._client = client
+
+    def close(self) -> None:
+        """Ends the thread and the connection; an answer under way is not waited for."""
+        with self._changed:
+            self._closed = True
+        self._client.close()
+        super().close()
 
 
 class _Line:
@@ -270,6 +291,7 @@ class _Line:
         robot = self._robot
         message = robot.written(question)
         try:
+            await _refuse_unasked(connection, robot.uri)
             async with asyncio.timeout(robot.config.timeout):
                 await connection.send(message)
                 return await connection.recv()
@@ -282,6 +304,17 @@ class _Line:
         except BaseException:
             self._drop()
             raise
+
+
+async def _refuse_unasked(connection: ClientConnection, uri: str) -> None:
+    """Refuses a connection that brought more than was asked: its next message may answer the last question.
+
+    pioxide's answers carry their request's number, openpi's do not.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0):
+            await connection.recv()
+            raise WireError(f"{uri}: a message that nobody asked for")
 
 
 def _unreachable(uri: str, error: Exception) -> ServerError:
@@ -305,6 +338,7 @@ class _LoopThread:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
@@ -312,7 +346,10 @@ class _LoopThread:
         with self._starting:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=_run, args=(self._loop,), name="pioxide-client", daemon=True).start()
+                self._thread = threading.Thread(
+                    target=_run, args=(self._loop,), name="pioxide-client", daemon=True
+                )
+                self._thread.start()
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -325,13 +362,15 @@ class _LoopThread:
     def close(self, last: Coroutine[Any, Any, None] | None = None) -> None:
         """Cancels what is under way, runs a last coroutine, and ends the thread."""
         with self._starting:
-            loop, self._loop = self._loop, None
-        if loop is None:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is None or thread is None:
             if last is not None:
                 last.close()
             return
         asyncio.run_coroutine_threadsafe(_ended(last), loop).result()
         loop.call_soon_threadsafe(loop.stop)
+        thread.join()
 
 
 async def _ended(last: Coroutine[Any, Any, None] | None) -> None:
