@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo learn test test-newest newest-python test-rust test-python fuzz miri lint format docs bench bench-models bench-policy bench-loop bench-h100 bench-scale bench-rust bench-realtime cpp-library cpp-install cpp-example cpp-header wheel-check lock clean build
+.PHONY: help demo learn test test-newest newest-python test-rust test-python fuzz miri lint format docs bench bench-models bench-policy bench-loop bench-h100 bench-scale bench-rust bench-realtime cpp-library cpp-install cpp-example cpp-header wheel-check wheels reproducible third-party lock clean build
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -153,12 +153,29 @@ bench-realtime: $(VENV)/.dev build cpp-library ## Time the slowest of a million 
 cpp-header: ## Write pioxide.h again from the source
 	PIOXIDE_WRITE_HEADER=1 cargo test --locked --quiet -p pioxide-capi header
 
-wheel-check: $(VENV)/.dev ## Build wheel and sdist; use the wheel in an empty environment without Rust
+# zig, which links for old systems, is 400 MB on disk, so it has an environment of its own.
+WHEEL_VENV := .venv-wheels
+export WHEEL_PYTHON := $(CURDIR)/$(WHEEL_VENV)/bin/python
+$(WHEEL_VENV)/.ready: .ci/wheel-tools.txt
+	$(PYTHON) -m venv $(WHEEL_VENV)
+	$(WHEEL_PYTHON) -m pip install --quiet -r $<
+	@touch $@
+
+wheel-check: $(WHEEL_VENV)/.ready ## Build wheel and sdist; use the wheel in an empty environment without Rust
 	.ci/wheel-check
+
+wheels: $(WHEEL_VENV)/.ready ## Build the wheels that can be built here into dist/, and say which can't
+	.ci/wheels dist
+
+reproducible: $(WHEEL_VENV)/.ready ## Build the committed wheel three times, and compare the bytes (three release builds)
+	.ci/reproducible
+
+third-party: $(VENV)/.dev ## Write the licences and the bill of materials of what the wheel contains, after Cargo.lock changed
+	$(BIN)/python tools/third_party.py
 
 lock: ## Pin the development environment again
 	uv pip compile pyproject.toml --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
 	  --extra data --extra report --extra jax --extra weights --extra int8 --extra yaml --extra train --extra eval --extra serve --extra zenoh --group dev --group docs --quiet -o requirements-dev.lock
 
 clean: ## Remove everything that was built
-	rm -rf $(VENV) target dist
+	rm -rf $(VENV) $(WHEEL_VENV) target dist
