@@ -15,7 +15,10 @@ from pioxide.demo import text_model_path
 chunks = np.cumsum(np.random.default_rng(0).normal(0, 0.1, (12, 16, 7)), axis=1)
 codec = FastCodec.fit(chunks, vocab_size=300)
 prompts = Pi05Prompts(TextTokenizer.load(text_model_path()), 8)
+# Distinct texts, and so many merges to find that it takes seconds.
+many = np.cumsum(np.random.default_rng(1).normal(0, 0.05, (8000, 50, 14)), axis=1)
 calls = {
+    "fit": lambda: FastCodec.fit(many, vocab_size=8000),
     "encode": lambda: codec.encode_batch(np.broadcast_to(chunks[0], (3 * 10**6, 16, 7))),
     "decode": lambda: codec.decode_batch(
         np.zeros((3 * 10**5, 1), np.int32), horizon=256, dim=1, partial="pad"
@@ -42,7 +45,7 @@ else:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGINT") or sys.platform == "win32", reason="needs POSIX signals")
-@pytest.mark.parametrize("call", ["encode", "decode", "prompts"])
+@pytest.mark.parametrize("call", ["fit", "encode", "decode", "prompts"])
 def test_ctrl_c_ends_a_batch(call):
     done = subprocess.run([sys.executable, "-c", SCRIPT % call], capture_output=True, text=True)
     assert done.stdout.split() == ["interrupted"], done.stderr

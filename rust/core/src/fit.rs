@@ -6,6 +6,7 @@ mod train;
 use crate::dct::{self, DctScratches, Float, Plans};
 use crate::fast::{FastCodec, check_scale, coefficients};
 use crate::pretokenize::{Class, Cutter};
+use crate::prompt::GoOn;
 use crate::vocab::Vocabulary;
 use crate::{Error, Result};
 
@@ -52,6 +53,18 @@ impl FastCodec {
     /// chunk that is empty, of another shape than said, holds NaN or infinity, or goes beyond -20480 or 34815 (see
     /// [`FitOptions::min_token`]) after scaling.
     pub fn fit<T: Float>(chunks: &[(&[T], usize, usize)], options: &FitOptions) -> Result<Self> {
+        Self::fit_while(chunks, options, &mut || true)
+    }
+
+    /// [`Self::fit`], which asks before each chunk and each merge whether to go on.
+    ///
+    /// # Errors
+    /// As there, and [`Error::Interrupted`] when `go_on` says so.
+    pub fn fit_while<T: Float>(
+        chunks: &[(&[T], usize, usize)],
+        options: &FitOptions,
+        go_on: GoOn<'_>,
+    ) -> Result<Self> {
         let &FitOptions { vocab_size, scale, regex_split, min_token } = options;
         let refuse = |what, why: String| Err(Error::Argument { what, why });
         if chunks.is_empty() {
@@ -70,6 +83,9 @@ impl FastCodec {
         let (plans, mut scratches) = (Plans::default(), DctScratches::default());
         let (mut values, mut ends) = (Vec::new(), Vec::with_capacity(chunks.len()));
         for (index, &(chunk, horizon, dim)) in chunks.iter().enumerate() {
+            if !go_on() {
+                return Err(Error::Interrupted);
+            }
             let mut add = || {
                 let plan = plans.get(horizon)?;
                 coefficients(&plan, chunk, dim, dct::scratch(&mut scratches), scale, &mut values)
@@ -82,13 +98,16 @@ impl FastCodec {
         let mut texts = Texts::new(regex_split, min_token);
         let mut start = 0;
         for (index, (&(_, _, dim), end)) in chunks.iter().zip(ends).enumerate() {
+            if !go_on() {
+                return Err(Error::Interrupted);
+            }
             texts.add(&values[start..end], dim).map_err(|error| error.at("chunk", index))?;
             start = end;
         }
         if u32::try_from(texts.bytes.len() + texts.ends.len() + 1).is_err() {
             return refuse("chunks", "more than 4 billion bytes of text: fit on a sample".to_owned());
         }
-        let merges = train::train(&texts.words(), vocab_size);
+        let merges = train::train(&texts.words(), vocab_size, go_on)?;
         Self::from_vocabulary(Vocabulary::from_pairs(&merges, regex_split), scale, min_token)
     }
 }

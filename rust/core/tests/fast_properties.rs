@@ -278,6 +278,27 @@ fn chunks_and_options_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn a_fit_ends_wherever_it_is_told_to() {
+    let chunks: Vec<Vec<f64>> = (0..9).map(|n| (0..16).map(|i| f64::from(n * i).sin()).collect()).collect();
+    let given: Vec<_> = chunks.iter().map(|chunk| (chunk.as_slice(), 8, 2)).collect();
+    let options = FitOptions { vocab_size: 270, ..FitOptions::default() };
+    let fit = |patience: usize| {
+        let mut asked = 0;
+        let fitted = FastCodec::fit_while(&given, &options, &mut || {
+            asked += 1;
+            asked <= patience
+        });
+        (fitted.map(|codec| codec.files(None, None).unwrap()), asked)
+    };
+    let (whole, asked) = fit(usize::MAX);
+    // Each chunk is transformed and spelt, and each of the fourteen tokens is a merge.
+    assert!(whole.is_ok() && asked == 9 + 9 + 14, "{asked}");
+    for patience in 0..asked {
+        assert_eq!(fit(patience).0.map(|_| ()), Err(Error::Interrupted));
+    }
+}
+
+#[test]
 fn the_range_grows_with_the_data() {
     let fit = |size: f64| {
         let chunk = [-size; 4];

@@ -326,12 +326,13 @@ pub(crate) fn fast_fit(
         .enumerate()
         .map(|(n, chunk)| floats::<Ix2>(&chunk?, &format!("chunks[{n}]")))
         .collect::<PyResult<Vec<_>>>()?;
+    let mut signals = Signals::new();
     let codec = if arrays.iter().all(|array| matches!(array, Floats::F32(_))) {
-        fit_all::<f32>(py, &arrays, &options)
+        fit_all::<f32>(py, &arrays, &options, &mut signals)
     } else {
-        fit_all::<f64>(py, &arrays, &options)
+        fit_all::<f64>(py, &arrays, &options, &mut signals)
     }
-    .map_err(to_py)?;
+    .map_err(|error| signals.explain(error))?;
     let files = codec.files(None, None).map_err(to_py)?;
     Ok((files.tokenizer_json.into_bytes(), files.processor_config.into_bytes()))
 }
@@ -342,6 +343,7 @@ fn fit_all<T: Float>(
     py: Python<'_>,
     arrays: &[Floats<'_, Ix2>],
     options: &FitOptions,
+    signals: &mut Signals,
 ) -> pioxide_core::Result<pioxide_core::FastCodec> {
     let chunks: Vec<(Vec<T>, usize, usize)> = arrays
         .iter()
@@ -358,7 +360,7 @@ fn fit_all<T: Float>(
         .collect::<pioxide_core::Result<_>>()?;
     py.detach(|| {
         let views: Vec<_> = chunks.iter().map(|(values, h, d)| (values.as_slice(), *h, *d)).collect();
-        pioxide_core::FastCodec::fit(&views, options)
+        pioxide_core::FastCodec::fit_while(&views, options, &mut || signals.go_on())
     })
 }
 

@@ -7,7 +7,9 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
 use crate::bpe::PairMap;
+use crate::prompt::GoOn;
 use crate::vocab::byte_ids;
+use crate::{Error, Result};
 
 /// Pairs that come up less often make no token.
 const LEAST: u64 = 2;
@@ -60,7 +62,10 @@ struct Trainer {
 /// that begins with the bytes ([`byte_ids`]). A pair whose text is a token already makes that token.
 ///
 /// The words must hold less than 2^32 bytes together.
-pub(super) fn train(words: &[&[u8]], vocab_size: usize) -> Vec<(u32, u32)> {
+///
+/// # Errors
+/// [`Error::Interrupted`] when `go_on`, asked before each merge, says so.
+pub(super) fn train(words: &[&[u8]], vocab_size: usize, go_on: GoOn<'_>) -> Result<Vec<(u32, u32)>> {
     let mut trainer = Trainer::new(words);
     let (mut left, mut right) = (Side::new(vocab_size), Side::new(vocab_size));
     let mut texts: Vec<Box<[u8]>> = vec![Box::default(); 256];
@@ -72,6 +77,9 @@ pub(super) fn train(words: &[&[u8]], vocab_size: usize) -> Vec<(u32, u32)> {
     while texts.len() < vocab_size
         && let Some((a, b)) = trainer.most_frequent()
     {
+        if !go_on() {
+            return Err(Error::Interrupted);
+        }
         merges.push((a, b));
         let text: Box<[u8]> = [&*texts[a as usize], &*texts[b as usize]].concat().into();
         let made = *ids.entry(text.clone()).or_insert(texts.len() as u32);
@@ -81,7 +89,7 @@ pub(super) fn train(words: &[&[u8]], vocab_size: usize) -> Vec<(u32, u32)> {
         }
         trainer.merge((a, b), made, &mut left, &mut right);
     }
-    merges
+    Ok(merges)
 }
 
 impl Trainer {
