@@ -67,7 +67,7 @@ class Plan:
 PLANS = (
     Plan("reach", "pi0", 1500, 1500, late=("off", "guided")),
     Plan("reach", "pi0", 1500, 400, 5e-4, max_delay=DELAY, base="reach:pi0", late=("trained",)),
-    Plan("reach", "pi05", 1500, 1000),
+    Plan("reach", "pi05", 1500, 2000),
     Plan("reach", "pi0_fast", 1500, 1000),
     Plan("words", "pi0", 2000, 3000, peak=2e-3),
     Plan("words", "pi05", 2000, 3000, peak=2e-3),
