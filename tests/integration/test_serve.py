@@ -5,6 +5,7 @@ import base64
 import gc
 import http.client
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -17,7 +18,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from pioxide.control import ActionQueue, OnEmpty, Runner, RunState, ThreadWorker
+from pioxide.control import ActionQueue, Limits, OnEmpty, Runner, RunState, SafetyFilter, ThreadWorker
 from pioxide.errors import CheckpointError, ContractError, InputError, ServerError, WireError
 from pioxide.serve import BatchConfig, Client, ClientConfig, RemoteAnswer, ServeConfig
 from pioxide.serve.swap import Swapper
@@ -214,7 +215,32 @@ def test_metadata_and_metrics_are_there_for_people_and_prometheus():
         assert status == 200
         assert b'pioxide_requests_total{outcome="answered"} 1.0' in body
         assert b"pioxide_connections 1.0" in body
+        assert b"pioxide_compiled_programs 1.0" in body
         assert asked(server, "/etc/passwd")[0] == 404
+
+
+def test_what_a_robots_safety_filter_changed_is_counted_without_a_word_of_its_program():
+    def counted(server):
+        text = asked(server, "/metrics")[1].decode()
+        return {kind: float(n) for kind, n in re.findall(r'limits_bitten_total{limit="(.+)"} (.+)', text)}
+
+    def becomes(server, **expected):
+        until = time.monotonic() + 10
+        while {kind: n for kind, n in counted(server).items() if n} != expected:
+            assert time.monotonic() < until, counted(server)
+            time.sleep(0.01)
+
+    with serving(Echo()) as server, Client(address(server)) as client:
+        safety = SafetyFilter(Limits(velocity=1.0), DIM, hz=10.0)
+        safety.reset(np.zeros(DIM))
+        with Runner(ThreadWorker(client.chunk), ActionQueue(OnEmpty.HOLD), 0, safety) as runner:
+            ticked(runner, lambda _: counted(server).get("velocity", 0) >= 2)
+    with serving(Echo()) as server, Client(address(server)) as client:
+        # A count that falls is the next episode's filter; what is no limit's name has no counter of its own.
+        for told in ({"velocity": 3}, {"velocity": 4, "whim": 2}, {"velocity": 1, "mood": 1}):
+            client.limits = told
+            client(seen(1.0))
+        becomes(server, velocity=3 + 1 + 1, other=2 + 1)
 
 
 def test_a_key_is_asked_for_and_read_again_when_its_file_changes(tmp_path):

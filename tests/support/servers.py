@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,7 @@ class Echo:
         self.pipeline = Pipeline(self.contract)
         self.robot, self.horizon, self.continues = ROBOT, HORIZON, continues
         self.options = PolicyOptions(FlowSampler(realtime=RTCConfig() if continues else None))
+        self.engine = SimpleNamespace(shapes=("the only one",))
         self.seconds, self.offset = seconds, offset
         self.batches: list[int] = []
         self.left_over: list[Continuation | None] = []

@@ -34,11 +34,13 @@ class Request(NamedTuple):
             n is 0 for a first chunk.
         inference_delay: Actions that will probably be consumed before the answer is there: those are fixed
             already.
+        limits: How often the safety filter has changed an action, by kind; a server counts it.
     """
 
     observation: Mapping[str, Any]
     prev_chunk_left_over: NDArray[np.float64]
     inference_delay: int
+    limits: Mapping[str, int] = {}
 
 
 class Answer(NamedTuple):
@@ -331,7 +333,8 @@ class Runner:
     def _ask(self, observation: Mapping[str, Any]) -> None:
         now: Snapshot = self.queue.snapshot()
         expected = min(self.delay.value, len(now.leftover))
-        self.worker.start(Request(observation, now.leftover, expected), now.consumed)
+        limits = {} if self.safety is None else self.safety.counts
+        self.worker.start(Request(observation, now.leftover, expected, limits), now.consumed)
 
     def _collect(self) -> None:
         answer = self.worker.collect()

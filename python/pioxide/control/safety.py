@@ -16,6 +16,8 @@ from pioxide.errors import InputError
 
 # Positions, speeds and accelerations beyond this are no numbers of a robot's. Their squares are still finite.
 FAR = 1e60
+# What a limit is called where its violations are counted.
+KINDS = ("not finite", "position", "velocity", "acceleration")
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class SafetyFilter:
         empty = (self._low > self._high) | (self._low == FAR) | (self._high == -FAR)
         if empty.any():
             raise InputError(f"limits: nothing lies between low and high of joint {int(np.argmax(empty))}")
-        self.counts = dict.fromkeys(("not finite", "position", "velocity", "acceleration"), 0)
+        self.counts = dict.fromkeys(KINDS, 0)
         self._tick = 0
         self._position: NDArray[np.float64] | None = None
         self._target = self._speed = np.zeros(self.dim)

@@ -168,6 +168,7 @@ def robot_of(told: Mapping[str, Any]) -> RobotSpec:
 
 
 def _asked(request: Request, session: RemoteSession) -> RemoteChunk:
+    session.client.limits = request.limits
     answer = session.client(
         request.observation,
         prev_chunk_left_over=request.prev_chunk_left_over,

@@ -88,6 +88,7 @@ class AsyncClient(Conversation):
 
     async def chunk(self, request: Request) -> NDArray[np.float64]:
         """Returns the actions [H, D] that answer a runner's request."""
+        self.limits = request.limits or self.limits
         answer = await self(
             request.observation,
             prev_chunk_left_over=request.prev_chunk_left_over,
@@ -171,6 +172,7 @@ class Client(Conversation):
 
     def chunk(self, request: Request) -> NDArray[np.float64]:
         """Returns the actions [H, D] that answer a runner's request: see `RemoteWorker`."""
+        self.limits = request.limits or self.limits
         return self(
             request.observation,
             prev_chunk_left_over=request.prev_chunk_left_over,

@@ -103,8 +103,8 @@ class Conversation:
         metadata: What the server said of itself: see `pioxide.serve.describe.metadata`; openpi's servers say
             less. Empty before the first connection.
         generation: The episode's number; `reset` begins the next.
-        limits: How often this robot's safety filter changed an action, by kind: give it
-            `SafetyFilter.counts`, and the server's page shows them.
+        limits: How often this robot's safety filter changed an action, by kind, for the server's page and
+            metrics. A runner's requests bring it along; other loops give `SafetyFilter.counts`.
     """
 
     def __init__(self, uri: str, config: ClientConfig | None = None) -> None:

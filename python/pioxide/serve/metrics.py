@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -16,12 +16,15 @@ _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2,
 class Metrics:
     """A server's counters, under `pioxide_`."""
 
-    def __init__(self, waiting: Callable[[], int], connections: Callable[[], int]) -> None:
+    def __init__(
+        self, *, waiting: Callable[[], int], connections: Callable[[], int], compiled: Callable[[], int]
+    ) -> None:
         """Makes them.
 
         Args:
             waiting: How many robots wait for a batch.
             connections: How many are connected.
+            compiled: How many programs the policy has.
         """
         self.registry = registry = CollectorRegistry()
         self.requests = Counter("pioxide_requests", "Requests by outcome", ["outcome"], registry=registry)
@@ -56,6 +59,17 @@ class Metrics:
         Gauge("pioxide_robots_waiting", "Robots that wait for a batch", registry=registry).set_function(
             waiting
         )
+        self.limits = Counter(
+            "pioxide_limits_bitten",
+            "Actions that a robot's safety filter changed, by limit, as robots tell",
+            ["limit"],
+            registry=registry,
+        )
+        Gauge(
+            "pioxide_compiled_programs",
+            "Programs of the policy that answers; one more while robots ask made them wait for a compiler",
+            registry=registry,
+        ).set_function(compiled)
         Gauge("pioxide_connections", "Open connections", registry=registry).set_function(connections)
 
     def answered(self, prediction: Prediction, waited: float, total: float, age: float) -> None:
@@ -70,6 +84,11 @@ class Metrics:
             self.out_of_range.inc()
         if prediction.truncated:
             self.truncated.inc()
+
+    def bitten(self, limits: Mapping[str, int]) -> None:
+        """Counts actions that a robot's safety filter changed, by limit."""
+        for limit, count in limits.items():
+            self.limits.labels(limit).inc(count)
 
     def swapped(self, number: int) -> None:
         """Counts one swap, to the policy of a number."""

@@ -140,7 +140,11 @@ class Server:
         self._robots: dict[Hashable, Robot] = {}
         self._batcher = Batcher[Job, Answered](self._compute, self.config.batch)
         self._recorder: Recorder | None = None
-        self.metrics = Metrics(lambda: self._batcher.waiting, lambda: len(self._robots))
+        self.metrics = Metrics(
+            waiting=lambda: self._batcher.waiting,
+            connections=lambda: len(self._robots),
+            compiled=lambda: len(self.policy.engine.shapes),
+        )
         self._listening: WebSocketServer | None = None
         self._batching: asyncio.Task[None] | None = None
         self._door: Door | None = None
@@ -384,6 +388,8 @@ class Server:
         total = robot.total_before or 0.0
         self.metrics.answered(answered.prediction, waited, total, age)
         robot.watched.answered(ask, answered.prediction, total, age)
+        if ask.limits:
+            self.metrics.bitten(robot.watched.bitten(ask.limits))
         if self._recorder is not None:
             _, session, rows, row, serving = answered
             entry = Entry(

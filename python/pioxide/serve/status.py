@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pioxide.control.safety import KINDS
 from pioxide.serve.describe import in_words
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Watched:
             does not say.
         answers: Requests answered.
         refused: Requests refused, by code.
-        limits: How often the robot's safety filter changed an action, by kind, as it tells.
+        limits: How often the robot's safety filter has changed an action since it connected, by kind.
         milliseconds: The last requests, from arrival to sending.
         age: Milliseconds of the last observation when it was answered.
     """
@@ -55,7 +56,8 @@ class Watched:
     played: int | None = None
     answers: int = 0
     refused: dict[str, int] = field(default_factory=dict[str, int])
-    limits: Mapping[str, int] = field(default_factory=dict[str, int])
+    limits: dict[str, int] = field(default_factory=dict[str, int])
+    _told: Mapping[str, int] = field(default_factory=dict[str, int])
     milliseconds: deque[float] = field(default_factory=lambda: deque[float](maxlen=_KEPT))
     age: float = 0.0
 
@@ -70,9 +72,23 @@ class Watched:
         self.before, self.chunk = self.chunk, prediction.actions
         self.played = max(0, len(self.chunk) - len(left)) if known and left is not None else None
         self.answers += 1
-        self.limits = ask.limits or self.limits
         self.milliseconds.append(total * 1e3)
         self.age = age * 1e3
+
+    def bitten(self, told: Mapping[str, int]) -> dict[str, int]:
+        """Takes what a robot's safety filter has counted; returns what of it is new, by kind.
+
+        A count that has fallen is another filter's, as of a new episode, and new as a whole.
+        """
+        before = self._told if all(told.get(kind, 0) >= n for kind, n in self._told.items()) else {}
+        new: dict[str, int] = {}
+        for kind, count in told.items():
+            known = kind if kind in KINDS else "other"
+            new[known] = new.get(known, 0) + count - before.get(kind, 0)
+        for kind, count in new.items():
+            self.limits[kind] = self.limits.get(kind, 0) + count
+        self._told = told
+        return new
 
     def refuse(self, code: str) -> None:
         """Counts one refusal."""
