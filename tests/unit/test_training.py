@@ -9,14 +9,14 @@ import pytest
 from flax import nnx
 
 from pioxide.codec import load_codec
-from pioxide.contract import action_vocabulary, load_contract
+from pioxide.contract import action_vocabulary, load_contract, model_card
 from pioxide.errors import InputError
 from pioxide.models import Pi0, Pi0Config, make_mesh
 from pioxide.policy import Policy
 from pioxide.train import ActionLoss, CosineSchedule, Ema, Targets, train
 from pioxide.train.losses import flow_parts
 from pioxide.train.place import place_batch
-from pioxide.train.run import mean_of
+from pioxide.train.run import mean_of, settings_of
 from pioxide.train.step import make_schedule, make_step, start
 from pioxide.weights import load
 from support.training import (
@@ -41,11 +41,13 @@ INSULATED = {"loss": ActionLoss(targets=Targets.INSULATED, flow_num_repeats=2)}
 def test_a_run_is_a_policy_with_its_contract(tmp_path, family):
     insulated = family == "pi05"
     data, watch = source(family, answer_len=24 if insulated else 0), Watch()
-    made = train(config(**INSULATED if insulated else {}), data, tmp_path / "run", reporters=(watch,))
+    run = config(**INSULATED if insulated else {})
+    made = train(run, data, tmp_path / "run", reporters=(watch,))
     assert (made.steps, [r.step for r in watch.reports]) == (6, [2, 4, 6])
     assert load_contract(tmp_path / "run").family == family
     policy = Policy.load(made.checkpoint)
     assert policy.contract.norm_stats["state"].dim == DIM
+    assert (made.checkpoint / "README.md").read_text() == model_card(policy.contract, settings_of(run))
     batch = data.batch(0)
     seen = {"image": batch.images[SLOT][0], "state": np.zeros(DIM), "prompt": "go left"}
     assert policy(seen).actions.shape == (HORIZON, DIM)

@@ -2,12 +2,14 @@
 
 Contract, UNKNOWN, CameraSlot, FastVocabulary, CodecVocabulary, PromptStyle, Resize, AbsentCamera
 load_contract, save_contract: the file `contract.json`
+model_card: the same in words, for a checkpoint's README.md
 differences, merge, refuse_differences: two contracts that meet
 assign_cameras: the robot's cameras in the model's slots
 Pipeline, ModelInputs, Numbers: robot frames to model inputs, a model's answer to robot actions
 """
 
 from pioxide.contract.cameras import assign_cameras
+from pioxide.contract.card import CARD, model_card
 from pioxide.contract.compare import (
     Difference,
     describe,
@@ -45,6 +47,7 @@ from pioxide.contract.pipeline import (
 )
 
 __all__ = [
+    "CARD",
     "FIELDS",
     "FILE_NAME",
     "UNKNOWN",
@@ -74,6 +77,7 @@ __all__ = [
     "load_contract",
     "make_prompts",
     "merge",
+    "model_card",
     "moved_names",
     "openpi_contract",
     "refuse_differences",

@@ -25,7 +25,9 @@ from pioxide.files import (
     sha256_of,
     write_json,
     write_new_text,
+    write_text,
 )
+from pioxide.shards.card import CARD, token_card
 from pioxide.shards.settings import changes
 
 FILE_NAME = "manifest.json"
@@ -153,7 +155,9 @@ class Manifest:
         return {"complete": self.complete, **fields, "totals": self.totals, "shards": shards}
 
     def save(self, directory: Path) -> None:
-        """Writes `manifest.json` atomically."""
+        """Writes `manifest.json` atomically, and before it the card of a directory that is complete."""
+        if self.complete:
+            write_text(directory / CARD, token_card(self.as_json()))
         write_json(directory / FILE_NAME, self.as_json())
 
     def save_new(self, directory: Path) -> bool:

@@ -2,7 +2,7 @@
 
 RUN/checkpoints/<updates>/ holds `params` (what `Policy.load` and `pioxide convert` read: openpi's names, the
 moving average where there is one), `train_state` (what only going on needs) and `assets` (contract, text
-model, action tokenizer).
+model, action tokenizer). README.md is its card.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
 from pioxide.codec import ActionCodec, TextTokenizer
-from pioxide.contract import Contract
+from pioxide.contract import CARD, Contract, model_card
 from pioxide.contract.document import FILE_NAME, to_json
 from pioxide.errors import CheckpointError, OutputError
 from pioxide.files import atomic_file, json_text
@@ -64,9 +64,25 @@ class FilesHandler:
         return False
 
 
-def asset_files(contract: Contract, tokenizer: TextTokenizer, codec: ActionCodec | None) -> Files:
-    """Returns what makes a checkpoint say by itself what its numbers mean."""
-    files = Files({FILE_NAME: json_text(to_json(contract)).encode(), "tokenizer.model": tokenizer.to_bytes()})
+def asset_files(
+    contract: Contract, tokenizer: TextTokenizer, codec: ActionCodec | None, settings: Mapping[str, Any]
+) -> Files:
+    """Returns what makes a checkpoint say by itself what its numbers mean.
+
+    Args:
+        contract: Of its numbers.
+        tokenizer: Its text model.
+        codec: π0-FAST's action tokenizer.
+        settings: Of the training, for the card.
+    """
+    files = Files(
+        {
+            # Beside the assets, where people and Hugging Face's hub look.
+            f"../{CARD}": model_card(contract, settings).encode(),
+            FILE_NAME: json_text(to_json(contract)).encode(),
+            "tokenizer.model": tokenizer.to_bytes(),
+        }
+    )
     if codec is not None:
         with tempfile.TemporaryDirectory() as temporary:
             codec.save(temporary)

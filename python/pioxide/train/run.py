@@ -146,7 +146,7 @@ def train(
             base.close()
     state = start(config, trained, frozen)
     del trained, frozen
-    files = asset_files(contract, source.tokenizer, source.codec)
+    files = asset_files(contract, source.tokenizer, source.codec, settings_of(config))
     plain = PlainFactors.of(config.lora, model)
     store = CheckpointStore(directory.absolute() / CHECKPOINTS, config.checkpoints, graph, files, plain)
     try:

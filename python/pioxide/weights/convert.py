@@ -13,6 +13,7 @@ import numpy as np
 
 from pioxide.codec import CODEC_FILE
 from pioxide.contract import (
+    CARD,
     UNKNOWN,
     Contract,
     PromptStyle,
@@ -21,11 +22,12 @@ from pioxide.contract import (
     describe,
     known,
     merge,
+    model_card,
     save_contract,
 )
 from pioxide.errors import InputError, OutputError
 from pioxide.family import RELEASED_ACTION_DIM
-from pioxide.files import new_directory, write_json
+from pioxide.files import new_directory, write_json, write_text
 from pioxide.transforms import NormRule, save_norm_stats
 from pioxide.weights.architecture import Architecture
 from pioxide.weights.checkpoint import Checkpoint
@@ -158,6 +160,7 @@ def write_checkpoint(
             write_json(partial / "config.json", openpi_config(architecture, stored, horizon))
         if own_file:
             save_contract(contract, partial)
+            write_text(partial / CARD, model_card(contract))
         else:
             left_out.append("what its numbers mean: pass contract= for contract.json")
         if files is None:
