@@ -106,6 +106,7 @@ def test_directory_holds_all_that_training_needs_and_nothing_else(world: World, 
         "processing_action_tokenizer.py",
     }
     assert names - shards == {
+        "README.md",
         "manifest.json",
         "contract.json",
         "norm_stats.json",
