@@ -589,8 +589,7 @@ def test_images_sent_as_jpeg_arrive(monkeypatch):
 
 def test_the_page_shows_robots_and_asks_nobody_else():
     pytest.importorskip("PIL")
-    policy = Echo(continues=True)
-    with serving(policy) as server, Client(address(server)) as client:
+    with serving(Echo()) as server, Client(address(server)) as client:
         status, body = asked(server, "/")
         assert status == 200
         assert b"http" not in body.replace(b"http://www.w3.org/2000/svg", b"")
@@ -615,9 +614,11 @@ def test_the_page_shows_robots_and_asks_nobody_else():
 def test_a_browser_draws_the_page():
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
-        pytest.skip("the page is drawn where there is a chromium")
+        pytest.skip("there is no chromium here: nothing has drawn the status page")
     with serving(Echo()) as server, Client(address(server)) as client:
+        client.limits = {"velocity": 3}
         client(seen(1.0))
+        client(seen(2.0), prev_chunk_left_over=np.ones((1, DIM)))
         command = [
             browser,
             "--headless=new",
@@ -631,7 +632,9 @@ def test_a_browser_draws_the_page():
         )
     assert "π0 for arm" in done.stdout
     assert done.stdout.count("<svg") == DIM
-    assert "lift it" in done.stdout
+    for words in ("lift it", f"played ({HORIZON - 1} of {HORIZON})", "velocity 3", "≤10", "action_horizon"):
+        assert words in done.stdout
+    assert done.stdout.count('src="data:image/jpeg') == 1
 
 
 def test_the_page_asks_for_the_key_as_a_browser_can_give_it(tmp_path):

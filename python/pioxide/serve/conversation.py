@@ -193,6 +193,7 @@ class Conversation:
             deadline=self.config.deadline,
             age=0.0 if taken is None else max(0.0, now - taken),
             limits=dict(self.limits),
+            left=None if prev_chunk_left_over is None else len(prev_chunk_left_over),
         )
         return Question(ask, now)
 

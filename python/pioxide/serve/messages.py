@@ -41,6 +41,7 @@ class Ask(NamedTuple):
         deadline: Seconds after arrival from which an answer is of no use; None for never.
         age: Seconds between the observation and its sending.
         limits: How often the robot's safety filter changed an action, by kind.
+        left: How many actions it still has to play, whether or not it says which; None where it does not say.
     """
 
     observation: Mapping[str, Any]
@@ -54,6 +55,7 @@ class Ask(NamedTuple):
     deadline: float | None = None
     age: float = 0.0
     limits: Mapping[str, int] = {}
+    left: int | None = None
 
 
 class ServerTiming(NamedTuple):
@@ -101,6 +103,7 @@ def read_ask(message: bytes | str, limits: WireLimits) -> Ask:
         "deadline_ms",
         "age_ms",
         "limits",
+        "left",
     }
     if unknown := sorted(set(added) - known):
         raise WireError(f"{KEY}: {unknown[0]!r} is not known; it has {', '.join(sorted(known))}")
@@ -117,6 +120,7 @@ def read_ask(message: bytes | str, limits: WireLimits) -> Ask:
         deadline=None if deadline is None else deadline / 1e3,
         age=(_number(added, "age_ms", 0.0) or 0.0) / 1e3,
         limits=_counts(added.get("limits", {})),
+        left=_natural(added, "left") if "left" in added else None,
     )
 
 
@@ -143,6 +147,8 @@ def write_ask(ask: Ask) -> bytes:
         added["seed"] = ask.seed
     if ask.prev_chunk_left_over is not None and ask.prev_chunk_left_over.size:
         added["left_over"] = np.ascontiguousarray(ask.prev_chunk_left_over, np.float64)
+    if ask.left is not None:
+        added["left"] = ask.left
     if ask.limits:
         added["limits"] = dict(ask.limits)
     if ask.deadline is not None:

@@ -35,9 +35,10 @@ class Watched:
         name: Where it connects from.
         since: When it connected, by `time.time`.
         images: Its last images by the robot's key.
+        asked: When it asked last, by `time.time`; None before the first time.
         prompt: Its last instruction.
         chunk: [H, D] the last actions; None before the first.
-        before: [H, D] the ones before them.
+        before: [H, D] the ones before them in the same episode.
         played: How many actions of `before` were played when `chunk` was asked for; None where the robot
             does not say.
         answers: Requests answered.
@@ -50,6 +51,7 @@ class Watched:
     name: str
     since: float = field(default_factory=time.time)
     images: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict[str, NDArray[np.uint8]])
+    asked: float | None = None
     prompt: str = ""
     chunk: NDArray[np.float64] | None = None
     before: NDArray[np.float64] | None = None
@@ -57,20 +59,24 @@ class Watched:
     answers: int = 0
     refused: dict[str, int] = field(default_factory=dict[str, int])
     limits: dict[str, int] = field(default_factory=dict[str, int])
+    _generation: int = 0
     _told: Mapping[str, int] = field(default_factory=dict[str, int])
     milliseconds: deque[float] = field(default_factory=lambda: deque[float](maxlen=_KEPT))
     age: float = 0.0
 
     def saw(self, images: Mapping[str, NDArray[np.uint8]], prompt: str) -> None:
         """Takes what the robot sees; the images are kept until the next."""
-        self.images, self.prompt = images, prompt
+        self.images, self.prompt, self.asked = images, prompt, time.time()
 
     def answered(self, ask: Ask, prediction: Prediction, total: float, age: float) -> None:
         """Takes one answer; times in seconds."""
-        left = ask.prev_chunk_left_over
-        known = ask.extended and self.chunk is not None and left is not None
-        self.before, self.chunk = self.chunk, prediction.actions
-        self.played = max(0, len(self.chunk) - len(left)) if known and left is not None else None
+        left = ask.left
+        if left is None and ask.prev_chunk_left_over is not None:
+            left = len(ask.prev_chunk_left_over)
+        self.before = self.chunk if ask.generation == self._generation else None
+        self.chunk, self._generation = prediction.actions, ask.generation
+        known = self.before is not None and left is not None
+        self.played = max(0, len(self.chunk) - left) if known and left is not None else None
         self.answers += 1
         self.milliseconds.append(total * 1e3)
         self.age = age * 1e3
@@ -133,6 +139,7 @@ def _robot(index: int, robot: Watched) -> dict[str, Any]:
         "index": index,
         "name": robot.name,
         "seconds": time.time() - robot.since,
+        "quiet": None if robot.asked is None else time.time() - robot.asked,
         "prompt": robot.prompt,
         "cameras": {key: _thumbnail(image) for key, image in robot.images.items()},
         "chunk": None if robot.chunk is None else robot.chunk.tolist(),
