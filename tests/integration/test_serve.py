@@ -306,25 +306,6 @@ def test_a_fault_of_the_server_is_not_told_to_a_client():
         assert "division" not in str(caught.value)
 
 
-def test_what_a_client_that_vanishes_held_is_freed():
-    policy = Echo(seconds=0.3)
-    with serving(policy) as server:
-        clients = [connect(address(server), compression=None).__enter__() for _ in range(3)]
-        for one in clients:
-            one.recv()
-            one.send(encode(seen(1.0)))
-        time.sleep(0.1)
-        for one in clients:
-            one.socket.close()
-        until = time.monotonic() + 10
-        while (server._robots or server._batcher.waiting) and time.monotonic() < until:
-            time.sleep(0.02)
-        assert not server._robots
-        assert not server._batcher.waiting
-        with Client(address(server)) as client:
-            assert client(seen(7.0)).actions[0, 0] == 7.0
-
-
 def test_an_older_episode_is_refused_on_both_sides():
     with serving(Echo(seconds=0.2)) as server:
         client = Client(address(server))

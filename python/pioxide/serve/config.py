@@ -29,7 +29,11 @@ class ServeConfig:
         limits: What one message may hold.
         connections: Robots that may be connected.
         idle: Seconds without a request after which a connection is closed.
+        message_timeout: Seconds that a message, or a knock at the door, may take from its first bytes to its
+            last.
         send_timeout: Seconds after which a client that does not read is let go.
+        ping: Seconds between pings, and for an answer to one: a peer that vanished without a word, as by a
+            pulled cable, is let go after twice as long; None never asks.
         record: A directory for a log of all requests and answers; see `pioxide replay`.
         record_bytes: Bytes after which that log takes no more.
         zenoh: A door for LeRobot's clients beside this one; None for none.
@@ -45,7 +49,9 @@ class ServeConfig:
     limits: WireLimits = field(default_factory=WireLimits)
     connections: int = 64
     idle: float = 600.0
+    message_timeout: float = 10.0
     send_timeout: float = 10.0
+    ping: float | None = 20.0
     record: Path | None = None
     record_bytes: int = 50_000_000_000
     zenoh: ZenohConfig | None = None
@@ -61,6 +67,14 @@ class ServeConfig:
                 f"expected a port of 0 to 65535, one connection or more, and an idle time above 0, got port "
                 f"{self.port}, connections {self.connections}, idle {self.idle}"
             )
+        times = {
+            "message_timeout": self.message_timeout,
+            "send_timeout": self.send_timeout,
+            "ping": self.ping,
+        }
+        for name, seconds in times.items():
+            if seconds is not None and not seconds > 0:
+                raise InputError(f"{name}: expected seconds above 0, got {seconds}")
         door = self.zenoh
         if door is not None and not (door.is_local or door.file is not None or self.without_key):
             raise InputError(

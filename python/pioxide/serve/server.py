@@ -20,11 +20,13 @@ from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
 from pioxide.contract import Frames
 from pioxide.errors import ContractError, InputError, PioxideError, ServerError, WireError
 from pioxide.serve.batcher import Batcher, refusal
+from pioxide.serve.bounded import Bounds, bounded
 from pioxide.serve.config import ServeConfig
 from pioxide.serve.describe import document, metadata
 from pioxide.serve.hosts import is_this_machine
@@ -51,7 +53,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pioxide.serve")
 
-CLOSING, REFUSED, MESSAGE_TOO_BIG, OVERLOADED = 1001, 1008, 1009, 1013
+# Answers of one robot that may be under way: one computed, one that waits, and refusals of those overtaken.
+_UNDER_WAY = 8
+# Seconds that a peer has to agree to an end.
+_GOODBYE = 1.0
 
 
 class Serving(NamedTuple):
@@ -149,6 +154,8 @@ class Server:
         self._batching: asyncio.Task[None] | None = None
         self._door: Door | None = None
         self._closing = False
+        self._bounds = Bounds(self.config.connections, self.config.message_timeout, self._bitten)
+        self._logged = set[str]()
 
     @property
     def port(self) -> int:
@@ -214,7 +221,12 @@ class Server:
                 # A browser sends an Origin; a page that a person looks at has no business with a robot.
                 origins=[None],
                 max_size=config.limits.message_bytes,
-                max_queue=4,
+                max_queue=1,
+                open_timeout=config.message_timeout,
+                close_timeout=_GOODBYE,
+                ping_interval=config.ping,
+                ping_timeout=config.ping,
+                create_connection=bounded(self._bounds),
                 server_header=None,
             )
         except OSError as error:
@@ -254,7 +266,9 @@ class Server:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._batching
         open_ones = [one for one in self._robots if isinstance(one, ServerConnection)]
-        await asyncio.gather(*(one.close(CLOSING, "the server closes") for one in open_ones))
+        await asyncio.gather(*(one.close(CloseCode.GOING_AWAY, "the server closes") for one in open_ones))
+        for one in tuple(self._bounds.open):  # whoever still knocks
+            one.transport.abort()
         await self._listening.wait_closed()
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
@@ -338,20 +352,24 @@ class Server:
         return answered, waited
 
     async def _connected(self, connection: ServerConnection) -> None:
-        address = connection.remote_address
-        robot = self.join(connection, ":".join(map(str, address[:2])) if address else "a socket")
+        if not self.has_room:  # many knocked at once
+            await connection.close(CloseCode.TRY_AGAIN_LATER, "it takes no more robots; ask again later")
+            return
+        robot = self.join(connection, _name(connection))
         try:
-            await connection.send(encode(metadata(self.policy, self.config.limits)))
+            await self._send(connection, encode(metadata(self.policy, self.config.limits)))
             while True:
                 message = await asyncio.wait_for(connection.recv(), self.config.idle)
                 arrived = time.perf_counter()
                 task = asyncio.create_task(self._answer(connection, robot, message, arrived))
                 robot.tasks.add(task)
                 task.add_done_callback(robot.tasks.discard)
+                while len(robot.tasks) >= _UNDER_WAY:  # one that asks and does not read waits for itself
+                    await asyncio.wait(robot.tasks, return_when=asyncio.FIRST_COMPLETED)
         except ConnectionClosed:
             pass
         except TimeoutError:
-            await connection.close(CLOSING, f"no request in {self.config.idle:g} s")
+            await connection.close(CloseCode.GOING_AWAY, f"no request in {self.config.idle:g} s")
         finally:
             self.leave(connection)
 
@@ -379,7 +397,7 @@ class Server:
             await self._send(connection, write_error(ask, error))
             if isinstance(error, WireError) and ask is None:
                 # What can't be read may be anything; the sender's next bytes are no better.
-                await connection.close(REFUSED, "a message that is not of the protocol")
+                await connection.close(CloseCode.POLICY_VIOLATION, "a message that is not of the protocol")
 
     def _count(
         self, robot: Robot, ask: Ask, answered: Answered, waited: float, age: float, message: bytes
@@ -418,6 +436,13 @@ class Server:
         else:
             log.exception("a request failed", exc_info=error)
 
+    def _bitten(self, bound: str, connection: ServerConnection) -> None:
+        """Counts a connection that a bound ended, and logs the first of each."""
+        level = logging.DEBUG if bound in self._logged else logging.WARNING
+        self._logged.add(bound)
+        self.metrics.refused(bound)
+        log.log(level, "connection ended robot=%s bound=%s", _name(connection), bound)
+
     def _accepted(self, robot: Robot, ask: Ask) -> Job:
         """Reads and checks a request before it waits, so that nobody waits for what can't be answered.
 
@@ -449,7 +474,7 @@ class Server:
         try:
             await asyncio.wait_for(connection.send(message), self.config.send_timeout)
         except TimeoutError:
-            log.warning("a client does not read its answers; its connection ends")
+            self._bitten("slow_reader", connection)
             connection.transport.abort()
         except ConnectionClosed:
             pass
@@ -502,6 +527,12 @@ def _with_reading(prediction: Prediction, seconds: float) -> Prediction:
     """Returns a prediction whose first stage holds the reading, which was done before the batch."""
     timing = prediction.timing
     return prediction._replace(timing=timing._replace(robot=timing.robot + seconds))
+
+
+def _name(connection: ServerConnection) -> str:
+    """Where a connection comes from."""
+    address = connection.remote_address
+    return ":".join(map(str, address[:2])) if address else "a socket"
 
 
 def batch_sizes(most: int) -> list[int]:
