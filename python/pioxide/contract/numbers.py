@@ -16,6 +16,7 @@ from pioxide.contract.contract import Contract, known
 from pioxide.errors import ContractError, InputError
 from pioxide.robots import RobotSpec
 from pioxide.transforms import DeltaActions, Normalizer, NormMode, NormRule, Stats
+from pioxide.transforms.stats import FIELDS as STATISTICS
 
 Floats = NDArray[np.float64]
 
@@ -208,9 +209,7 @@ def covering(contract: Contract, key: str, dim: int) -> Stats:
     stats = table[key]
     if stats.dim == dim:
         return stats
-    vectors = [
-        v for name in ("mean", "std", "q01", "q99", "min", "max") if (v := getattr(stats, name)) is not None
-    ]
+    vectors = [v for name in STATISTICS if (v := getattr(stats, name)) is not None]
     # A deviation or a quantile may be padded with 1, which leaves what it normalises as it is.
     if stats.dim > dim and all(np.all(v[dim:] == v[dim]) and abs(v[dim]) in (0.0, 1.0) for v in vectors):
         return stats.sliced(dim)

@@ -39,6 +39,17 @@ pub enum Error {
         /// NaN or an infinity.
         value: f64,
     },
+    /// A number that goes into a conversion or comes out of it is NaN, infinite, or too large for what reads it.
+    Unusable {
+        /// What the number is part of.
+        what: &'static str,
+        /// Which step of a chunk, from 0; `None` where there are no steps.
+        step: Option<usize>,
+        /// Which joint, from 0.
+        joint: usize,
+        /// The number.
+        value: f64,
+    },
     /// A coefficient has no token in this vocabulary.
     Overflow {
         /// Time-frequency index.
@@ -111,6 +122,12 @@ impl fmt::Display for Error {
             Self::Format { what, why } => write!(f, "{what}: {why}"),
             Self::Argument { what, why } => write!(f, "{what}: {why}"),
             Self::NotFinite { joint, value } => write!(f, "state: joint {joint} is {value}"),
+            Self::Unusable { what, step: None, joint, value } => {
+                write!(f, "{what}: joint {joint} is {value}")
+            }
+            Self::Unusable { what, step: Some(step), joint, value } => {
+                write!(f, "{what}: joint {joint} of step {step} is {value}")
+            }
             Self::Overflow { frequency, dim, value, range: (low, high) } => write!(
                 f,
                 "coefficient {value} at time-frequency {frequency}, dimension {dim} has no token (those from {low} to \

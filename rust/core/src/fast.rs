@@ -3,6 +3,7 @@
 
 mod characters;
 mod files;
+mod fingerprint;
 mod quantise;
 mod spell;
 mod tokens;

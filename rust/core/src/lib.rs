@@ -1,5 +1,5 @@
-//! The text, token and byte side of the π robot policies: FAST action tokens, SentencePiece text, state bins and
-//! prompts. Bytes and slices in, slices out: no Python, no files, no threads, no clock.
+//! The text, token and byte side of the π robot policies: FAST action tokens, SentencePiece text, state bins, prompts,
+//! and contracts with the numbers that follow from them. Bytes and slices in, slices out: no Python, no files, no threads, no clock.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -45,11 +45,13 @@
 )]
 
 mod bpe;
+mod contract;
 mod control;
 mod dct;
 mod error;
 mod fast;
 mod fit;
+mod json;
 mod pretokenize;
 mod prompt;
 mod sentencepiece;
@@ -61,14 +63,19 @@ mod vocab;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub use contract::{
+    AbsentCamera, ActionVocabulary, Arithmetic, Camera, CameraSlot, Contract, Gripper, NormMode, NormRule,
+    Numbers, Resize, Robot, Stats,
+};
 pub use control::{ActionQueue, Limits, OnEmpty, SafetyFilter, Taken, Violations};
 pub use dct::{Dct, Float};
 pub use error::{Error, Result};
 pub use fast::{FastCodec, FastFiles, FastScratch, OnOverflow, Partial};
 pub use fit::FitOptions;
 pub use prompt::{
-    ActionTokens, FastIds, FastPromptRows, FastRow, GoOn, Instructions, Pi0FastPrompts, Pi0Prompts,
-    Pi05Prompts, PromptOptions, PromptRows, PromptStyle, TokenizedInstruction, Written,
+    ActionTokens, Family, FastIds, FastPromptRows, FastRow, GoOn, Instructions, Pi0FastPrompts, Pi0Prompts,
+    Pi05Prompts, PromptBatches, PromptOptions, PromptRows, PromptStyle, Prompts, TokenizedInstruction,
+    Written,
 };
 pub use sentencepiece::{SentencePiece, TextScratch};
 pub use state::{state_bin, state_bins_into};

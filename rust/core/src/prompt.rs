@@ -1,6 +1,7 @@
 //! The prompts of π0, π0.5 and π0-FAST as the models were trained on them: an instruction is tokenized once, and put
 //! together with a state in the caller's own buffers, one prompt or a batch at a time.
 
+mod any;
 mod batch;
 mod clean;
 mod fast;
@@ -13,6 +14,7 @@ mod style;
 use std::sync::Arc;
 
 use crate::{Error, Float, Result, SentencePiece};
+pub use any::{PromptBatches, Prompts};
 use batch::States;
 pub use batch::{GoOn, Instructions, PromptRows};
 pub use fast::{ActionTokens, FastIds, FastPromptRows, FastRow, Pi0FastPrompts};
@@ -27,24 +29,32 @@ pub use style::{PromptOptions, PromptStyle};
 /// It belongs to the format that made it.
 #[derive(Debug, Clone)]
 pub struct TokenizedInstruction {
-    format: Format,
+    family: Family,
     head: Head,
 }
 
-/// Which model's prompts.
+/// One of the models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
+pub enum Family {
+    /// π0.
     Pi0,
+    /// π0.5.
     Pi05,
+    /// π0-FAST.
     Pi0Fast,
 }
 
+/// Whether a text says nothing.
+pub(crate) fn is_blank(text: &str) -> bool {
+    text.chars().all(clean::is_space)
+}
+
 impl TokenizedInstruction {
-    fn head_for(&self, format: Format) -> Result<&Head> {
-        if self.format == format {
+    fn head_for(&self, family: Family) -> Result<&Head> {
+        if self.family == family {
             Ok(&self.head)
         } else {
-            let why = format!("it was made for {:?} prompts, not for {format:?} ones", self.format);
+            let why = format!("it was made for {:?} prompts, not for {family:?} ones", self.family);
             Err(Error::Argument { what: "instruction", why })
         }
     }
@@ -94,7 +104,7 @@ impl Pi0Prompts {
             }
         };
         let head = [&[self.bos], &*ids, newline].concat();
-        Ok(TokenizedInstruction { format: Format::Pi0, head: Head::Ids(head) })
+        Ok(TokenizedInstruction { family: Family::Pi0, head: Head::Ids(head) })
     }
 
     /// Writes one row: `tokens` and `mask` of the same length, cut at the end where the prompt is longer, filled up
@@ -109,7 +119,7 @@ impl Pi0Prompts {
         mask: &mut [bool],
     ) -> Result<Written> {
         same_length("mask", tokens, mask)?;
-        let Head::Ids(head) = instruction.head_for(Format::Pi0)? else { return Err(foreign_instruction()) };
+        let Head::Ids(head) = instruction.head_for(Family::Pi0)? else { return Err(foreign_instruction()) };
         let mut row = Row::new(tokens);
         row.extend(head);
         Ok(row.finish(self.pad, mask))
@@ -173,7 +183,7 @@ impl Pi05Prompts {
     /// # Errors
     /// [`Error::Argument`] for a text over 1 GiB.
     pub fn tokenize(&self, prompt: &str) -> Result<TokenizedInstruction> {
-        Ok(TokenizedInstruction { format: Format::Pi05, head: self.prompt.head(clean::flow(prompt))? })
+        Ok(TokenizedInstruction { family: Family::Pi05, head: self.prompt.head(clean::flow(prompt))? })
     }
 
     /// Writes one row for a normalised, unpadded state; `tokens` and `mask` as in [`Pi0Prompts::write_into`].
@@ -191,7 +201,7 @@ impl Pi05Prompts {
     ) -> Result<Written> {
         same_length("mask", tokens, mask)?;
         let mut row = Row::new(tokens);
-        self.prompt.write(instruction.head_for(Format::Pi05)?, state, &mut row)?;
+        self.prompt.write(instruction.head_for(Family::Pi05)?, state, &mut row)?;
         Ok(row.finish(self.pad, mask))
     }
 
