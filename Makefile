@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo learn test test-newest newest-python test-rust test-python fuzz miri lint lint-workflows msrv format docs bench bench-models bench-policy bench-loop bench-h100 bench-scale bench-rust bench-realtime cpp-library cpp-install cpp-example cpp-header wheel-check wheels reproducible third-party lock clean build
+.PHONY: help demo learn test test-newest newest-python test-rust test-python fuzz miri lint msrv format docs bench bench-models bench-policy bench-loop bench-h100 bench-scale bench-rust bench-realtime cpp-library cpp-install cpp-example cpp-header wheel-check wheels lint-workflows reproducible third-party lock clean build
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,11 +94,6 @@ docs: $(VENV)/.dev build ## Build the documentation's site below target/site, wi
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 	@! grep -rE '<(script|img|link)[^>]+(src|href)="?https?:' target/site --include='*.html' || { echo "these pages ask other hosts"; exit 1; }
 
-# Neither is among the tools of every day: pip install zizmor check-jsonschema
-lint-workflows: ## Check the workflows against their schema, and for what a stranger could misuse
-	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	$(BIN)/zizmor --offline --config .github/zizmor.yml .github
-
 # As Cargo.toml says, and the crates of the workspace inherit.
 MSRV = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 msrv: ## Compile every crate with the oldest Rust that Cargo.toml promises
@@ -177,6 +172,11 @@ wheel-check: $(WHEEL_VENV)/.ready ## Build wheel and sdist; use the wheel in an 
 
 wheels: $(WHEEL_VENV)/.ready ## Build the wheels that can be built here into dist/, and say which can't
 	.ci/wheels dist
+
+lint-workflows: $(WHEEL_VENV)/.ready ## Check workflows and issue forms against their schema, and for what a stranger could misuse
+	$(WHEEL_VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(WHEEL_VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms $(addprefix .github/ISSUE_TEMPLATE/,fault.yml wish.yml question.yml)
+	$(WHEEL_VENV)/bin/zizmor --quiet --offline --config .github/zizmor.yml .github
 
 reproducible: $(WHEEL_VENV)/.ready ## Build the committed wheel three times, and compare the bytes (three release builds)
 	.ci/reproducible
