@@ -53,6 +53,9 @@ class Eval:
     films: int = 16
     """Episodes in the film."""
 
+    rerun: Annotated[str | None, left_open("FILE.rrd|URL")] = None
+    """What the policy sees and answers, and what is played of it, for Rerun's viewer."""
+
     at_least: Annotated[float | None, left_open("NUMBER")] = None
     """End with status 3 where the success rate is lower."""
 
@@ -96,8 +99,12 @@ class Eval:
         adapter: Adapter,
         variants: list[Variant],
     ) -> int:
+        from contextlib import ExitStack
+
         from pioxide.cli import main
+        from pioxide.control.rerun import RerunLog
         from pioxide.evaluate import Reel, evaluate
+        from pioxide.evaluate.watched import WatchedPlayer
         from pioxide.files import json_text
 
         reel = None if self.video is None else Reel(self.films)
@@ -105,7 +112,14 @@ class Eval:
             play = settings.played(policy)
             print(f"{self.checkpoint}: {symbol}, chunks of {policy.horizon} actions, {play} of them played")
         progress = _Progress(settings.seeds * len(variants))
-        made = evaluate(policy, adapter, settings, variants=variants, reel=reel, on_outcome=progress)
+        with ExitStack() as held:
+            player: Player[S] = policy
+            if self.rerun is not None:
+                robot = adapter.robot
+                joints = robot.joint_names or [f"action {d}" for d in range(robot.action_dim)]
+                watch = held.enter_context(RerunLog(self.rerun, hz=adapter.hz, joints=joints))
+                player = WatchedPlayer(policy, watch, adapter.hz)
+            made = evaluate(player, adapter, settings, variants=variants, reel=reel, on_outcome=progress)
         if reel is not None and self.video is not None:
             reel.write(self.video, adapter.hz)
         if self.json:

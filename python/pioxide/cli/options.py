@@ -50,6 +50,7 @@ METAVARS = {
     "task_key": "COLUMN",
     "asset_id": "NAME",
     "record": "DIR",
+    "rerun": "FILE.rrd|URL",
     "key_file": "FILE",
     "tls_certificate": "FILE",
     "tls_key": "FILE",

@@ -36,6 +36,8 @@ class ServeConfig:
             pulled cable, is let go after twice as long; None never asks.
         record: A directory for a log of all requests and answers; see `pioxide replay`.
         record_bytes: Bytes after which that log takes no more.
+        rerun: What robots see, are answered and play, for Rerun's viewer: FILE.rrd, or a viewer's address as
+            rerun+http://127.0.0.1:9876/proxy.
         zenoh: A door for LeRobot's clients beside this one; None for none.
     """
 
@@ -54,6 +56,7 @@ class ServeConfig:
     ping: float | None = 20.0
     record: Path | None = None
     record_bytes: int = 50_000_000_000
+    rerun: str | None = None
     zenoh: ZenohConfig | None = None
 
     def __post_init__(self) -> None:

@@ -24,6 +24,7 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
 from pioxide.contract import Frames
+from pioxide.control.rerun import Moment, RerunLog
 from pioxide.errors import ContractError, InputError, PioxideError, ServerError, WireError
 from pioxide.serve.batcher import Batcher, refusal
 from pioxide.serve.bounded import Bounds, bounded
@@ -44,7 +45,7 @@ from pioxide.serve.messages import (
 )
 from pioxide.serve.metrics import Metrics
 from pioxide.serve.record import Entry, Recorder
-from pioxide.serve.status import Watched, figures, page
+from pioxide.serve.status import Watched, figures, left_to_play, page
 from pioxide.serve.wire import encode
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ class Server:
         self._robots: dict[Hashable, Robot] = {}
         self._batcher = Batcher[Job, Answered](self._compute, self.config.batch)
         self._recorder: Recorder | None = None
+        self._rerun: RerunLog | None = None
         self.metrics = Metrics(
             waiting=lambda: self._batcher.waiting,
             connections=lambda: len(self._robots),
@@ -237,6 +239,14 @@ class Server:
             except BaseException:
                 self._listening.close()
                 raise
+        if config.rerun is not None:
+            robot = self.policy.robot
+            joints = robot.joint_names or [f"action {d}" for d in range(robot.action_dim)]
+            try:
+                self._rerun = RerunLog(config.rerun, hz=robot.hz, joints=joints)
+            except BaseException:
+                await self.stop()
+                raise
         self._batching = asyncio.create_task(self._batcher.run())
         if config.zenoh is not None:
             from pioxide.serve.lerobot.door import Door
@@ -272,6 +282,8 @@ class Server:
         await self._listening.wait_closed()
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
+        if self._rerun is not None:
+            await asyncio.to_thread(self._rerun.close)
         log.info("stopped")
 
     def _compute(self, jobs: Sequence[Job]) -> list[Answered | Exception]:
@@ -408,6 +420,11 @@ class Server:
         robot.watched.answered(ask, answered.prediction, total, age)
         if ask.limits:
             self.metrics.bitten(robot.watched.bitten(ask.limits))
+        if self._rerun is not None:
+            seen = {**ask.observation, **robot.watched.images}
+            left, limits = left_to_play(ask), dict(robot.watched.limits)
+            asked, actions = self._rerun.now() - age, answered.prediction.actions
+            self._rerun.take(Moment(robot.watched.name, asked, seen, actions, left, limits))
         if self._recorder is not None:
             _, session, rows, row, serving = answered
             entry = Entry(

@@ -70,9 +70,7 @@ class Watched:
 
     def answered(self, ask: Ask, prediction: Prediction, total: float, age: float) -> None:
         """Takes one answer; times in seconds."""
-        left = ask.left
-        if left is None and ask.prev_chunk_left_over is not None:
-            left = len(ask.prev_chunk_left_over)
+        left = left_to_play(ask)
         self.before = self.chunk if ask.generation == self._generation else None
         self.chunk, self._generation = prediction.actions, ask.generation
         known = self.before is not None and left is not None
@@ -99,6 +97,13 @@ class Watched:
     def refuse(self, code: str) -> None:
         """Counts one refusal."""
         self.refused[code] = self.refused.get(code, 0) + 1
+
+
+def left_to_play(ask: Ask) -> int | None:
+    """Returns how many actions a robot still had to play when it asked; None where it does not say."""
+    if ask.left is None and ask.prev_chunk_left_over is not None:
+        return len(ask.prev_chunk_left_over)
+    return ask.left
 
 
 def page() -> bytes:
