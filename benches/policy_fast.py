@@ -40,7 +40,7 @@ from pioxide.codec import FastCodec
 from pioxide.engine.prepare import prepare
 from pioxide.engine.shape import bucket, text_buckets
 from pioxide.models import Observation, Pi0Fast, Pi0FastConfig
-from pioxide.models.pi0_fast import Decoding
+from pioxide.models.decoding import Decoding
 from pioxide.sampling import (
     Draft,
     Grammar,

@@ -17,9 +17,9 @@ import pytest
 from flax import nnx
 
 from pioxide.models import ExpertConfig, GemmaConfig, Observation, Pi0FastConfig, SiglipConfig
+from pioxide.models.decoding import DecodingConvention
 from pioxide.models.masks import block_mask, positions
 from pioxide.models.observation import to_float
-from pioxide.models.pi0_fast import DecodingConvention
 from pioxide.models.prefix import embed_prefix
 from pioxide.sampling import sample_actions
 from pioxide.weights import build, load, load_into

@@ -119,6 +119,7 @@ def contract_for(
         resize="antialias",
         fast=None,
         max_delay=0,
+        subtask_style=None,
         source="a test",
     )
     return replace(base, **changes)

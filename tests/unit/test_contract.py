@@ -72,6 +72,7 @@ def whole(**changes) -> Contract:
         fast=None,
         max_delay=0,
         answer_gap=0,
+        subtask_style=None,
         source="a test",
     )
     return replace(base, **changes)
@@ -126,6 +127,7 @@ def test_every_robot_survives_in_a_contract(name):
         (lambda d: d.update(unknown="none"), "unknown"),
         (lambda d: d.update(max_delay=-1), "max_delay"),
         (lambda d: d.update(default_prompt=3), "default_prompt"),
+        (lambda d: d.update(subtask_style="behind"), "subtask_style"),
     ],
 )
 def test_a_damaged_file_is_refused_with_the_field(change, says):
@@ -185,6 +187,7 @@ DIFFERENT = {
     "fast": FastVocabulary("1" * 64, 1024, 10.0, -354),
     "max_delay": 4,
     "answer_gap": 1,
+    "subtask_style": "instead",
     "cameras": (CameraSlot("top"), CameraSlot("side")),
     "robot": aloha(),
     "norm_stats": {"state": stats(6), "actions": stats(6)},

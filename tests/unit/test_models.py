@@ -14,9 +14,9 @@ import pytest
 from flax import nnx
 
 from pioxide.models import Gemma, GemmaConfig, Observation, Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
+from pioxide.models.decoding import DecodingConvention
 from pioxide.models.lora import LoraConfig, LoraParam, LoraRule, add_lora, merge_lora
 from pioxide.models.masks import block_mask, positions
-from pioxide.models.pi0_fast import DecodingConvention
 from pioxide.models.prefix import embed_prefix
 from pioxide.models.stack import layer
 from pioxide.sampling import sample_actions, sample_tokens

@@ -12,7 +12,7 @@ from flax import nnx
 from pioxide.codec import FastCodec
 from pioxide.errors import InputError
 from pioxide.models import Observation, Pi0FastConfig
-from pioxide.models.pi0_fast import DecodingConvention
+from pioxide.models.decoding import DecodingConvention
 from pioxide.sampling import (
     Draft,
     Grammar,

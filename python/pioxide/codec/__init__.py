@@ -33,6 +33,7 @@ from pioxide.codec.prompts import (
     PromptStyle,
 )
 from pioxide.codec.state import state_bins
+from pioxide.codec.subtasks import SubtaskPrompts
 from pioxide.codec.text import TextTokenizer
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "Prompt",
     "PromptBatch",
     "PromptStyle",
+    "SubtaskPrompts",
     "TextTokenizer",
     "TokenBatch",
     "cut_text_model",

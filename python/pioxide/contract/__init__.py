@@ -1,6 +1,7 @@
 """What a dataset, a tokenizer, weights and a robot must agree on, and the computation that follows from it.
 
-Contract, UNKNOWN, CameraSlot, FastVocabulary, CodecVocabulary, PromptStyle, Resize, AbsentCamera
+Contract, UNKNOWN, CameraSlot, FastVocabulary, CodecVocabulary, PromptStyle, Resize, AbsentCamera,
+    SubtaskStyle
 load_contract, save_contract: the file `contract.json`
 model_card: the same in words, for a checkpoint's README.md
 differences, merge, refuse_differences: two contracts that meet
@@ -29,6 +30,7 @@ from pioxide.contract.contract import (
     FastVocabulary,
     PromptStyle,
     Resize,
+    SubtaskStyle,
     Unknown,
     known,
 )
@@ -44,6 +46,7 @@ from pioxide.contract.pipeline import (
     action_vocabulary,
     check_codec,
     make_prompts,
+    make_subtask_prompts,
 )
 
 __all__ = [
@@ -65,6 +68,7 @@ __all__ = [
     "PromptStyle",
     "Resize",
     "StateRange",
+    "SubtaskStyle",
     "Unknown",
     "action_vocabulary",
     "assign_cameras",
@@ -76,6 +80,7 @@ __all__ = [
     "known",
     "load_contract",
     "make_prompts",
+    "make_subtask_prompts",
     "merge",
     "model_card",
     "moved_names",

@@ -46,6 +46,12 @@ class PromptStyle(StrEnum):
     LEROBOT = "lerobot"
 
 
+class SubtaskStyle(StrEnum):
+    """How a language model writes subtasks, and how actions are asked for by them; see `SubtaskPrompts`."""
+
+    INSTEAD = "instead"
+
+
 class Resize(StrEnum):
     """How images are resized: openpi filters before it shrinks, LeRobot does not."""
 
@@ -153,6 +159,8 @@ class Contract:
         max_delay: Largest inference delay that trained real-time chunking saw, in actions; 0 for none.
         answer_gap: Positions left free between a π0-FAST prompt and its generated answer: 0 as in training, 1
             as openpi decodes. Unknown means the released weights' way.
+        subtask_style: How π0.5's language model writes a subtask before actions, which stands in the
+            instruction's place in their prompt; None for a model that did not learn to.
         source: Where all this was read, for messages; not compared.
     """
 
@@ -178,6 +186,7 @@ class Contract:
     fast: FastVocabulary | CodecVocabulary | Unknown | None = UNKNOWN
     max_delay: int | Unknown = UNKNOWN
     answer_gap: int | Unknown = UNKNOWN
+    subtask_style: SubtaskStyle | Unknown | None = UNKNOWN
     source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -188,7 +197,7 @@ class Contract:
         """
         for name, kind in _ENUMS.items():
             value = getattr(self, name)
-            if value is not UNKNOWN:
+            if value is not UNKNOWN and not (value is None and name == "subtask_style"):
                 try:
                     object.__setattr__(self, name, kind(value))
                 except (TypeError, ValueError):  # a list is no key to look a name up by
@@ -275,6 +284,7 @@ _ENUMS: dict[str, type[StrEnum]] = {
     "absent_camera": AbsentCamera,
     "prompt_style": PromptStyle,
     "resize": Resize,
+    "subtask_style": SubtaskStyle,
 }
 _KINDS: dict[str, tuple[type | UnionType, str]] = {
     **{name: (kind, f"one of {', '.join(kind)}") for name, kind in _ENUMS.items()},
@@ -285,6 +295,7 @@ _KINDS: dict[str, tuple[type | UnionType, str]] = {
     "state_in_text": (bool, "True or False"),
     "default_prompt": (str | None, "a text or None"),
     "fast": (FastVocabulary | CodecVocabulary | None, "a FastVocabulary, a CodecVocabulary or None"),
+    "subtask_style": (SubtaskStyle | None, '"instead" or None'),
 }
 _NATURALS = (
     "state_text_dim",
@@ -322,4 +333,5 @@ WAYS_OUT: dict[str, str] = {
     "fast": "the action tokenizer: pass codec= (--fast DIR)",
     "answer_gap": "where a π0-FAST answer begins: Contract(answer_gap=0) as in training, 1 as openpi decodes",
     "max_delay": "the delay that trained real-time chunking saw: Contract(max_delay=0)",
+    "subtask_style": 'whether the language model writes subtasks: Contract(subtask_style="instead"), or None',
 }

@@ -17,6 +17,7 @@ from pioxide.codec import (
     Pi0FastPrompts,
     Pi0Prompts,
     Pi05Prompts,
+    SubtaskPrompts,
     TextTokenizer,
 )
 from pioxide.contract.contract import (
@@ -274,6 +275,30 @@ def make_prompts(contract: Contract, tokenizer: TextTokenizer, codec: ActionCode
     if family is Family.PI05 and contract.state_in_text:
         return Pi05Prompts(tokenizer, length, style=style, state_width=padded)
     return Pi0Prompts(tokenizer, length, style=style)
+
+
+def make_subtask_prompts(contract: Contract, tokenizer: TextTokenizer) -> SubtaskPrompts:
+    """Returns how a contract's model is asked for subtasks.
+
+    Raises:
+        ContractError: It is not π0.5, it did not learn to write subtasks, or nobody says whether it did.
+    """
+    doing = "writing subtasks"
+    contract.require("family", "text_len", "state_in_text", "subtask_style", doing=doing)
+    family = known(contract.family, "family")
+    if family is not Family.PI05:
+        raise ContractError(f"subtask_style: {family.symbol} writes no subtasks, π0.5 does")
+    if contract.subtask_style is None:
+        raise ContractError(
+            f"subtask_style: {contract.source or 'the contract'} says that these weights did not learn to "
+            "write subtasks; train them on some (pioxide train --data.subtasks), or give a session one"
+        )
+    reads = known(contract.state_in_text, "state_in_text")
+    if reads:
+        contract.require("state_text_dim", doing=doing)
+    padded = contract.state_text_dim if isinstance(contract.state_text_dim, int) else None
+    length = known(contract.text_len, "text_len")
+    return SubtaskPrompts(tokenizer, length, reads_state=reads, state_width=padded)
 
 
 def action_vocabulary(codec: ActionCodec) -> FastVocabulary | CodecVocabulary:

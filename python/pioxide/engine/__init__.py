@@ -1,7 +1,7 @@
 """A model laid out and compiled for inference: batched, no robot, no text, no lock. Needs JAX.
 
 Engine, CompileWhen: a model with its sampler and compiled programs
-FlowSampler, TokenSampler: how a model answers, as a person chooses it
+FlowSampler, TokenSampler, TextSampler: how a model answers, as a person chooses it
 Inputs, Answer, EngineTiming, SpeculativeStats: what a call takes and gives
 Shape: what a program is compiled for
 TokenFormat: what π0-FAST's vocabulary writes answers with
@@ -13,7 +13,7 @@ from pioxide.engine.engine import Answer, CompileWhen, Engine, EngineTiming, Spe
 from pioxide.engine.inputs import Inputs
 from pioxide.engine.program import TokenFormat, keep_programs
 from pioxide.engine.quantize import Quantization
-from pioxide.engine.sampler import FlowSampler, Sampler, TokenSampler
+from pioxide.engine.sampler import FlowSampler, Sampler, TextSampler, TokenSampler
 from pioxide.engine.shape import Shape
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Sampler",
     "Shape",
     "SpeculativeStats",
+    "TextSampler",
     "TokenFormat",
     "TokenSampler",
     "keep_programs",

@@ -5,6 +5,7 @@ It knows no robot and no text, keeps nothing from one call to the next, and hold
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from pioxide.engine.inputs import Inputs
 from pioxide.engine.program import Programs, TokenFormat
 from pioxide.engine.quantize import Quantization, check_quantization
-from pioxide.engine.sampler import FlowSampler, Sampler, TokenSampler
+from pioxide.engine.sampler import AnySampler, FlowSampler, Sampler, TextSampler, TokenSampler
 from pioxide.engine.shape import BATCHES, Shape, best_compiled, bucket, text_buckets
 from pioxide.errors import InputError, PolicyError
 from pioxide.models import Pi0, Pi0Config, Pi0Fast
@@ -63,8 +64,8 @@ class Answer(NamedTuple):
 
     Attributes:
         actions: [B, H, D] float32 normalised, of π0 and π0.5.
-        tokens: [B, N] int32 ids, of π0-FAST: 0 after the end; all `BROKEN` in a row for which the network
-            gave NaN or infinity.
+        tokens: [B, N] int32 ids, of π0-FAST and of text: 0 after the end; all `BROKEN` in a row for which
+            the network gave NaN or infinity.
         speculative: By row, where π0-FAST speculates.
         timing: By stage, summed where a batch took several calls of a program.
         shape: Of the program that was run.
@@ -124,7 +125,8 @@ class Engine:
             raise InputError(
                 f'compile_when: expected "on_demand", "until_warm_up" or "never", got {compile_when!r}'
             )
-        self.config, self.sampler = model.config, sampler
+        self.config = model.config
+        self.sampler: AnySampler = sampler
         causal = 0 if token_format is None else token_format.causal
         self.text_lengths = text_buckets(self.config.text_len + causal)
         self.programs = Programs(
@@ -136,6 +138,25 @@ class Engine:
         # A masked camera takes no position in π0, and nothing sees it. π0-FAST counts slots as in training.
         self._more_cameras = isinstance(self.config, Pi0Config)
         self._image_tokens = self.config.vision.tokens
+
+    def writer(self, sampler: TextSampler, token_format: TokenFormat) -> Engine:
+        """Returns an engine of the same weights whose answers are text, in `Answer.tokens`.
+
+        Args:
+            sampler: How it writes.
+            token_format: What ends a text.
+
+        Raises:
+            InputError: The model is π0-FAST.
+        """
+        if not isinstance(self.config, Pi0Config):
+            raise InputError("writer: π0-FAST writes actions alone")
+        made = copy.copy(self)
+        made.sampler = sampler
+        made.programs = self.programs.writing(sampler, token_format)
+        made._reads = made.programs.reads
+        made._warm = False
+        return made
 
     @property
     def weights(self) -> tuple[jax.Array, ...]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pioxide.engine.sampler import FlowSampler, Sampler, TokenSampler
+from pioxide.engine.sampler import AnySampler, FlowSampler, TextSampler, TokenSampler
 from pioxide.engine.shape import Shape
 from pioxide.errors import InputError
 from pioxide.models import Pi0Config, Pi0FastConfig
@@ -74,7 +74,7 @@ class Reads:
     """Which inputs a model and its sampler read, and in what shapes."""
 
     config: Pi0Config | Pi0FastConfig
-    sampler: Sampler
+    sampler: AnySampler
     float_images: bool = False
 
     @property
@@ -85,12 +85,12 @@ class Reads:
     @property
     def state(self) -> bool:
         """Returns whether the network reads the state."""
-        return self.config.family.state_is_vector
+        return self.config.family.state_is_vector and not isinstance(self.sampler, TextSampler)
 
     @property
     def noise(self) -> bool:
         """Returns whether answers begin with noise."""
-        return self.config.family.is_flow
+        return isinstance(self.sampler, FlowSampler)
 
     @property
     def keys(self) -> bool:

@@ -5,10 +5,11 @@ Everything between upload and download is inside; a call runs no other JAX opera
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from flax import nnx
 from pioxide.engine.inputs import Batch, Reads
 from pioxide.engine.prepare import prepare
 from pioxide.engine.quantize import Quantization
-from pioxide.engine.sampler import FlowSampler, Sampler, TokenSampler
+from pioxide.engine.sampler import FlowSampler, Sampler, TextSampler, TokenSampler
 from pioxide.engine.shape import Shape
-from pioxide.models import Observation, Pi0, Pi0Fast
+from pioxide.models import Observation, Pi0, Pi0Fast, TextWriter
 from pioxide.models.tuning import Tuning
 from pioxide.sampling import (
     Draft,
@@ -46,7 +47,7 @@ Output = jax.Array | Speculation
 
 @dataclass(frozen=True)
 class TokenFormat:
-    """How answers of π0-FAST are written with one vocabulary.
+    """How answers of π0-FAST, or texts of π0.5, are written with one vocabulary.
 
     Attributes:
         stop: Ids that end an answer.
@@ -93,13 +94,23 @@ class Programs:
         tuning: Tuning | None = None,
     ) -> None:
         """Lays out the weights, see `prepare`. Compiles only the weight layout, not the model."""
-        self.reads = Reads(model.config, sampler, float_images)
         times = _times(sampler) if isinstance(sampler, FlowSampler) else None
         prepared = prepare(model, times, quantize=quantize, consume=consume, tuning=tuning)
         graph, state = nnx.split(prepared.model)
         # Plain leaves: a module's own tree would be walked in Python in every call.
         leaves, structure = jax.tree.flatten((state, prepared.conditions))
         self.weights = tuple(leaves)
+        self._graph, self._structure = graph, structure
+        self._answer_by(Reads(model.config, sampler, float_images), token_format)
+
+    def writing(self, sampler: TextSampler, token_format: TokenFormat) -> Programs:
+        """Returns programs of the same weights that write text; none is compiled yet."""
+        made = copy.copy(self)
+        made._answer_by(replace(self.reads, sampler=sampler), token_format)
+        return made
+
+    def _answer_by(self, reads: Reads, token_format: TokenFormat | None) -> None:
+        graph, structure, sampler = self._graph, self._structure, reads.sampler
 
         def answer(weights: tuple[jax.Array, ...], batch: Batch) -> Output:
             state, conditions = jax.tree.unflatten(structure, weights)
@@ -107,8 +118,11 @@ class Programs:
             if isinstance(sampler, FlowSampler):
                 return _actions(merged, conditions, batch, sampler)
             assert token_format is not None
+            if isinstance(sampler, TextSampler):
+                return _text(merged, batch, sampler, token_format)
             return _tokens(merged, batch, sampler, token_format)
 
+        self.reads = reads
         self.function = jax.jit(answer)
         self._compiled: dict[Shape, Callable[..., Output]] = {}
         self._compiling = threading.Lock()
@@ -215,6 +229,13 @@ def _tokens(model: Any, batch: Any, sampler: TokenSampler, token_format: TokenFo
         max_tokens=most,
         temperature=temperature,
         key=keys,
+    )
+
+
+def _text(model: Any, batch: Any, sampler: TextSampler, token_format: TokenFormat) -> Output:
+    observation = _observation(batch, None)
+    return sample_tokens(
+        TextWriter(model), observation, max_tokens=sampler.max_tokens, stop=token_format.stop
     )
 
 

@@ -88,7 +88,27 @@ class TokenSampler:
             )
 
 
+@dataclass(frozen=True)
+class TextSampler:
+    """How π0.5 writes a subtask before it acts: the best token each time, up to its end.
+
+    Attributes:
+        max_tokens: The most tokens, the end included.
+    """
+
+    max_tokens: int = 32
+
+    def __post_init__(self) -> None:
+        """Checks the values.
+
+        Raises:
+            InputError: There is no token.
+        """
+        _whole("max_tokens", self.max_tokens, 1)
+
+
 Sampler = FlowSampler | TokenSampler
+AnySampler = Sampler | TextSampler
 
 
 def _whole(name: str, value: object, least: int) -> None:

@@ -1,7 +1,7 @@
 """π0, π0.5 and π0-FAST as Flax NNX modules on one transformer.
 
 Models and what configures them:
-    Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
+    Pi0, Pi0Config, Pi0Fast, Pi0FastConfig, TextWriter
 
 Their parts:
     Gemma, GemmaConfig, ExpertConfig, Siglip, SiglipConfig
@@ -19,6 +19,7 @@ Sampling is in `pioxide.sampling`, weights of others in `pioxide.weights`.
 """
 
 from pioxide.models.batch import TrainingBatch, training_batch
+from pioxide.models.decoding import TextWriter
 from pioxide.models.gemma import ExpertConfig, Gemma, GemmaConfig
 from pioxide.models.insulation import Answer, JointErrors, joint_errors
 from pioxide.models.lora import LoraConfig, LoraParam, LoraRule, add_lora, merge_lora
@@ -51,6 +52,7 @@ __all__ = [
     "Pi0FastConfig",
     "Siglip",
     "SiglipConfig",
+    "TextWriter",
     "TrainingBatch",
     "add_lora",
     "batch_sharding",

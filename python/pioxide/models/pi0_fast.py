@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from pioxide.family import Family
-from pioxide.models.gemma import Cache, Gemma, GemmaConfig, slots_of
+from pioxide.models.decoding import Decoding, DecodingConvention, read_prompt, read_tokens
+from pioxide.models.gemma import Gemma, GemmaConfig
 from pioxide.models.masks import block_mask, positions
 from pioxide.models.observation import Observation
 from pioxide.models.prefix import embed_prefix
@@ -21,20 +19,6 @@ from pioxide.models.scores import TokenLosses, score_tokens
 from pioxide.models.siglip import Siglip, SiglipConfig
 
 CAMERAS = ("base_0_rgb", "base_1_rgb", "wrist_0_rgb")
-
-
-class DecodingConvention(enum.Enum):
-    """The position of a generated token, and what it sees of the prompt.
-
-    Attributes:
-        OPENPI: Positions are one further than in training: `prompt_length + t + 1` for token t. The prompt is
-            taken for the last `prompt_length` slots up to its last valid one, which is the prompt where no
-            camera is masked, and not quite where one is.
-        TRAINING: Positions go on without a gap, and every valid slot is seen.
-    """
-
-    OPENPI = "openpi"
-    TRAINING = "training"
 
 
 @dataclass(frozen=True)
@@ -104,24 +88,6 @@ class Pi0FastConfig:
             text_len=24,
             dtype=jnp.float32,
         )
-
-
-class Decoding(NamedTuple):
-    """The state of decoding: `prefill` makes it, `decode` takes and returns it.
-
-    Attributes:
-        cache: Keys and values of prompt and tokens so far.
-        valid: [B, S] which slots count.
-        slot: The slot that the next token is written to.
-        length: [B] valid tokens of the prompt.
-        prompt_slots: Slots of the prompt, padding included.
-    """
-
-    cache: Cache
-    valid: Bool[Array, "b s"]
-    slot: Int[Array, ""]
-    length: Int[Array, " b"]
-    prompt_slots: Int[Array, ""]
 
 
 class Pi0Fast(nnx.Module):
@@ -197,46 +163,12 @@ class Pi0Fast(nnx.Module):
         prefix = embed_prefix(
             self.vision, self.language, observation, self.config.cameras, scan_layers=scan_layers
         )
-        batch, slots = prefix.valid.shape
-        cache = self.language.empty_cache(batch, slots + max_new_tokens, scan_layers=scan_layers)
-        mask = block_mask(prefix.valid, prefix.ar_mask)
-        at = positions(prefix.valid)
-        if self.config.decoding is DecodingConvention.OPENPI:
-            # Tokens that begin the answer stand where they would if they had been generated.
-            at += (jnp.cumsum(prefix.ar_mask, axis=1) > 0).astype(at.dtype)
-        (out,), cache = self.language((prefix.tokens,), at, mask, cache=cache, scan_layers=scan_layers)
-        assert cache is not None
-        last = slots - 1 - jnp.argmax(prefix.valid[:, ::-1], axis=1)
-        logits = self.language.logits(jnp.take_along_axis(out, last[:, None, None], axis=1)[:, 0], head)
-        length = prefix.valid.sum(axis=1, dtype=jnp.int32)
-        valid = prefix.valid
-        if self.config.decoding is DecodingConvention.OPENPI:
-            slot = jnp.arange(slots)[None]
-            valid = (slot > (last - length)[:, None]) & (slot <= last[:, None])
-        valid = jnp.pad(valid, ((0, 0), (0, slots_of(cache) - slots)))
-        at = jnp.asarray(slots, jnp.int32)
-        return logits, Decoding(cache, valid, at, length, at)
+        return read_prompt(
+            self.language, prefix, max_new_tokens, self.config.decoding, head, scan_layers=scan_layers
+        )
 
     def decode(
         self, tokens: Int[Array, "b t"], state: Decoding, *, head: Float[Array, "v w"] | None = None
     ) -> tuple[Float[Array, "b t v"], Decoding]:
         """Reads T more tokens, and returns the scores of what (of a `head`'s tokens) may follow each."""
-        count = tokens.shape[1]
-        batch, slots = state.valid.shape
-        gap = 1 if self.config.decoding is DecodingConvention.OPENPI else 0
-        ahead = state.slot - state.prompt_slots + jnp.arange(count) + gap
-        valid = jax.lax.dynamic_update_slice_in_dim(
-            state.valid, jnp.ones((batch, count), bool), state.slot, 1
-        )
-        sees = jnp.arange(slots)[None, :] <= state.slot + jnp.arange(count)[:, None]
-        (out,), cache = self.language(
-            (self.language.embed(tokens),),
-            state.length[:, None] + ahead,
-            valid[:, None] & sees[None],
-            cache=state.cache,
-            start=state.slot,
-            scan_layers=not isinstance(state.cache, list),
-        )
-        assert cache is not None
-        logits = self.language.logits(out, head)
-        return logits, state._replace(cache=cache, valid=valid, slot=state.slot + count)
+        return read_tokens(self.language, tokens, state, self.config.decoding, head)

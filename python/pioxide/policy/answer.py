@@ -10,6 +10,31 @@ from numpy.typing import NDArray
 
 from pioxide.engine import CompileWhen, Quantization, Sampler, SpeculativeStats
 from pioxide.errors import InputError
+from pioxide.policy.session import Subtask
+
+
+@dataclass(frozen=True)
+class SubtaskOptions:
+    """How a policy writes subtasks.
+
+    Attributes:
+        every: Chunks that are answered by one subtask before the next is written.
+        max_tokens: The most tokens of one, its end included.
+    """
+
+    every: int = 1
+    max_tokens: int = 32
+
+    def __post_init__(self) -> None:
+        """Checks the values.
+
+        Raises:
+            InputError: One is no whole number above 0.
+        """
+        for name in ("every", "max_tokens"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"subtask.{name}: expected a whole number of at least 1, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -25,6 +50,8 @@ class PolicyOptions:
         compile_when: When a call whose program is missing compiles it, which takes seconds: see `Engine`.
         state_limit: Refuse an observation with a number of the state further outside its statistics than
             this, in half spans (`Prediction.state_range` tells the distance); None only tells.
+        subtask: Whether π0.5 says what it does next before it acts, and how often; None asks for no subtask.
+            Needs weights that learnt to.
         seed: Where noise begins; two policies with one seed give the same answers to the same calls.
     """
 
@@ -33,6 +60,7 @@ class PolicyOptions:
     quantize: Quantization | None = None
     compile_when: CompileWhen = "until_warm_up"
     state_limit: float | None = None
+    subtask: SubtaskOptions | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -56,6 +84,7 @@ class Timing(NamedTuple):
         model: The network.
         download: The answers back.
         actions: Unnormalised, absolute, in the robot's units.
+        subtask: Subtasks written, where any were due.
     """
 
     robot: float
@@ -65,6 +94,7 @@ class Timing(NamedTuple):
     model: float
     download: float
     actions: float
+    subtask: float = 0.0
 
     @property
     def total(self) -> float:
@@ -90,6 +120,7 @@ class Prediction(NamedTuple):
         out_of_range: Numbers of the state that lie outside its statistics, by dimension.
         state_range: How far the furthest of the state's numbers is from the middle of its statistics, in half
             spans: 1 is just inside.
+        subtask: The subtask by which it acts; None where the instruction itself is in the prompt.
     """
 
     actions: NDArray[np.float64]
@@ -100,3 +131,4 @@ class Prediction(NamedTuple):
     speculated: SpeculativeStats | None = None
     out_of_range: tuple[int, ...] = ()
     state_range: float = 0.0
+    subtask: Subtask | None = None

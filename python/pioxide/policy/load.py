@@ -15,7 +15,7 @@ from pioxide.contract import UNKNOWN, Contract, PromptStyle, known, merge
 from pioxide.errors import InputError
 from pioxide.family import Family
 from pioxide.models import Pi0, Pi0Fast
-from pioxide.models.pi0_fast import DecodingConvention
+from pioxide.models.decoding import DecodingConvention
 from pioxide.policy.agree import agree
 from pioxide.robots import RobotSpec
 from pioxide.transforms import NormMode, Stats

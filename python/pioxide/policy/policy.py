@@ -27,7 +27,8 @@ from pioxide.notebook import facts_table
 from pioxide.policy.agree import check_model, check_tokenizer
 from pioxide.policy.answer import PolicyOptions, Prediction, Timing
 from pioxide.policy.continuation import Continuation, Continuations
-from pioxide.policy.session import Session
+from pioxide.policy.session import Session, Subtask
+from pioxide.policy.subtasks import SubtaskWriter, padded
 from pioxide.robots import RobotSpec
 from pioxide.sampling import BROKEN, Grammar
 from pioxide.transforms import Stats
@@ -121,6 +122,9 @@ class Policy:
             compile_when=self.options.compile_when,
             float_images=contract.resize is Resize.INTERPOLATE,
         )
+        self._writer = None
+        if self.options.subtask is not None:
+            self._writer = SubtaskWriter(self.options.subtask, contract, tokenizer, self.engine)
         self.session = Session(self.options.seed)
         self._turn = threading.Lock()
 
@@ -256,12 +260,22 @@ class Policy:
         default = self.contract.default_prompt
         texts = prompts or ([default] if isinstance(default, str) else [])
         lengths = {n for text in texts for n in self._lengths_of(text)} or set(self.engine.text_lengths)
-        return self.engine.warm_up(
-            Shape(batch, present, length)
-            for batch in batches
-            for present in dict.fromkeys(self._encoded(one) for one in sets)
-            for length in sorted(lengths, reverse=True)
-        )
+        present = list(dict.fromkeys(self._encoded(one) for one in sets))
+        seconds: dict[Shape, float] = {}
+        sizes = list(batches)
+        engines = [(self.engine, lengths)]
+        if self._writer is not None:
+            # Which subtasks will stand in prompts is not known.
+            engines = [(self._writer.engine, lengths), (self.engine, set(self.engine.text_lengths))]
+        for engine, buckets in engines:
+            found = engine.warm_up(
+                Shape(batch, one, length)
+                for batch in sizes
+                for one in present
+                for length in sorted(buckets, reverse=True)
+            )
+            seconds |= {shape: seconds.get(shape, 0.0) + time for shape, time in found.items()}
+        return seconds
 
     def __call__(
         self,
@@ -366,13 +380,20 @@ class Policy:
         clock.lap()
         images, present = self.pipeline.images(frames)
         clock.lap()
-        ids, truncated = self.pipeline.tokenize(frames.prompts, frames.state)
-        tokens, lengths = self._padded(ids)
+        masks = None if all(mask.all() for mask in present.values()) or not self._masks else present
+        subtasks, cut = self._subtasks(frames, images, masks, sessions)
+        prompts = [
+            text if now is None else now.text for text, now in zip(frames.prompts, subtasks, strict=True)
+        ]
+        clock.lap()
+        ids, truncated = self.pipeline.tokenize(prompts, frames.state)
+        truncated |= cut
+        tokens, lengths = padded([np.concatenate([one, self._answer_start]) for one in ids])
         inputs = Inputs(
             images,
             tokens,
             lengths,
-            None if all(mask.all() for mask in present.values()) or not self._masks else present,
+            masks,
             self.pipeline.state_vector(frames.state),
             self._noise(sessions, noise),
             np.stack([one.keys() for one in sessions]) if self.draws_tokens else None,
@@ -386,9 +407,11 @@ class Policy:
         actions = self.pipeline.invert(model_actions, frames.robot_state)
         self._check_actions(actions)
         clock.lap()
-        robot, resized, text, back = clock.laps
+        robot, resized, said, text, back = clock.laps
         device = answer.timing
-        timing = Timing(robot, resized, text + device.pad, device.upload, device.model, device.download, back)
+        timing = Timing(
+            robot, resized, text + device.pad, device.upload, device.model, device.download, back, said
+        )
         answers: list[Prediction] = []
         for row, session in enumerate(sessions):
             session.calls += 1
@@ -408,9 +431,31 @@ class Policy:
                     speculated,
                     ranges[row].dims,
                     ranges[row].worst,
+                    subtasks[row],
                 )
             )
         return answers
+
+    def _subtasks(
+        self,
+        frames: Frames,
+        images: dict[str, NDArray[Any]],
+        masks: dict[str, NDArray[np.bool_]] | None,
+        sessions: Sequence[Session],
+    ) -> tuple[list[Subtask | None], NDArray[np.bool_]]:
+        """By what each robot acts, None for the instruction itself; and [B] which questions were cut."""
+        before = [one.subtask for one in sessions]
+        alone = len({id(one) for one in sessions}) == len(sessions)
+        if not alone:  # robots without a past, but for what a caller gave all of them
+            before = [one if one is not None and one.given else None for one in before]
+        now, cut = list(before), np.zeros(len(before), np.bool_)
+        if self._writer is not None:
+            said, cut = self._writer.update(frames, images, masks, before)
+            now = [*said]
+        for session, one in zip(sessions, now, strict=True):
+            if alone and one is not None:
+                session.subtask = one._replace(chunks=one.chunks + 1, unreadable="")
+        return now, cut
 
     @property
     def _masks(self) -> bool:
@@ -420,15 +465,6 @@ class Policy:
     def _encoded(self, present: Iterable[str]) -> tuple[str, ...]:
         """The slots that are encoded when these are filled, in the model's order."""
         return tuple(n for n in self._config.cameras if not self._masks or n in set(present))
-
-    def _padded(self, ids: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Prompts, with the answer's constant start behind each, as [B, L] ids and [B] lengths."""
-        whole = [np.concatenate([one, self._answer_start]) for one in ids]
-        lengths = np.array([len(one) for one in whole], np.int32)
-        tokens = np.zeros((len(whole), int(lengths.max())), np.int32)
-        for row, one in zip(tokens, whole, strict=True):
-            row[: len(one)] = one
-        return tokens, lengths
 
     def _noise(
         self, sessions: Sequence[Session], given: Sequence[ArrayLike] | None

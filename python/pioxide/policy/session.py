@@ -5,12 +5,29 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pioxide.errors import InputError
+
+
+class Subtask(NamedTuple):
+    """The subtask by which an answer acts.
+
+    Attributes:
+        text: Its words.
+        chunks: Answers that it was used for before this one.
+        given: Whether a caller gave it (`Session.give_subtask`); else the model wrote it.
+        unreadable: Why what the model wrote this time could not be used, so that the last subtask was kept;
+            "" where nothing was wrong.
+    """
+
+    text: str
+    chunks: int = 0
+    given: bool = False
+    unreadable: str = ""
 
 
 class Session:
@@ -23,6 +40,7 @@ class Session:
         calls: Answers given.
         truncated: Prompts whose end was cut.
         out_of_range: Answers to states that had a number outside the statistics.
+        subtask: What the robot does now; None before the first, and where nobody asks for subtasks.
         previous: The last answer's token ids, the next answer's draft where π0-FAST speculates.
     """
 
@@ -30,6 +48,7 @@ class Session:
         """Starts a session whose noise begins at a seed."""
         self.calls = self.truncated = self.out_of_range = 0
         self.previous: NDArray[np.int32] = np.zeros(0, np.int32)
+        self.subtask: Subtask | None = None
         self._random = np.random.default_rng(seed)
         self._turn = threading.Lock()
 
@@ -51,12 +70,30 @@ class Session:
             self._turn.release()
 
     def forget(self) -> None:
-        """Drops the answer before, as when an episode ends; noise goes on."""
+        """Drops the answer before and the subtask, as when an episode ends; noise goes on."""
         self.previous = np.zeros(0, np.int32)
+        self.subtask = None
+
+    def give_subtask(self, text: str | None) -> None:
+        """Takes a subtask from a caller, which answers act by until it is replaced or forgotten.
+
+        Args:
+            text: Its words; None leaves the next one to the model, or to the instruction.
+
+        Raises:
+            InputError: There are none.
+        """
+        if text is not None and not text.strip():
+            raise InputError(f"subtask: expected a text, got {text!r}; None takes it back")
+        self.subtask = None if text is None else Subtask(text, given=True)
 
     def state(self) -> dict[str, Any]:
         """Returns all that the next answer depends on, as JSON values, for `restore`."""
-        return {"random": self._random.bit_generator.state, "previous": self.previous.tolist()}
+        return {
+            "random": self._random.bit_generator.state,
+            "previous": self.previous.tolist(),
+            "subtask": None if self.subtask is None else list(self.subtask),
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes back to where `state` was taken, so that the next answer is the same again.
@@ -67,6 +104,9 @@ class Session:
         try:
             self._random.bit_generator.state = state["random"]
             self.previous = np.asarray(state["previous"], np.int32)
+            # Earlier versions kept none.
+            subtask = state.get("subtask")
+            self.subtask = None if subtask is None else Subtask(*subtask)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"session: this is no state of one: {error}") from error
 

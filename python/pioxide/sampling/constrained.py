@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from pioxide.codec import ActionCodec
 from pioxide.errors import InputError
+from pioxide.models.decoding import Decoding
 from pioxide.models.observation import Observation
-from pioxide.models.pi0_fast import Decoding, Pi0Fast
+from pioxide.models.pi0_fast import Pi0Fast
 from pioxide.sampling.tokens import BROKEN, Keys, check, draw, no_numbers
 
 # More characters, or tokens, than any chunk has.

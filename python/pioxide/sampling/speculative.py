@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from pioxide.models.decoding import Decoding
 from pioxide.models.observation import Observation
-from pioxide.models.pi0_fast import Decoding, Pi0Fast
+from pioxide.models.pi0_fast import Pi0Fast
 from pioxide.sampling.constrained import BETWEEN, ChunkState, Grammar, Rules, best_allowed
 from pioxide.sampling.tokens import BROKEN, EOS, no_numbers
 

@@ -1,4 +1,4 @@
-"""Free decoding for π0-FAST: token after token until every row has ended, in one loop on the device."""
+"""Free decoding, of π0-FAST and of text: token after token until every row has ended, in one device loop."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from pioxide.models.decoding import Decoding, TextWriter
 from pioxide.models.observation import Observation
-from pioxide.models.pi0_fast import Decoding, Pi0Fast
+from pioxide.models.pi0_fast import Pi0Fast
 
 EOS = 1
 # The only token of a row whose scores were NaN or infinite: a token chosen by them means nothing.
@@ -73,7 +74,7 @@ def check(temperature: float, key: Keys | None) -> None:
 
 
 def sample_tokens(
-    model: Pi0Fast,
+    model: Pi0Fast | TextWriter,
     observation: Observation,
     *,
     max_tokens: int = 256,
@@ -85,8 +86,8 @@ def sample_tokens(
     """Writes tokens until each row has written one of `stop`, or `max_tokens` of them.
 
     Args:
-        model: π0-FAST.
-        observation: Prompts without action tokens.
+        model: π0-FAST, or the language model of π0.5 as a `TextWriter`.
+        observation: Prompts without what is to be written.
         max_tokens: The most tokens.
         temperature: 0 for the best token each time.
         key: Needed for a temperature above 0: one a row [B], or one for all.

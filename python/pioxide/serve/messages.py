@@ -183,6 +183,8 @@ def write_answer(
             "missing": prediction.missing,
             "out_of_range": list(prediction.out_of_range),
         }
+        if prediction.subtask is not None:
+            answer[KEY]["subtask"] = prediction.subtask.text
     return encode(answer, ask.dialect)
 
 

@@ -29,7 +29,7 @@ from pioxide.models import (
     parameter_sharding,
     spread,
 )
-from pioxide.models.pi0_fast import DecodingConvention
+from pioxide.models.decoding import DecodingConvention
 from pioxide.models.tuning import Tuning
 from pioxide.train.config import (
     FLOW_ALONE,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from jax.typing import DTypeLike
 
     from pioxide.models import Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
-    from pioxide.models.pi0_fast import DecodingConvention
+    from pioxide.models.decoding import DecodingConvention
 
 # What π0 and π0.5 have beyond PaliGemma.
 ACTION_EXPERT = r"PaliGemma/llm/.*_1/.*|(action|state|time)_.*"
@@ -72,7 +72,7 @@ def configure(checkpoint: Checkpoint, **fields: Unpack[ConfigFields]) -> Pi0Conf
             of this model's.
     """
     from pioxide.models import Pi0Config, Pi0FastConfig
-    from pioxide.models.pi0_fast import DecodingConvention
+    from pioxide.models.decoding import DecodingConvention
 
     a = checkpoint.architecture
     known_fields = ConfigFields.__annotations__.keys() - ({"decoding"} if a.kind.is_flow else set())

@@ -65,6 +65,7 @@ _FIELDS: dict[str, tuple[Code, Severity, str]] = {
     "fast": (Code.FAST_VOCABULARY, Severity.PROBLEM, "tokenize with this checkpoint's tokenizer: --fast DIR"),
     "max_delay": (Code.SAMPLING, Severity.WARNING, _AGAIN),
     "answer_gap": (Code.SAMPLING, Severity.WARNING, _AGAIN),
+    "subtask_style": (Code.PROMPT, Severity.WARNING, _AGAIN),
 }
 
 
@@ -77,6 +78,8 @@ def unknown_fields(contract: Contract, kind: Kind) -> Iterator[Diagnosis]:
     for name in contract.unknown:
         if name == "answer_gap" and contract.family is not UNKNOWN and contract.family.is_flow:
             continue  # which writes no answer
+        if name == "subtask_style":
+            continue  # only who asks for subtasks needs it
         what, _, way_out = WAYS_OUT[name].partition(": ")
         yield warning(Code.UNKNOWN, name, f"nothing says {what}", way_out or WAYS_OUT[name])
 
