@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, TextTokenizer, cut_text_model
+from pioxide.codec import (
+    FastCodec,
+    Pi0FastPrompts,
+    Pi0Prompts,
+    Pi05Prompts,
+    SubtaskPrompts,
+    TextTokenizer,
+    cut_text_model,
+)
 from pioxide.contract import CameraSlot, Contract, action_vocabulary
 from pioxide.data.loader import Batch
 from pioxide.data.loader.answers import Answers
@@ -25,6 +33,8 @@ from pioxide.transforms import NormRule, Stats
 
 HORIZON, DIM, IMAGE = 4, 2, 32
 WORDS = ("go left", "go right")
+# What π0.5 says before it acts, in a `ToySource` with subtasks.
+SUBTASKS = ("push it away", "pull")
 SLOT = "base_0_rgb"
 
 
@@ -42,7 +52,8 @@ def toy_robot() -> RobotSpec:
 
 def toy_tokenizer(fast_tokens: int = 0) -> TextTokenizer:
     whole = TextTokenizer.load(text_model_path())
-    return cut_text_model(whole, WORDS, fast_tokens=fast_tokens).tokenizer
+    texts = (*WORDS, *SUBTASKS, ";\nSubtask: ")
+    return cut_text_model(whole, texts, fast_tokens=fast_tokens).tokenizer
 
 
 def toy_stats() -> dict[str, Stats]:
@@ -55,7 +66,8 @@ class ToySource:
     """Batches by their number; the first word of the instruction decides the actions' sign.
 
     `end` is how many steps of each chunk are real in every second row. With `answer_len` π0 and π0.5 get the
-    actions as tokens too.
+    actions as tokens too. With `subtasks` half of π0.5's rows ask what follows from the instruction, and the
+    others act by it.
     """
 
     family: str = "pi0"
@@ -66,6 +78,7 @@ class ToySource:
     max_delay: int = 0
     image_size: int = IMAGE
     answer_len: int = 0
+    subtasks: bool = False
 
     @cached_property
     def codec(self) -> FastCodec | None:
@@ -102,6 +115,7 @@ class ToySource:
             resize="antialias",
             fast=action_vocabulary(self.codec) if self.codec else None,
             max_delay=self.max_delay,
+            subtask_style="instead" if self.subtasks else None,
         )
         return agree(said, toy_robot())
 
@@ -143,12 +157,13 @@ class ToySource:
         if self.family == "pi0":
             prompts = Pi0Prompts(self.tokenizer, length).encode_batch(words)
         else:
-            prompts = Pi05Prompts(self.tokenizer, length).encode_batch(words, state)
+            said = [SUBTASKS[i] for i in which] if self.subtasks else words
+            prompts = Pi05Prompts(self.tokenizer, length).encode_batch(said, state)
         wide = self.model_dim - DIM
         mask = np.zeros((n, HORIZON, self.model_dim), bool)
         mask[:, :, :DIM] = True
         mask[1::2, self.end :] = False
-        return Batch(
+        made = Batch(
             tokens=prompts.tokens,
             token_mask=prompts.mask.astype(bool),
             state=np.pad(state, ((0, 0), (0, wide))).astype(np.float32) if self.family == "pi0" else None,
@@ -159,6 +174,21 @@ class ToySource:
             **common,
             **self.answers(actions),
         )
+        return self.asking(made, which, state) if self.subtasks else made
+
+    def asking(self, batch: Batch, which: np.ndarray, state: np.ndarray) -> Batch:
+        """The batch with a question in each second row, which teaches no action."""
+        prompts = SubtaskPrompts(self.tokenizer, batch.tokens.shape[1])
+        answer = np.zeros((self.rows, 12), np.int32)
+        mask = np.zeros(answer.shape, bool)
+        for row in range(0, self.rows, 2):
+            asked, _ = prompts.encode(WORDS[which[row]], state[row])
+            said = prompts.answer(SUBTASKS[which[row]])
+            batch.tokens[row], batch.token_mask[row] = 0, False
+            batch.tokens[row, : len(asked)], batch.token_mask[row, : len(asked)] = asked, True
+            answer[row, : len(said)], mask[row, : len(said)] = said, True
+            batch.action_mask[row] = False
+        return replace(batch, answer=answer, answer_mask=mask)
 
     def answers(self, actions: np.ndarray) -> dict[str, np.ndarray]:
         """The actions as tokens, for a language model that learns them beside the flow."""

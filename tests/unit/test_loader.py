@@ -8,6 +8,7 @@ from pioxide.contract import CameraSlot, Contract, Pipeline, openpi_contract
 from pioxide.data import TaskChoice
 from pioxide.data.loader import Loader, LoaderSettings, Source
 from pioxide.data.loader.rows import Widths
+from pioxide.data.subtasks import Subtasks
 from pioxide.errors import ContractError, DatasetError, InputError, OverflowingChunkError
 from pioxide.family import Family
 from pioxide.robots import tabletop
@@ -445,3 +446,83 @@ def test_a_dataset_without_a_rate_shows_no_video(tmp_path):
     (world.path / "meta/info.json").write_text(json.dumps(info | {"fps": 0}))
     with pytest.raises(DatasetError, match="fps"):
         world.loader(Source(world.dataset, contract))
+
+
+def spans(*said):
+    return [dict(zip(("episode", "from", "to", "text"), one, strict=True)) for one in said]
+
+
+@pytest.fixture(scope="module")
+def saying(world):
+    """Subtasks of all of episode 0 but its last 5 frames, and of all of episode 1."""
+    of = spans((0, 0, 10, "reach out"), (0, 10, 25, "close_it"), (1, 0, 12, "reach out"))
+    return Subtasks.of_spans(of, world.dataset)
+
+
+def test_rows_act_by_their_subtask_and_some_ask_for_it(world, saying):
+    said = {"subtask_style": "instead"}
+    source = world.source("pi05", stated=said, subtasks=saying, episodes=(0, 1))
+    with pytest.warns(UserWarning, match="5 of 42 frames have no subtask and are left out"):
+        loader = world.loader(
+            source, "pi05", batch_size=64, subtask_share=0.4, repeat=False, shuffle=False, drop_last=False
+        )
+    with loader:
+        assert loader.rows == 37
+        first, second = loader.batches()
+        texts = loader.texts(first) + loader.texts(second)
+        tokenizer = world.tokenizer
+    answers = np.concatenate([first.answer, second.answer])
+    masks = np.concatenate([first.answer_mask, second.answer_mask])
+    real = np.concatenate([first.action_mask, second.action_mask]).any(axis=(1, 2))
+    words = ["reach out"] * 10 + ["close it"] * 15 + ["reach out"] * 12
+    assert real.tolist() == [True] * 37 + [False] * 37
+    for text, word in zip(texts[:37], words, strict=True):
+        assert text.startswith(f"Task: {word}, State: ")
+        assert text.endswith(";\nAction: ")
+    assert not masks[:37].any()
+    plain = world.source("pi05", episodes=(0, 1)).dataset.tasks[0]
+    for text, word, ids, mask in zip(texts[37:], words, answers[37:], masks[37:], strict=True):
+        assert text.startswith(f"Task: {plain}")
+        assert text.endswith(";\nSubtask: ")
+        assert tokenizer.decode(ids[mask][:-1]) == word
+        assert ids[mask][-1] == tokenizer.eos_id
+        assert not mask.all()
+
+
+def test_the_share_of_rows_that_ask_is_what_was_said(world, saying):
+    source = world.source("pi05", stated={"subtask_style": "instead"}, subtasks=saying, episodes=(1,))
+    with world.loader(source, "pi05", batch_size=50, subtask_share=0.3) as loader:
+        batches = [loader.at(step) for step in range(4)]
+    asking = [int((~batch.action_mask.any(axis=(1, 2))).sum()) for batch in batches]
+    assert asking == pytest.approx([15] * 4, abs=1)
+    assert {batch.answer.shape for batch in batches} == {batches[0].answer.shape}
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        (spans((0, 0, 10, "a"), (0, 9, 12, "b")), "frame 9 of episode 0 is in 'a' already"),
+        (spans((9, 0, 1, "a")), "no episode 9"),
+        (spans((0, 0, 31, "a")), "0 <= from < to <= 30"),
+        (spans((0, 3, 3, "a")), "got 3 to 3"),
+        (spans((0, 0, 3, " ")), "expected words"),
+        (spans((0, 0.5, 3, "a")), "from: expected a whole number"),
+        ([{"episode": 0}], "expected episode, from, to and text"),
+        ([], "expected a list of spans"),
+    ],
+)
+def test_spans_that_cannot_be_meant_are_refused(world, said, says):
+    with pytest.raises(InputError, match=says):
+        Subtasks.of_spans(said, world.dataset)
+
+
+def test_subtasks_that_are_missing_or_of_another_model_are_refused(world, saying):
+    for family, subtasks, says in (
+        ("pi05", None, "asks for subtasks, and the source has none"),
+        ("pi0", saying, "π0 writes no subtasks"),
+    ):
+        source = world.source(family, stated={"subtask_style": "instead"}, subtasks=subtasks)
+        with pytest.raises((InputError, ContractError), match=says):
+            world.loader(source, family, subtask_share=0.5)
+    with pytest.raises(InputError, match="holds numbers"):
+        Subtasks.of_column("action", world.dataset)

@@ -14,6 +14,7 @@ from pioxide.data import (
     check_dataset,
     write_lerobot_v21,
 )
+from pioxide.data.subtasks import Subtasks
 from pioxide.errors import DatasetError, InputError
 from support.datasets import rewrite, with_column, write_v3, write_v21
 
@@ -205,3 +206,27 @@ def test_without_task_index_an_episode_that_lists_none_gets_the_given_one(tmp_pa
 
 def _places(table):
     return list(zip(table["episode_index"].to_pylist(), table["frame_index"].to_pylist(), strict=True))
+
+
+def test_subtasks_come_from_a_column_of_texts(root):
+    """The last episode has none."""
+    declare(root, "subtask", "string")
+
+    def add(table):
+        said = ["reach", "reach", None, *["lift"] * 9]
+        texts = [said[f] if e < 2 else "" for e, f in _places(table)]
+        return table.append_column("subtask", pa.array(texts, pa.string()))
+
+    each_file(root, add)
+    found = Subtasks.read("subtask", LeRobotDataset.open(root))
+    said = {
+        episode: [found.texts[i] if i >= 0 else None for i in found.of_episode(episode, length)]
+        for episode, length in enumerate((7, 4, 9))
+    }
+    assert said == {
+        0: ["reach"] * 2 + [None] + ["lift"] * 4,
+        1: ["reach"] * 2 + [None, "lift"],
+        2: [None] * 9,
+    }
+    with pytest.raises(InputError, match="no column"):
+        Subtasks.read("subtsk", LeRobotDataset.open(root))

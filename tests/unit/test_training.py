@@ -10,11 +10,12 @@ from flax import nnx
 
 from pioxide.codec import load_codec
 from pioxide.contract import action_vocabulary, load_contract, model_card
-from pioxide.errors import InputError
+from pioxide.errors import ContractError, InputError
 from pioxide.models import Pi0, Pi0Config, make_mesh
-from pioxide.policy import Policy
+from pioxide.policy import FlowSampler, Policy, PolicyOptions, Session, SubtaskOptions
 from pioxide.train import ActionLoss, CosineSchedule, Ema, Targets, train
 from pioxide.train.losses import flow_parts
+from pioxide.train.network import model_config
 from pioxide.train.place import place_batch
 from pioxide.train.run import mean_of, settings_of
 from pioxide.train.step import make_schedule, make_step, start
@@ -23,7 +24,9 @@ from support.training import (
     DIM,
     HORIZON,
     SLOT,
+    SUBTASKS,
     TINY,
+    WORDS,
     Watch,
     config,
     leaves,
@@ -185,3 +188,40 @@ def test_batches_that_teach_nothing_are_refused():
 def test_settings_that_can_not_be_are_refused(changes):
     with pytest.raises(InputError):
         config(**changes)
+
+
+def test_a_run_on_subtasks_is_a_policy_that_says_the_right_one(tmp_path):
+    data, watch = source("pi05", subtasks=True, rows=16), Watch()
+    settings = config(
+        steps=120,
+        batch_size=16,
+        schedule=CosineSchedule(peak=5e-3, end=1e-3, warmup=5),
+        ema=Ema(decay=0.0),
+        loss=ActionLoss(subtasks=True),
+    )
+    made = train(settings, data, tmp_path / "run", reporters=(watch,))
+    assert watch.reports[0].accuracy < 0.9 < watch.reports[-1].accuracy
+    options = PolicyOptions(FlowSampler(num_steps=2), subtask=SubtaskOptions(max_tokens=12))
+    policy = Policy.load(made.checkpoint, options=options)
+    for words, subtask in zip(WORDS, SUBTASKS, strict=True):
+        batch = data.batch(500)
+        seen = {"image": batch.images[SLOT][0], "state": np.full(DIM, 0.1), "prompt": words}
+        assert policy(seen, session=Session()).subtask.text == subtask
+
+
+def test_rows_that_ask_teach_the_language_model_and_rows_that_act_the_flow():
+    """Each row carries one of the two losses, and their balance does not depend on how many rows ask."""
+    data = source("pi05", subtasks=True)
+    model = Pi0(model_config(data.contract, TINY, data.tokenizer.vocab_size), nnx.Rngs(0))
+    batch = place_batch(data.batch(0), make_mesh())
+    settings, key = ActionLoss(subtasks=True), jax.random.key(0)
+    found = nnx.jit(lambda model: flow_parts(model, batch, key, settings=settings))(model)
+    assert (float(found.flow.counted), float(found.entropy.counted)) == (4, 4)
+    assert float(found.loss.counted) == 8
+    np.testing.assert_allclose(found.loss.total, found.flow.total + found.entropy.total, rtol=1e-6)
+
+
+def test_subtasks_without_a_contract_that_says_so_are_refused(tmp_path):
+    for settings, subtasks in ((ActionLoss(subtasks=True), False), (ActionLoss(), True)):
+        with pytest.raises(ContractError, match="subtask_style"):
+            train(config(loss=settings), source("pi05", subtasks=subtasks), tmp_path / "run")

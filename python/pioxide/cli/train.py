@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pioxide.contract import Contract
     from pioxide.data import LeRobotDataset
     from pioxide.data.loader import CacheSettings, Loader
+    from pioxide.data.subtasks import Subtasks
     from pioxide.shards import FitResult
 
 
@@ -98,11 +99,14 @@ class Train:
         from pioxide.train.validate import HeldOut
 
         dataset, fitted = self._fitted()
+        subtasks = self._subtasks(dataset)
         held_out = frozenset(fitted.held_out)
         codec = self._codec()
-        tokenizer = self._tokenizer(dataset, codec)
+        tokenizer = self._tokenizer(dataset, codec, subtasks)
         contract = self._contract(fitted.contract, codec)
         config = self.train
+        if subtasks is not None:
+            config = replace(config, loss=replace(config.loss, subtasks=True))
         left_out = held_out | {one["episode"] for one in fitted.skipped}
         training = tuple(i for i in self._episodes(dataset) if i not in left_out)
 
@@ -113,6 +117,7 @@ class Train:
                 columns=fitted.columns,
                 episodes=tuple(episodes),
                 on_overflow="clip",
+                subtasks=subtasks,
             )
             settings = LoaderSettings(
                 config.batch_size,
@@ -121,6 +126,7 @@ class Train:
                 host=jax.process_index(),
                 hosts=jax.process_count(),
                 answer_len=config.loss.answer_len if config.loss.tokens else 0,
+                subtask_share=self.data.subtask_share if subtasks is not None else 0.0,
             )
             with FrameProgress("keeping pictures") as shown:
                 return Loader(source, settings, tokenizer, codec, cache=self._cache(shown))
@@ -139,6 +145,8 @@ class Train:
                 with loader(sorted(held_out), 0, 0) as unseen:
                     judge = HeldOut(config, Sourced(unseen, tokenizer, codec), make_mesh(config.fsdp))
             data = {"episodes": self.data.episodes, "cached": bool(self.data.cache)}
+            if subtasks is not None:
+                data |= {"subtasks": self.data.subtasks, "subtask_share": self.data.subtask_share}
             made = train(
                 config,
                 Sourced(batches, tokenizer, codec),
@@ -194,6 +202,19 @@ class Train:
 
         return tuple(select_episodes(self.data.episodes, [e.index for e in dataset.episodes]))
 
+    def _subtasks(self, dataset: LeRobotDataset) -> Subtasks | None:
+        from pioxide.data.subtasks import Subtasks
+
+        if not self.data.subtasks:
+            if self.train.loss.subtasks:
+                raise InputError("train.loss.subtasks: say what the subtasks are (--data.subtasks)")
+            return None
+        if not 0 < self.data.subtask_share < 1:
+            raise InputError(
+                f"data.subtask_share: expected a share above 0 and below 1, got {self.data.subtask_share}"
+            )
+        return Subtasks.read(self.data.subtasks, dataset)
+
     def _codec(self) -> ActionCodec | None:
         from pioxide.codec import load_codec
 
@@ -201,7 +222,9 @@ class Train:
             return None
         return load_codec(Path(self.data.fit) if self.data.fit else self.output / "fit")
 
-    def _tokenizer(self, dataset: LeRobotDataset, codec: ActionCodec | None) -> TextTokenizer:
+    def _tokenizer(
+        self, dataset: LeRobotDataset, codec: ActionCodec | None, subtasks: Subtasks | None
+    ) -> TextTokenizer:
         from pioxide.codec import TextTokenizer, cut_text_model
         from pioxide.fetch import text_model
 
@@ -213,13 +236,16 @@ class Train:
                 "data.cut_vocabulary: a base's table has a row for each id of the whole vocabulary"
             )
         texts = set(dataset.tasks.values()) | {self.numbers.prompt}
+        if subtasks is not None:
+            texts |= {*subtasks.texts, ";\nSubtask: "}
         return cut_text_model(whole, sorted(texts), fast_tokens=codec.vocab_size if codec else 0).tokenizer
 
     def _contract(self, fitted: Contract, codec: ActionCodec | None) -> Contract:
         from pioxide.train.contracts import run_contract
 
         size, based = self.train.model.size, self.train.base is not None
-        return run_contract(fitted, self.numbers, size, codec, based=based)
+        subtasks = bool(self.data.subtasks)
+        return run_contract(fitted, self.numbers, size, codec, based=based, subtasks=subtasks)
 
 
 class Sourced:

@@ -180,19 +180,22 @@ class Targets(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ActionLoss:
-    """What π0 and π0.5 learn of the actions, and what counts how much; π0-FAST learns tokens alone.
+    """What π0 and π0.5 learn, and what counts how much; π0-FAST learns tokens alone.
 
     Attributes:
         targets: The flow alone, or action tokens in the language model too, with or without insulation. The
             policy acts by the flow in either case.
+        subtasks: Whether π0.5's language model learns to say subtasks, in rows of their own: batches then
+            hold some, see `LoaderSettings.subtask_share`. The command sets it by `--data.subtasks`.
         flow_weight: Of the flow's mean square, where there are tokens too.
-        token_weight: Of the tokens' mean cross entropy.
+        token_weight: Of the tokens' mean cross entropy, a subtask's as well.
         answer_len: Ids that the tokens of a chunk may take, `|` and the end included; what is longer is cut.
         flow_num_repeats: Draws of noise and flow time for each row. Images and prompt, which take most of the
             time, are computed once for all of them.
     """
 
     targets: Targets = Targets.FLOW
+    subtasks: bool = False
     flow_weight: float = 1.0
     token_weight: float = 1.0
     answer_len: int = 128
@@ -215,6 +218,11 @@ class ActionLoss:
     def tokens(self) -> bool:
         """Returns whether the language model learns action tokens beside the flow."""
         return self.targets is not Targets.FLOW
+
+    @property
+    def answers(self) -> bool:
+        """Returns whether it learns to write anything: action tokens, or subtasks."""
+        return self.tokens or self.subtasks
 
 
 FLOW_ALONE = ActionLoss()

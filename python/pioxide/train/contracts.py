@@ -9,6 +9,7 @@ from pioxide.contract import (
     UNKNOWN,
     CameraSlot,
     Contract,
+    SubtaskStyle,
     action_vocabulary,
     assign_cameras,
     known,
@@ -49,7 +50,13 @@ IMAGE_SIZES = {Size.TINY: 28, Size.MINI: 64, Size.SMALL: 112, Size.FULL: 224}
 
 
 def run_contract(
-    fitted: Contract, numbers: Numbers, size: Size, codec: ActionCodec | None = None, *, based: bool = False
+    fitted: Contract,
+    numbers: Numbers,
+    size: Size,
+    codec: ActionCodec | None = None,
+    *,
+    based: bool = False,
+    subtasks: bool = False,
 ) -> Contract:
     """Returns the contract of a run on a dataset.
 
@@ -59,9 +66,10 @@ def run_contract(
         size: The network's.
         codec: The action tokenizer of π0-FAST, or of tokens that a flow model learns too; else None.
         based: Whether the run starts from released weights, whose width is 32.
+        subtasks: Whether the language model learns to say subtasks.
 
     Raises:
-        InputError: The delay leaves no action to learn.
+        InputError: The delay leaves no action to learn, or the model writes no subtasks.
         ContractError: Cameras and slots do not fit.
     """
     family = numbers.family
@@ -72,6 +80,8 @@ def run_contract(
             f"max_delay: expected 0 to {numbers.horizon - 1} actions of {numbers.horizon}, "
             f"got {numbers.max_delay}"
         )
+    if subtasks and family is not Family.PI05:
+        raise InputError(f"data.subtasks: {family.symbol} says none; π0.5 does (--numbers.family PI05)")
     base = openpi_contract(family)
     slots = tuple(CameraSlot(slot) for slot in _slots(family, {camera.slot for camera in robot.cameras}))
     own_width = max(robot.action_dim, robot.state_dim if family.state_is_vector else 0)
@@ -95,6 +105,7 @@ def run_contract(
         fast=None if codec is None else action_vocabulary(codec),
         max_delay=numbers.max_delay if family.is_flow else 0,
         answer_gap=0,
+        subtask_style=SubtaskStyle.INSTEAD if subtasks else None,
         source="the run",
     )
 

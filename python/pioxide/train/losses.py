@@ -104,7 +104,7 @@ def flow_parts(
         at = jnp.where(clean, 0.0, time[..., None])
         counted = counted & ~clean[..., None]
     tokens = None
-    if settings.tokens or draws > 1:
+    if settings.answers or draws > 1:
         insulate = settings.targets is Targets.INSULATED
         error, tokens = joint_errors(
             model, batch.observation, batch.actions, noise, at, batch.answer, insulate=insulate
@@ -154,15 +154,16 @@ def _by_row(rows: Mean) -> Mean:
 
 
 def _check_answer(batch: Batch, settings: ActionLoss) -> None:
-    if settings.tokens and batch.answer is None:
+    if settings.answers and batch.answer is None:
         raise InputError(
-            f"loss.targets {settings.targets}: the language model is to learn action tokens, and the batches "
-            "have none: make them with LoaderSettings(answer_len=...) and an action codec"
+            f"loss: the language model is to learn answers (targets {settings.targets}, subtasks "
+            f"{settings.subtasks}), and the batches have none: make them with LoaderSettings(answer_len=...) "
+            "and an action codec, or for subtasks with subtask_share"
         )
-    if batch.answer is not None and not settings.tokens:
+    if batch.answer is not None and not settings.answers:
         raise InputError(
-            "the batches have answers of action tokens, and loss.targets is flow, which would leave them "
-            "unused: make them without answer_len, or choose joint or insulated"
+            "the batches have answers, and loss.targets is flow without loss.subtasks, which would leave "
+            "them unused: make them without answer_len and subtask_share, or choose joint, insulated or subtasks"
         )
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
-from pioxide.contract import Contract, known, refuse_differences
+from pioxide.contract import Contract, SubtaskStyle, describe, known, refuse_differences
 from pioxide.engine.device import tuning_here
 from pioxide.errors import ContractError, InputError
 from pioxide.family import Family
@@ -264,10 +264,15 @@ def check_contract(contract: Contract, model: ModelConfig, loss: ActionLoss = FL
     contract.require(*NEEDED, doing="running the policy that is trained")
     if contract.fast is None and model.family is Family.PI0_FAST:
         raise ContractError("fast: π0-FAST needs a FAST tokenizer, and the contract says there is none")
-    if not model.family.is_flow and (loss.tokens or loss.flow_num_repeats > 1):
+    if not model.family.is_flow and (loss.answers or loss.flow_num_repeats > 1):
         raise InputError(f"loss: {model.family.symbol} has no flow; it learns tokens alone, as it is")
     if loss.tokens and contract.fast is None:
         raise ContractError(
             f"fast: loss.targets is {loss.targets}, and the contract says there is no action tokenizer"
+        )
+    if loss.subtasks != (contract.subtask_style is SubtaskStyle.INSTEAD):
+        raise ContractError(
+            f"subtask_style: loss.subtasks is {loss.subtasks}, and the contract says "
+            f"{describe('subtask_style', contract.subtask_style)}"
         )
     check_model(contract, model)

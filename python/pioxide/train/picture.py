@@ -63,11 +63,13 @@ def describe(batch: Batch, tokenizer: TextTokenizer, row: int, width: int) -> li
     """Returns a row's prompt and ids as lines of text."""
     ids = batch.tokens[row][batch.token_mask[row]]
     loss = "" if batch.loss_mask is None else f", {int(batch.loss_mask[row].sum())} carry the loss"
-    text = "".join(tokenizer.piece(int(id)).replace("▁", " ") for id in ids)
     lines = [
         f"{len(ids)} ids of {batch.tokens.shape[1]}{loss}: {' '.join(map(str, ids.tolist()))}",
-        repr(text),
+        repr(_text(ids, tokenizer)),
     ]
+    if batch.answer is not None and batch.answer_mask is not None:
+        said = batch.answer[row][batch.answer_mask[row]]
+        lines.append(f"to be written: {_text(said, tokenizer)!r}")
     if batch.action_mask is not None:
         real = batch.action_mask[row]
         lines.append(
@@ -75,6 +77,10 @@ def describe(batch: Batch, tokenizer: TextTokenizer, row: int, width: int) -> li
             f"{int(real.any(axis=0).sum())} dimensions are real"
         )
     return [line[i : i + width] for line in lines for i in range(0, max(len(line), 1), width)]
+
+
+def _text(ids: NDArray[Any], tokenizer: TextTokenizer) -> str:
+    return "".join(tokenizer.piece(int(id)).replace("▁", " ") for id in ids)
 
 
 def _pixels(image: NDArray[Any]) -> NDArray[np.uint8]:

@@ -22,7 +22,10 @@ IMAGE, IMAGE_MASK = "image/", "image_mask/"
 
 @dataclass(frozen=True)
 class Assembler:
-    """Makes batches of row numbers. The rows of all sources are numbered on, one source after another.
+    """Makes batches of row numbers.
+
+    The rows of all sources are numbered on, one source after another, and then once more: those that ask for
+    their subtask.
 
     Attributes:
         opened: The sources.
@@ -60,6 +63,8 @@ class Assembler:
             PioxideError: A row can't be read; says of which source.
         """
         numbers = np.asarray(numbers, np.int64)
+        asking = numbers >= self.starts[-1]
+        numbers = numbers % self.starts[-1]
         source = np.searchsorted(self.starts, numbers, side="right") - 1
         out: dict[str, NDArray[Any]] = {"source": source.astype(np.int32)}
         for slot in self.slots:
@@ -69,7 +74,9 @@ class Assembler:
             at = np.flatnonzero(source == one)
             opened = self.opened[one]
             rows = opened.drawn[numbers[at] - self.starts[one]]
-            self._fill(out, at, opened.rows.part(rows))
+            for kind, part in ((~asking[at], opened.rows.part), (asking[at], opened.rows.question)):
+                if kind.any():
+                    self._fill(out, at[kind], part(rows[kind]))
             for slot, pictures in opened.pictures.items():
                 try:
                     out[IMAGE + slot][at] = pictures.read(rows)

@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pioxide.codec import ActionCodec, TextTokenizer
-from pioxide.contract import Contract, refuse_differences
+from pioxide.contract import Contract, make_subtask_prompts, refuse_differences
 from pioxide.data.images import Fit
 from pioxide.data.loader.assemble import Assembler
 from pioxide.data.loader.batch import Batch
 from pioxide.data.loader.cache import CacheSettings
 from pioxide.data.loader.handover import Shared
 from pioxide.data.loader.reading import open_source
+from pioxide.data.loader.rows import Saying
 from pioxide.data.loader.source import Source
 from pioxide.data.loader.workers import DieWithParent
 from pioxide.errors import ContractError, InputError
@@ -48,6 +49,7 @@ MODEL_SIDE = (
     "resize",
     "fast",
     "max_delay",
+    "subtask_style",
 )
 
 
@@ -69,6 +71,8 @@ class LoaderSettings:
         exact_images: Whether images are resized to the bit as a policy does; see `Fit`.
         answer_len: π0 and π0.5: ids that the actions take as tokens, for a language model that learns them
             too; longer ones are cut. 0 for none.
+        subtask_share: π0.5: the share of rows that teach the language model to say the subtask, which all
+            sources then need; the others act by it. 0 for none: where sources have subtasks, rows only act.
     """
 
     batch_size: int
@@ -82,6 +86,7 @@ class LoaderSettings:
     prefetch: int = 2
     exact_images: bool = False
     answer_len: int = 0
+    subtask_share: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuses what can't be.
@@ -99,6 +104,8 @@ class LoaderSettings:
         ):
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}, expected at least {least}")
+        if not 0 <= self.subtask_share < 1:
+            raise InputError(f"subtask_share is {self.subtask_share}, expected 0 to below 1")
         if not 0 <= self.host < self.hosts:
             raise InputError(f"host is {self.host}, expected 0 to {self.hosts - 1}")
         if self.batch_size % self.hosts:
@@ -148,9 +155,13 @@ class Loader:
         self.settings, self._tokenizer = settings, tokenizer
         self.contracts = tuple(source.contract for source in several)
         self.names = tuple(source.name for source in several)
-        exact, length = settings.exact_images, settings.answer_len
+        exact, length, saying = settings.exact_images, settings.answer_len, None
+        if settings.subtask_share:
+            saying = _saying(several, tokenizer, length)
+            length = saying.length if length else 0
         opened = [
-            open_source(s, tokenizer, codec, exact=exact, answer_len=length, cache=cache) for s in several
+            open_source(s, tokenizer, codec, exact=exact, answer_len=length, saying=saying, cache=cache)
+            for s in several
         ]
         fit = Fit.of(self.contract, exact=settings.exact_images)
         self._assembler = Assembler.of(opened, fit)
@@ -225,15 +236,21 @@ class Loader:
         """Row numbers of every batch of this host."""
         settings, starts = self.settings, self._assembler.starts.tolist()
         ranges = [grain.MapDataset.range(a, b) for a, b in pairwise(starts)]
+        weights = [w or float(len(one)) for w, one in zip(self._weights, ranges, strict=True)]
+        every = self.rows
+        if share := settings.subtask_share:
+            # The same rows once more, numbered on: those that ask for their subtask.
+            ranges += [grain.MapDataset.range(a + every, b + every) for a, b in pairwise(starts)]
+            weights = [w * part for part in (1 - share, share) for w in weights]
+            every *= 2
         if settings.repeat:
             drawn = [self._shuffled(one, i).repeat() for i, one in enumerate(ranges)]
-            weights = [w or len(one) for w, one in zip(self._weights, ranges, strict=True)]
             rows = drawn[0] if len(drawn) == 1 else grain.MapDataset.mix(drawn, weights)
         else:
-            rows = self._shuffled(grain.MapDataset.range(0, self.rows), 0)
-        share = settings.batch_size // settings.hosts
+            rows = self._shuffled(grain.MapDataset.range(0, every), 0)
+        size = settings.batch_size // settings.hosts
         # The rows of a batch stand side by side, and each host takes its part of them.
-        batched = rows.batch(share, drop_remainder=settings.drop_last or settings.hosts > 1)
+        batched = rows.batch(size, drop_remainder=settings.drop_last or settings.hosts > 1)
         if settings.hosts == 1:
             return batched
         # All hosts get as many batches, or they would wait for one another for ever.
@@ -280,7 +297,7 @@ class Loader:
         if batch.answer_mask is not None and not full.any():
             full = batch.answer_mask.all(axis=1)
             what, length, setting = (
-                "actions as tokens is probably cut",
+                "answer is probably cut",
                 batch.answer_mask.shape[1],
                 "answer_len",
             )
@@ -312,3 +329,14 @@ def _check(sources: Sequence[Source]) -> None:
     weights = [source.weight is None for source in sources]
     if any(weights) and not all(weights):
         raise InputError("some sources have a weight and some have none; give all of them one, or none")
+
+
+def _saying(sources: Sequence[Source], tokenizer: TextTokenizer, answer_len: int) -> Saying:
+    """How all sources' subtasks are asked for; a row holds the longest of them, and one id more."""
+    texts: set[str] = set()
+    for source in sources:
+        if source.subtasks is None:
+            raise InputError(f"{source.name}: subtask_share asks for subtasks, and the source has none")
+        texts.update(source.subtasks.texts)
+    prompts = make_subtask_prompts(sources[0].contract, tokenizer)
+    return Saying(prompts, max(answer_len, 1 + max(len(prompts.answer(text)) for text in texts)))

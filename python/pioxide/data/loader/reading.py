@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,9 +18,10 @@ from pioxide.data.loader.answers import Answers
 from pioxide.data.loader.cache import CacheSettings, FrameCache
 from pioxide.data.loader.cameras import Pictures, make_pictures, slot_features
 from pioxide.data.loader.index import FrameIndex, frame_times
-from pioxide.data.loader.rows import RecordedRows, Rows, TokenizedRows, Widths
+from pioxide.data.loader.rows import RecordedRows, Rows, Saying, TokenizedRows, Widths
 from pioxide.data.loader.source import Source, TokenRows
 from pioxide.data.robot import check_robot
+from pioxide.data.subtasks import Subtasks
 from pioxide.errors import DatasetError, InputError
 
 
@@ -49,6 +51,7 @@ def open_source(
     *,
     exact: bool,
     answer_len: int = 0,
+    saying: Saying | None = None,
     cache: CacheSettings | None = None,
 ) -> Opened:
     """Reads a source's numbers, or token rows, into memory, and finds its images; fills the cache with them.
@@ -59,6 +62,7 @@ def open_source(
         codec: Of actions, for π0-FAST and answers.
         exact: Whether images are resized to the bit as a policy does; see `Fit`.
         answer_len: Ids of the actions as tokens that π0 and π0.5 learn too; 0 for none.
+        saying: How the language model is asked for subtasks; None where it is not.
         cache: Where pictures are kept at the model's size; None reads the recording each time.
 
     Raises:
@@ -74,7 +78,7 @@ def open_source(
     features = slot_features(contract, dataset, source.cameras)
     timed = any(dataset.features[feature].dtype == "video" for feature in features.values())
     answers = Answers.of(pipeline.prompts, tokenizer, codec, answer_len) if answer_len else None
-    index, drawn, rows = read_rows(source, pipeline, timed=timed, answers=answers)
+    index, drawn, rows = read_rows(source, pipeline, timed=timed, answers=answers, saying=saying)
     fit = Fit.of(contract, exact=exact)
     made = {slot: make_pictures(dataset, feature, index, fit) for slot, feature in features.items()}
     pictures: dict[str, Pictures] = {**made}
@@ -87,7 +91,12 @@ def open_source(
 
 
 def read_rows(
-    source: Source, pipeline: Pipeline, *, timed: bool, answers: Answers | None = None
+    source: Source,
+    pipeline: Pipeline,
+    *,
+    timed: bool,
+    answers: Answers | None = None,
+    saying: Saying | None = None,
 ) -> tuple[FrameIndex, NDArray[np.int64], Rows]:
     """Reads a source's numbers, or its token rows, into memory.
 
@@ -96,6 +105,7 @@ def read_rows(
         pipeline: Of its contract.
         timed: Whether the times of frames are needed, and have to be right.
         answers: Writes the actions as tokens too; None for none.
+        saying: See `open_source`.
 
     Returns:
         The frames, the rows of them to draw from, and what gives text and numbers of rows.
@@ -105,7 +115,7 @@ def read_rows(
     """
     widths, chosen = Widths.of(source.contract), _chosen(source)
     if source.tokens is None:
-        return _recorded(source, pipeline, widths, chosen, timed, answers)
+        return _recorded(source, pipeline, widths, chosen, timed, answers, saying)
     if answers is not None:
         raise InputError(
             f"{source.name}: answer_len asks for the actions as tokens, which token rows of "
@@ -128,6 +138,7 @@ def _recorded(
     chosen: Sequence[EpisodeInfo],
     timed: bool,
     answers: Answers | None,
+    saying: Saying | None,
 ) -> tuple[FrameIndex, NDArray[np.int64], Rows]:
     dataset, columns = source.dataset, source.columns
     check_robot(pipeline.numbers.robot, dataset, columns, source.contract.source or "the contract")
@@ -156,7 +167,29 @@ def _recorded(
         source.name,
         answers,
     )
-    return index, np.arange(len(index), dtype=np.int64), rows
+    drawn = np.arange(len(index), dtype=np.int64)
+    if source.subtasks is None:
+        return index, drawn, rows
+    subtask = _subtask_of(source, source.subtasks, index)
+    rows = replace(rows, subtask=subtask, subtasks=source.subtasks.texts, saying=saying)
+    return index, drawn[subtask >= 0], rows
+
+
+def _subtask_of(source: Source, subtasks: Subtasks, index: FrameIndex) -> NDArray[np.int32]:
+    """[N] which subtask each frame is in; says how many are in none."""
+    each = [subtasks.of_episode(info.index, index.length(i)) for i, info in enumerate(index.infos)]
+    found = np.concatenate(each)
+    without = int(np.count_nonzero(found < 0))
+    if without == len(found):
+        raise InputError(f"{source.name}: no frame of the chosen episodes has a subtask")
+    if without:
+        empty = sum(bool((one < 0).all()) for one in each)
+        whole = f", {empty} of {len(each)} episodes among them" if empty else ""
+        warnings.warn(
+            f"{source.name}: {without:,} of {len(found):,} frames have no subtask and are left out{whole}",
+            stacklevel=2,
+        )
+    return found
 
 
 def _tokenized(

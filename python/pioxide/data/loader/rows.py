@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pioxide.codec import Pi0FastPrompts, Pi05Prompts
+from pioxide.codec import Pi0FastPrompts, Pi05Prompts, SubtaskPrompts
 from pioxide.contract import Contract, Pipeline, known
 from pioxide.data.loader.answers import Answers
 from pioxide.data.loader.index import FrameIndex
@@ -38,6 +38,14 @@ class Rows(Protocol):
 
     def part(self, rows: NDArray[np.int64]) -> Part:
         """Returns those of rows [n], in this order."""
+        ...
+
+    def question(self, rows: NDArray[np.int64]) -> Part:
+        """Returns those of rows [n] that ask for their subtask, and teach no action.
+
+        Raises:
+            InputError: There are no subtasks.
+        """
         ...
 
 
@@ -93,6 +101,19 @@ class Widths(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Saying:
+    """What the language model learns to say of N rows.
+
+    Attributes:
+        prompts: Questions and answers.
+        length: A, ids of an answer in a row.
+    """
+
+    prompts: SubtaskPrompts
+    length: int
+
+
+@dataclass(frozen=True)
 class RecordedRows:
     """Rows made of a recording's numbers.
 
@@ -107,6 +128,9 @@ class RecordedRows:
         on_overflow: For coefficients without a token.
         name: What messages call the source.
         answers: π0 and π0.5: writes the actions as tokens too; None where nothing learns them.
+        subtask: [N] which of `subtasks`, -1 for none; None where there are none.
+        subtasks: What stands in the instruction's place.
+        saying: How the language model is asked for them; None where it is not.
     """
 
     index: FrameIndex
@@ -119,6 +143,9 @@ class RecordedRows:
     on_overflow: Literal["error", "clip"]
     name: str
     answers: Answers | None = None
+    subtask: NDArray[np.int32] | None = None
+    subtasks: tuple[str, ...] = ()
+    saying: Saying | None = None
 
     def part(self, rows: NDArray[np.int64]) -> Part:
         """See `Rows`."""
@@ -128,6 +155,8 @@ class RecordedRows:
         state = made.state(everything)
         chunks = made.chunks(made.steps.reshape(len(rows), self.widths.horizon, -1), everything)
         texts = (self.prompts, self.task[rows])
+        if self.subtask is not None:
+            texts = (self.subtasks, self.subtask[rows])
         prompts = self.pipeline.prompts
         if isinstance(prompts, Pi0FastPrompts):
             tokens = self._encoded(chunks, rows)
@@ -143,9 +172,31 @@ class RecordedRows:
             text.tokens, text.mask, self.pipeline.state_vector(state), *self.widths.actions(chunks, there)
         )
         if self.answers is None:
-            return part
+            if self.saying is None:
+                return part
+            nothing = np.zeros((len(rows), self.saying.length), np.int32)
+            return part._replace(answer=nothing, answer_mask=nothing.astype(np.bool_))
         answer, mask = self.answers.write(self._encoded(chunks, rows))
         return part._replace(answer=answer, answer_mask=mask)
+
+    def question(self, rows: NDArray[np.int64]) -> Part:
+        """See `Rows`."""
+        if self.saying is None or self.subtask is None:
+            raise InputError(f"{self.name}: there are no subtasks to ask for")
+        prompts, length = self.saying.prompts, self.saying.length
+        made = self.pipeline.numbers.episode(self.states[rows], self.actions[rows])
+        states = made.state(slice(0, len(rows)))
+        tokens = np.zeros((len(rows), prompts.max_len), np.int32)
+        answer = np.zeros((len(rows), length), np.int32)
+        mask, answer_mask = np.zeros(tokens.shape, np.bool_), np.zeros(answer.shape, np.bool_)
+        for i, (row, state) in enumerate(zip(rows.tolist(), states, strict=True)):
+            asked, _ = prompts.encode(self.prompts[self.task[row]], state)
+            said = prompts.answer(self.subtasks[self.subtask[row]])[:length]
+            for out, real, ids in ((tokens[i], mask[i], asked), (answer[i], answer_mask[i], said)):
+                out[: len(ids)], real[: len(ids)] = ids, True
+        chunk = (len(rows), self.widths.horizon, self.widths.model_dim or 0)
+        actions, nothing = np.zeros(chunk, np.float32), np.zeros(chunk, np.bool_)
+        return Part(tokens, mask, None, actions, nothing, answer=answer, answer_mask=answer_mask)
 
     def _encoded(self, chunks: NDArray[np.float64], rows: NDArray[np.int64]) -> Any:
         codec = self.pipeline.codec
@@ -207,3 +258,7 @@ class TokenizedRows:
         _, there = self.index.window(rows, self.widths.horizon)
         state = None if self.state is None else self.pipeline.state_vector(self.state[at].astype(np.float64))
         return Part(tokens, mask, state, *self.widths.actions(self.actions[at], there))
+
+    def question(self, rows: NDArray[np.int64]) -> Part:
+        """See `Rows`."""
+        raise InputError("token rows hold no subtasks")

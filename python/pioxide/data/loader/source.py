@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pioxide.contract import Contract
 from pioxide.data.columns import FrameColumns
 from pioxide.data.lerobot import LeRobotDataset
+from pioxide.data.subtasks import Subtasks
 from pioxide.errors import InputError
 
 
@@ -48,6 +49,8 @@ class Source:
         on_overflow: π0-FAST: what to do with a coefficient that has no token.
         tokens: Rows of `pioxide tokenize` of this dataset: then nothing is tokenized here, `columns`,
             instructions and `on_overflow` are theirs, and of the dataset only images are read.
+        subtasks: What the robot does in each frame, which stands in the instruction's place in the prompts of
+            actions. Frames without a subtask are left out, and the loader says how many.
         name: What messages call it.
     """
 
@@ -59,6 +62,7 @@ class Source:
     cameras: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
     on_overflow: Literal["error", "clip"] = "error"
     tokens: TokenRows | None = None
+    subtasks: Subtasks | None = None
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -74,5 +78,9 @@ class Source:
                 raise InputError(f"{self.name}: no episodes are chosen")
         if self.weight is not None and not 0 < self.weight < float("inf"):
             raise InputError(f"{self.name}: weight is {self.weight}, expected a number above 0")
+        if self.subtasks is not None and self.tokens is not None:
+            raise InputError(
+                f"{self.name}: token rows hold their instructions already; subtasks are of the recording"
+            )
         if self.on_overflow not in ("error", "clip"):
             raise InputError(f"{self.name}: on_overflow {self.on_overflow!r}, expected error or clip")

@@ -17,6 +17,9 @@ class Data:
         fit: What `pioxide fit` made of the dataset; made in the run's directory where not given.
         text_model: The text model; PaliGemma's from the cache by default.
         cut_vocabulary: Whether the text model is cut to what the dataset's instructions need.
+        subtasks: What the robot does in each frame: a column of texts, or a file of spans (.json). π0.5 then
+            learns to say it, and acts by it.
+        subtask_share: The share of rows that teach it to say subtasks; the others act.
         episodes: Which episodes to use at all, as in 0:100,!17.
         workers: Processes that decode images.
         cache: Directory where pictures are kept at the model's size, as JPEG: decoded once, and read many
@@ -29,6 +32,8 @@ class Data:
     fit: str = ""
     text_model: str = ""
     cut_vocabulary: bool = False
+    subtasks: str = ""
+    subtask_share: float = 0.3
     episodes: str = ""
     workers: int = 2
     cache: str = ""
