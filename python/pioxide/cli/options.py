@@ -246,6 +246,25 @@ def _runs(text: str) -> tuple[int, ...]:
     return parse_mask(text)
 
 
+def slot_keys(texts: Sequence[str], option: str) -> dict[str, str | None] | None:
+    """Returns a robot's camera key by image slot of texts SLOT=KEY; None where there are none.
+
+    Raises:
+        InputError: A text is no such pair, or a slot stands twice; names the option.
+    """
+    from pioxide.errors import InputError
+
+    keys: dict[str, str | None] = {}
+    for one in texts:
+        slot, equals, key = one.partition("=")
+        if not (slot and equals and key):
+            raise InputError(f"{option} {one!r}: expected SLOT=KEY")
+        if slot in keys:
+            raise InputError(f"{option}: the slot {slot!r} stands twice")
+        keys[slot] = key
+    return keys or None
+
+
 def flow_sampler(realtime: Realtime, num_steps: int | None = None) -> FlowSampler | None:
     """Returns how chunks are sampled where a person chose something of it; None leaves it to the model."""
     from pioxide.policy import FlowSampler, RTCConfig

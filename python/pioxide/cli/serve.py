@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from pioxide.cli.options import METAVARS, Realtime, derived, flow_sampler, left_open, read_robot, taken
+from pioxide.cli.options import (
+    METAVARS,
+    Realtime,
+    derived,
+    flow_sampler,
+    left_open,
+    read_robot,
+    slot_keys,
+    taken,
+)
 from pioxide.serve.config import ServeConfig
 
 if TYPE_CHECKING:
@@ -31,6 +40,9 @@ class Serve:
 
     robot: Annotated[str | None, left_open("NAME|FILE.yaml")] = None
     """Whose numbers come in and go out; not needed where the checkpoint names its robot."""
+
+    subtask_every: Annotated[int | None, left_open("CHUNKS")] = None
+    """Let π0.5 say what it does next each so many chunks, and act by it; without it, by the instruction."""
 
     camera: Annotated[tuple[str, ...], left_open("SLOT=KEY")] = ()
     """A robot's camera for an image slot, where names do not tell; may stand several times."""
@@ -142,29 +154,26 @@ class Serve:
     def _policy(self) -> Policy:
         from pioxide.contract import load_contract
         from pioxide.errors import InputError
-        from pioxide.policy import Policy, PolicyOptions
+        from pioxide.policy import Policy, PolicyOptions, SubtaskOptions
         from pioxide.weights.locate import newest
 
         said = None
         if self.contract is not None and (said := load_contract(self.contract)) is None:
             raise InputError(f"{self.contract}: there is no contract")
-        cameras: dict[str, str] = {}
-        for one in self.camera:
-            slot, equals, key = one.partition("=")
-            if not (slot and equals and key):
-                raise InputError(f"--camera {one!r}: expected SLOT=KEY")
-            cameras[slot] = key
         return Policy.load(
             newest(self.checkpoint),
             robot=None if self.robot is None else read_robot(self.robot),
             contract=said,
-            cameras=cameras or None,
+            cameras=slot_keys(self.camera, "--camera"),
             tokenizer=self.tokenizer,
             codec=self.codec,
             asset_id=self.asset_id,
             action_horizon=self.action_horizon,
             dtype=self.dtype,
-            options=PolicyOptions(sampler=flow_sampler(self.realtime)),
+            options=PolicyOptions(
+                sampler=flow_sampler(self.realtime),
+                subtask=None if self.subtask_every is None else SubtaskOptions(every=self.subtask_every),
+            ),
         )
 
 

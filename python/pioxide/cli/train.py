@@ -14,7 +14,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff
 
 from pioxide.cli import output
-from pioxide.cli.options import parsed
+from pioxide.cli.options import parsed, slot_keys
 from pioxide.errors import InputError
 from pioxide.train.config import TrainConfig
 from pioxide.train.contracts import Numbers
@@ -173,7 +173,7 @@ class Train:
             settings = FitSettings(
                 robot=read_robot(self.data.robot) if self.data.robot else None,
                 horizon=self.numbers.horizon,
-                normalization=self.numbers.family.normalization,
+                normalization=self.numbers.normalization or self.numbers.family.normalization,
                 vocab_size=self.data.tokens,
                 scale=self.data.scale,
                 episodes=self.data.episodes,
@@ -244,8 +244,15 @@ class Train:
         from pioxide.train.contracts import run_contract
 
         size, based = self.train.model.size, self.train.base is not None
-        subtasks = bool(self.data.subtasks)
-        return run_contract(fitted, self.numbers, size, codec, based=based, subtasks=subtasks)
+        return run_contract(
+            fitted,
+            self.numbers,
+            size,
+            codec,
+            based=based,
+            subtasks=bool(self.data.subtasks),
+            cameras=slot_keys(self.data.camera, "--data.camera"),
+        )
 
 
 class Sourced:

@@ -72,8 +72,8 @@ def _error(what: str, slots: tuple[CameraSlot, ...], robot: RobotSpec, where: st
     has = ", ".join(camera.key for camera in robot.cameras) or "none"
     error = ContractError(
         f"{what}: {where} was trained with cameras {trained}, in this order; {robot.name} has {has}. "
-        'Say which goes where, cameras={"SLOT": "ROBOT KEY"} (--camera SLOT=KEY), or use a robot without '
-        "that camera"
+        'Say which goes where, cameras={"SLOT": "ROBOT KEY"} (--camera SLOT=KEY, in training '
+        "--data.camera), or use a robot without that camera"
     )
     error.fields = ("cameras",)
     return error

@@ -69,6 +69,7 @@ class RemoteAnswer(NamedTuple):
         policy: Which of the policies that this server has had answered, from 1; each swap adds one. 0 where
             the server does not say.
         round_trip: Seconds from asking to the answer.
+        subtask: By which π0.5 acts; None where the server asks for none.
     """
 
     actions: NDArray[np.float64]
@@ -80,6 +81,7 @@ class RemoteAnswer(NamedTuple):
     missing: int = 0
     policy: int = 0
     round_trip: float = 0.0
+    subtask: str | None = None
 
 
 class Question(NamedTuple):
@@ -254,6 +256,7 @@ class Conversation:
             _dimensions(told, self.uri),
             _count(told, "missing", self.uri),
             policy,
+            subtask=str(told["subtask"]) if "subtask" in told else None,
         )
 
     def _packed(self, observation: Mapping[str, Any]) -> dict[str, Any]:

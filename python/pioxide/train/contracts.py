@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from pioxide.codec import ActionCodec
 from pioxide.contract import (
@@ -18,6 +20,7 @@ from pioxide.contract import (
 from pioxide.errors import InputError
 from pioxide.family import RELEASED_ACTION_DIM, Family
 from pioxide.train.config import Size
+from pioxide.transforms import NormRule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,7 @@ class Numbers:
         image_size: Pixels along an image's edge; 0 for the size's.
         max_delay: For trained real-time chunking: the largest delay, in actions; 0 for none.
         prompt: The instruction where an observation has none.
+        normalization: Of state and actions; empty for the model's own: zscore for π0, else quantile.
     """
 
     family: Family = Family.PI05
@@ -44,6 +48,7 @@ class Numbers:
     image_size: int = 0
     max_delay: int = 0
     prompt: str = ""
+    normalization: Literal["", "zscore", "quantile"] = ""
 
 
 IMAGE_SIZES = {Size.TINY: 28, Size.MINI: 64, Size.SMALL: 112, Size.FULL: 224}
@@ -57,6 +62,7 @@ def run_contract(
     *,
     based: bool = False,
     subtasks: bool = False,
+    cameras: Mapping[str, str | None] | None = None,
 ) -> Contract:
     """Returns the contract of a run on a dataset.
 
@@ -67,9 +73,11 @@ def run_contract(
         codec: The action tokenizer of π0-FAST, or of tokens that a flow model learns too; else None.
         based: Whether the run starts from released weights, whose width is 32.
         subtasks: Whether the language model learns to say subtasks.
+        cameras: A robot's camera key by image slot, where names do not tell.
 
     Raises:
-        InputError: The delay leaves no action to learn, or the model writes no subtasks.
+        InputError: The delay leaves no action to learn, or the model writes no subtasks; or the action
+            tokenizer was fitted on actions normalised otherwise.
         ContractError: Cameras and slots do not fit.
     """
     family = numbers.family
@@ -82,6 +90,7 @@ def run_contract(
         )
     if subtasks and family is not Family.PI05:
         raise InputError(f"data.subtasks: {family.symbol} says none; π0.5 does (--numbers.family PI05)")
+    rule = _rule(fitted, numbers, codec)
     base = openpi_contract(family)
     slots = tuple(CameraSlot(slot) for slot in _slots(family, {camera.slot for camera in robot.cameras}))
     own_width = max(robot.action_dim, robot.state_dim if family.state_is_vector else 0)
@@ -91,11 +100,11 @@ def run_contract(
     return replace(
         base,
         robot=robot,
-        cameras=assign_cameras(slots, robot, where=f"a new {family.symbol}"),
+        cameras=assign_cameras(slots, robot, cameras, where=f"a new {family.symbol}"),
         delta_mask=fitted.delta_mask,
         norm_stats=fitted.norm_stats,
-        action_norm=base.action_norm if fitted.action_norm is UNKNOWN else fitted.action_norm,
-        state_norm=base.state_norm if fitted.state_norm is UNKNOWN else fitted.state_norm,
+        action_norm=rule,
+        state_norm=rule,
         state_in_text=numbers.state_in_text if family is Family.PI05 else base.state_in_text,
         text_len=numbers.text_len or family.text_len,
         default_prompt=numbers.prompt or None,
@@ -108,6 +117,17 @@ def run_contract(
         subtask_style=SubtaskStyle.INSTEAD if subtasks else None,
         source="the run",
     )
+
+
+def _rule(fitted: Contract, numbers: Numbers, codec: ActionCodec | None) -> NormRule:
+    """How a run normalises. Statistics serve every rule; an action tokenizer is of actions by one."""
+    rule = NormRule.openpi(numbers.normalization or numbers.family.normalization)
+    if codec is not None and fitted.action_norm not in (UNKNOWN, rule):
+        raise InputError(
+            f"data.fit: its action tokenizer is of actions normalised by {fitted.action_norm}, and this "
+            f"run's are by {rule}: fit with --normalization {rule.mode}, or say numbers.normalization"
+        )
+    return rule
 
 
 def _slots(family: Family, robots: set[str]) -> tuple[str, ...]:

@@ -163,7 +163,7 @@ def _check_answer(batch: Batch, settings: ActionLoss) -> None:
     if batch.answer is not None and not settings.answers:
         raise InputError(
             "the batches have answers, and loss.targets is flow without loss.subtasks, which would leave "
-            "them unused: make them without answer_len and subtask_share, or choose joint, insulated or subtasks"
+            "them unused: make batches without them, or choose joint, insulated or subtasks"
         )
 
 

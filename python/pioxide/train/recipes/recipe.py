@@ -15,6 +15,7 @@ class Data:
     Attributes:
         robot: Whose numbers: a preset's name or a YAML file; the dataset's own where it says so.
         fit: What `pioxide fit` made of the dataset; made in the run's directory where not given.
+        camera: A robot's camera for an image slot, where names do not tell: SLOT=KEY.
         text_model: The text model; PaliGemma's from the cache by default.
         cut_vocabulary: Whether the text model is cut to what the dataset's instructions need.
         subtasks: What the robot does in each frame: a column of texts, or a file of spans (.json). π0.5 then
@@ -30,6 +31,7 @@ class Data:
 
     robot: str = ""
     fit: str = ""
+    camera: tuple[str, ...] = ()
     text_model: str = ""
     cut_vocabulary: bool = False
     subtasks: str = ""
