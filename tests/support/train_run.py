@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 
 from pioxide.train import Checkpoints, Logging, train
+from pioxide.train.hosts import join_hosts
 from support.training import TINY, ToySource, toy_config
 
 # Updates between checkpoints.
@@ -52,5 +53,5 @@ def run(directory: Path, steps: int, say: Callable[[int, str], None], every: int
 if __name__ == "__main__":
     if len(sys.argv) > 3:
         rank, hosts, port = map(int, sys.argv[3:6])
-        jax.distributed.initialize(f"127.0.0.1:{port}", hosts, rank)
+        join_hosts(f"127.0.0.1:{port}", hosts, rank)
     run(Path(sys.argv[1]), int(sys.argv[2]), lambda step, loss: print("LOSS", step, loss, flush=True))

@@ -2,14 +2,19 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from pioxide.cli.options import slot_keys
+from pioxide.codec import FastCodec
 from pioxide.contract import openpi_contract
 from pioxide.errors import InputError
 from pioxide.family import Family
 from pioxide.robots import tabletop
 from pioxide.train.config import Size
 from pioxide.train.contracts import Numbers, run_contract
+from pioxide.train.hosts import join_hosts
+from pioxide.transforms import NormRule
 from support.training import toy_stats
 
 FITTED = replace(
@@ -34,3 +39,31 @@ def test_actions_are_as_wide_as_the_network_they_are_for(family, based, said, wi
 def test_a_delay_that_leaves_nothing_to_learn_is_refused():
     with pytest.raises(InputError, match="expected 0 to 7 actions of 8"):
         run_contract(FITTED, Numbers(horizon=8, max_delay=8), Size.MINI)
+
+
+def test_a_run_normalises_by_its_models_rule_whatever_the_fit_was_told():
+    numbers = Numbers(family=Family.PI0, horizon=8)
+    assert run_contract(FITTED, numbers, Size.MINI).action_norm == NormRule.openpi("zscore")
+    chosen = replace(numbers, normalization="quantile")
+    assert run_contract(FITTED, chosen, Size.MINI).state_norm == NormRule.openpi("quantile")
+    codec = FastCodec.fit(np.random.default_rng(0).normal(size=(60, 8, 2)), vocab_size=300)
+    assert run_contract(FITTED, chosen, Size.MINI, codec).fast.vocab_size == codec.vocab_size
+    with pytest.raises(InputError, match="fit with --normalization zscore"):
+        run_contract(FITTED, numbers, Size.MINI, codec)
+
+
+def test_a_camera_goes_into_the_slot_that_a_person_says():
+    numbers = Numbers(horizon=8)
+    keys = [camera.key for camera in FITTED.robot.cameras]
+    made = run_contract(FITTED, numbers, Size.MINI, cameras={"left_wrist_0_rgb": keys[0], "base_0_rgb": None})
+    assert {slot.slot: slot.key for slot in made.cameras}["left_wrist_0_rgb"] == keys[0]
+    assert slot_keys(["a=b"], "--x") == {"a": "b"}
+    for wrong in (["a"], ["a=b", "a=c"]):
+        with pytest.raises(InputError, match="--x"):
+            slot_keys(wrong, "--x")
+
+
+@pytest.mark.parametrize("said", [("here", 2, 0), ("h:1", 0, 0), ("h:1", 2, 2)])
+def test_hosts_that_cannot_be_are_refused_at_once(said):
+    with pytest.raises(InputError, match=r"host|coordinator"):
+        join_hosts(*said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff
 
 from pioxide.cli import output
-from pioxide.cli.options import parsed, slot_keys
+from pioxide.cli.options import left_open, parsed, slot_keys
 from pioxide.errors import InputError
 from pioxide.train.config import TrainConfig
 from pioxide.train.contracts import Numbers
@@ -45,6 +46,16 @@ class Train:
 
     resume: FlagCreatePairsOff[bool] = False
     """Go on with the run where its last checkpoint is."""
+
+    hosts: Annotated[int | None, left_open("N")] = None
+    """Hosts that train together, each of which runs this command on the same dataset and RUN; SLURM and Open
+    MPI tell what is not said of the three."""
+
+    host: Annotated[int | None, left_open("I")] = None
+    """Which of them this is, from 0."""
+
+    coordinator: Annotated[str | None, left_open("HOST:PORT")] = None
+    """Where host 0 is to be reached by the others."""
 
     numbers: Numbers = field(default_factory=Numbers)
     """What the policy's contract says."""
@@ -93,11 +104,13 @@ class Train:
         from pioxide.data.loader import Loader, LoaderSettings, Source
         from pioxide.models import make_mesh
         from pioxide.train.config import Tracker
+        from pioxide.train.hosts import join_hosts
         from pioxide.train.picture import draw_batch
         from pioxide.train.run import LOGS, settings_of, train
         from pioxide.train.tensorboard import Service, TensorBoard
         from pioxide.train.validate import HeldOut
 
+        join_hosts(self.coordinator, self.hosts, self.host)
         dataset, fitted = self._fitted()
         subtasks = self._subtasks(dataset)
         held_out = frozenset(fitted.held_out)
@@ -141,7 +154,11 @@ class Train:
         seed = config.seed if config.augment else None
         with closing(progress), loader(training, config.seed, self.data.workers) as batches:
             judge = None
-            if held_out and jax.process_count() == 1:
+            if held_out and jax.process_count() > 1:
+                warnings.warn(
+                    "several hosts do not judge held-out episodes, which are left out", stacklevel=1
+                )
+            elif held_out:
                 with loader(sorted(held_out), 0, 0) as unseen:
                     judge = HeldOut(config, Sourced(unseen, tokenizer, codec), make_mesh(config.fsdp))
             data = {"episodes": self.data.episodes, "cached": bool(self.data.cache)}
@@ -164,6 +181,9 @@ class Train:
         return main.OK
 
     def _fitted(self) -> tuple[LeRobotDataset, FitResult]:
+        import jax
+        from jax.experimental import multihost_utils
+
         from pioxide.cli.options import read_robot
         from pioxide.data import LeRobotDataset
         from pioxide.shards import FitResult, FitSettings, fit
@@ -179,7 +199,10 @@ class Train:
                 episodes=self.data.episodes,
             )
             self.output.mkdir(parents=True, exist_ok=True)
-            fit(self.dataset, directory, settings, on_stage=lambda s: print(f"{s} ...", file=sys.stderr))
+            if jax.process_index() == 0:
+                fit(self.dataset, directory, settings, on_stage=lambda s: print(f"{s} ...", file=sys.stderr))
+            if jax.process_count() > 1:
+                multihost_utils.sync_global_devices("host 0 has fitted")
         found = FitResult.load(directory)
         return LeRobotDataset.open(self.dataset), found
 

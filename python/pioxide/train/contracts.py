@@ -121,11 +121,12 @@ def run_contract(
 
 def _rule(fitted: Contract, numbers: Numbers, codec: ActionCodec | None) -> NormRule:
     """How a run normalises. Statistics serve every rule; an action tokenizer is of actions by one."""
-    rule = NormRule.openpi(numbers.normalization or numbers.family.normalization)
+    chosen = numbers.normalization or numbers.family.normalization
+    rule = NormRule.openpi(chosen)
     if codec is not None and fitted.action_norm not in (UNKNOWN, rule):
         raise InputError(
             f"data.fit: its action tokenizer is of actions normalised by {fitted.action_norm}, and this "
-            f"run's are by {rule}: fit with --normalization {rule.mode}, or say numbers.normalization"
+            f"run's are by {rule}: fit with --normalization {chosen}, or say numbers.normalization"
         )
     return rule
 
