@@ -37,6 +37,7 @@ _WORDS = {
     "resize": "images are resized by",
     "fast": "action tokens",
     "max_delay": "delay that training saw, in actions",
+    "subtask_style": "subtasks, from the language model",
 }
 _GEMMA = (
     "Weights that were made from PaliGemma's or from released weights of the π models are under "

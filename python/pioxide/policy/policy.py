@@ -448,7 +448,8 @@ class Policy:
         alone = len({id(one) for one in sessions}) == len(sessions)
         if not alone:  # robots without a past, but for what a caller gave all of them
             before = [one if one is not None and one.given else None for one in before]
-        now, cut = list(before), np.zeros(len(before), np.bool_)
+        now: list[Subtask | None] = [*before]
+        cut = np.zeros(len(before), np.bool_)
         if self._writer is not None:
             said, cut = self._writer.update(frames, images, masks, before)
             now = [*said]

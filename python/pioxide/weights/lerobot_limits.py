@@ -63,6 +63,8 @@ def left_out(contract: Contract) -> tuple[str, ...]:
         said.append(f"the instruction where an observation has none, {contract.default_prompt!r}")
     if contract.max_delay:
         said.append(f"the delay of {contract.max_delay} actions that training saw")
+    if contract.subtask_style:
+        said.append("that its language model writes subtasks, by which it then acts")
     if contract.fast and not fast:
         said.append("which action tokens its language model learnt beside the flow")
     elif isinstance(contract.fast, CodecVocabulary):
