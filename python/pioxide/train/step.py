@@ -108,6 +108,12 @@ def state_shapes(config: TrainConfig, trained: Any, frozen: Any) -> TrainState:
         frozen: The others.
     """
     optimizer = make_optimizer(config.optimizer, make_schedule(config.schedule, config.steps))
+    return _shapes(config, optimizer, trained, frozen)
+
+
+def _shapes(
+    config: TrainConfig, optimizer: optax.GradientTransformation, trained: Any, frozen: Any
+) -> TrainState:
     by_path = {
         jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(trained)
     }
@@ -130,7 +136,7 @@ def state_shapes(config: TrainConfig, trained: Any, frozen: Any) -> TrainState:
 def start(config: TrainConfig, trained: Any, frozen: Any) -> TrainState:
     """Returns the state before the first update."""
     optimizer = make_optimizer(config.optimizer, make_schedule(config.schedule, config.steps))
-    shapes = state_shapes(config, trained, frozen)
+    shapes = _shapes(config, optimizer, trained, frozen)
     # A copy: an alias of donated arrays would be deleted with them.
     ema = jax.tree.map(jnp.copy, trained) if config.ema.decay else None
     done = jax.device_put(jnp.zeros((), jnp.int32), shapes.step.sharding)
