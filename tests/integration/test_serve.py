@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import shutil
+import ssl
 import subprocess
 import threading
 import time
@@ -92,6 +93,23 @@ def test_openpis_own_client_and_broker_run_unchanged():
         with pytest.raises(RuntimeError, match="state"):
             policy.infer({**seen(2.0), "state": np.zeros(DIM + 1)})
         assert policy.infer(seen(5.0))["actions"][0, 0] == 5.0
+
+
+@pytest.mark.filterwarnings("ignore:connect:DeprecationWarning")
+def test_openpis_own_client_is_let_in_by_its_key_and_waits_for_a_server_that_is_not_there_yet(tmp_path):
+    websocket = pytest.importorskip("openpi_client.websocket_client_policy")
+    (tmp_path / "keys").write_text(KEY)
+    with serving(Echo(), ServeConfig(port=0, key_file=tmp_path / "keys")) as server:
+        policy = websocket.WebsocketClientPolicy("127.0.0.1", server.port, api_key=KEY)
+        assert policy.infer(seen(2.0))["actions"][0, 0] == 2.0
+        with pytest.raises(InvalidStatus, match="401"):
+            websocket.WebsocketClientPolicy("127.0.0.1", server.port, api_key="another-key-of-a-robot")
+        port = server.port
+    with pytest.raises(ConnectionClosed):  # it does not reconnect by itself; a new one does
+        policy.infer(seen(2.0))
+    with serving(Echo(), ServeConfig(port=port)):
+        again = websocket.WebsocketClientPolicy("127.0.0.1", port)
+        assert again.infer(seen(3.0))["actions"][0, 0] == 3.0
 
 
 def test_an_observation_that_is_not_the_robots_is_refused_with_the_key_and_the_connection_lives():
@@ -259,6 +277,30 @@ def test_a_key_is_asked_for_and_read_again_when_its_file_changes(tmp_path):
         with pytest.raises(ServerError, match="key"):
             Client(address(server), key=KEY)
         Client(address(server), key="a-key-of-a-robot-2").close()
+
+
+def test_a_server_with_a_certificate_speaks_tls_to_those_who_trust_it_and_to_nobody_else(tmp_path):
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl makes the certificate")
+    certificate, secret = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    made = f"{openssl} req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext"
+    command = [*made.split(), "subjectAltName=DNS:localhost", "-out", certificate, "-keyout", secret]
+    subprocess.run(command, check=True, capture_output=True)
+    with serving(Echo(), ServeConfig(port=0, tls_certificate=certificate, tls_key=secret)) as server:
+        uri = f"wss://localhost:{server.port}"
+        trusted = ssl.create_default_context(cafile=str(certificate))
+        with Client(uri, tls=trusted) as client:
+            assert client(seen(1.0)).actions[0, 0] == 1.0
+        with pytest.raises(ServerError, match="certificate"):
+            Client(uri)
+        with pytest.raises(InputError, match="wss"):
+            Client(address(server), tls=trusted)
+        with pytest.raises(ServerError, match="no policy server answers"):
+            Client(address(server), config=ClientConfig(connect_timeout=5.0))
+    wrong = ServeConfig(port=0, tls_certificate=tmp_path / "nothing.pem")
+    with pytest.raises(InputError, match="no certificate"), serving(Echo(), wrong):
+        pass
 
 
 def test_a_server_that_others_reach_needs_a_key_or_a_word(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ from websockets.frames import CloseCode
 from websockets.protocol import State
 
 from pioxide.control import Request, ThreadWorker
-from pioxide.errors import ServerError, WireError
+from pioxide.errors import InputError, ServerError, WireError
 from pioxide.serve.batcher import refusal
 from pioxide.serve.conversation import ANSWER, ClientConfig, Conversation, Question, RemoteAnswer
 
@@ -56,6 +56,9 @@ class AsyncClient(Conversation):
             key: One of the server's keys.
             config: See `ClientConfig`.
             tls: For a certificate that the system does not know.
+
+        Raises:
+            InputError: TLS was given for an address without.
         """
         super().__init__(uri, config)
         self._line = _Line(self, key, tls)
@@ -135,6 +138,7 @@ class Client(Conversation):
         Raises:
             ServerError: Nobody answers there, or the server lets nobody in ("refused", "busy").
             WireError: No policy server speaks there.
+            InputError: TLS was given for an address without.
         """
         super().__init__(uri, config)
         self._line, self._beside = _Line(self, key, tls), _LoopThread()
@@ -216,7 +220,10 @@ class _Line:
     """A connection that is made when it is needed, and never used again once it is in doubt."""
 
     def __init__(self, robot: Conversation, key: str | None, tls: ssl.SSLContext | None) -> None:
-        self._robot, self._tls = robot, tls
+        if tls is not None and not robot.uri.startswith("wss:"):
+            raise InputError(f"tls: {robot.uri} is not secured by it; a server with TLS is at wss://...")
+        self._robot = robot
+        self._secure = {} if tls is None else {"ssl": tls}  # wss:// has the system's certificates by itself
         self._headers = {"Authorization": f"Api-Key {key}"} if key else {}
         self._connection: ClientConnection | None = None
         self._turn = asyncio.Lock()
@@ -260,7 +267,7 @@ class _Line:
             async with asyncio.timeout(robot.config.connect_timeout):
                 self._connection = await connect(
                     robot.uri,
-                    ssl=self._tls,
+                    **self._secure,
                     compression=None,
                     max_size=ANSWER.message_bytes,
                     additional_headers=self._headers,
