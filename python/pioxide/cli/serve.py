@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -97,7 +99,6 @@ class Serve:
 
     def __call__(self) -> None:
         """Load, compile, serve until a signal comes."""
-        import logging
         import os
         import sys
 
@@ -105,7 +106,9 @@ class Serve:
         from pioxide.serve.server import Server, run
         from pioxide.serve.swap import Swapper
 
-        logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s %(message)s"))
+        logging.basicConfig(handlers=[handler])
         logging.getLogger("pioxide").setLevel(logging.INFO)
         config = taken(self, ServeConfig, batch=self._batch(), limits=WireLimits(), zenoh=self._zenoh())
         config.keys()  # before minutes go into loading
@@ -121,14 +124,12 @@ class Serve:
             os._exit(0)
 
     def _warm_up(self, policy: Policy) -> None:
-        import logging
-
         from pioxide.serve.server import batch_sizes
 
+        log, contract = logging.getLogger("pioxide.serve"), policy.contract
+        log.info("loaded robot=%s horizon=%d source=%s", policy.robot.name, policy.horizon, contract.source)
         seconds = policy.warm_up(self.prompt, batches=batch_sizes(self.batch_size))
-        logging.getLogger("pioxide.serve").info(
-            "compiled programs=%d seconds=%.1f", len(seconds), sum(seconds.values())
-        )
+        log.info("compiled programs=%d seconds=%.1f", len(seconds), sum(seconds.values()))
 
     def _batch(self) -> BatchConfig:
         from pioxide.serve import BatchConfig
@@ -175,6 +176,16 @@ class Serve:
                 subtask=None if self.subtask_every is None else SubtaskOptions(every=self.subtask_every),
             ),
         )
+
+
+class _OneLine(logging.Formatter):
+    """A line an event, whatever a robot's words hold; only a traceback has lines of its own."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        return datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return super().formatMessage(record).replace("\r", "\\r").replace("\n", "\\n")
 
 
 def _size(text: str) -> tuple[int, int]:

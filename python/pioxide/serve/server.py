@@ -178,9 +178,9 @@ class Server:
         """
         told, new = (metadata(one, self.config.limits)[KEY] for one in (self.policy, policy))
         if apart := [name for name in PROMISED if told[name] != new[name]]:
-            said = "\n".join(f"  {name}: {new[name]!r}, was {told[name]!r}" for name in apart)
+            said = "; ".join(f"{name} is {new[name]!r}, was {told[name]!r}" for name in apart)
             raise ContractError(
-                f"the new policy is not what connected robots were told; start another server for it:\n{said}"
+                f"the new policy is not what connected robots were told; start another server for it: {said}"
             )
 
     def swap(self, policy: Policy) -> None:
@@ -282,8 +282,10 @@ class Server:
         await self._listening.wait_closed()
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
+            log.info("recorded entries=%d left_out=%d", self._recorder.written, self._recorder.dropped)
         if self._rerun is not None:
             await asyncio.to_thread(self._rerun.close)
+            log.info("shown in rerun left_out=%d", self._rerun.dropped)
         log.info("stopped")
 
     def _compute(self, jobs: Sequence[Job]) -> list[Answered | Exception]:
@@ -332,6 +334,7 @@ class Server:
         robot = Robot(self._new_session(), Watched(name), self._seeds)
         self._robots[owner] = robot
         self._batcher.owners = len(self._robots)
+        log.info("robot joined robot=%s robots=%d", name, len(self._robots))
         return robot
 
     def leave(self, owner: Hashable) -> None:
@@ -339,8 +342,18 @@ class Server:
         robot = self._robots.pop(owner, None)
         self._batcher.owners = len(self._robots)
         self._batcher.forget(owner)
-        for task in robot.tasks if robot is not None else ():
+        if robot is None:
+            return
+        for task in robot.tasks:
             task.cancel()
+        watched = robot.watched
+        log.info(
+            "robot left robot=%s answers=%d refused=%d seconds=%.0f",
+            watched.name,
+            watched.answers,
+            sum(watched.refused.values()),
+            time.time() - watched.since,
+        )
 
     async def answer(self, owner: Hashable, robot: Robot, ask: Ask) -> tuple[Answered, float]:
         """Answers a robot of another protocol; returns the answer, and the seconds that it waited.
@@ -451,7 +464,7 @@ class Server:
             level = logging.WARNING if first else logging.DEBUG
             log.log(level, "refused robot=%s code=%s reason=%s", robot.watched.name, code, error)
         else:
-            log.exception("a request failed", exc_info=error)
+            log.exception("a request failed robot=%s", robot.watched.name, exc_info=error)
 
     def _bitten(self, bound: str, connection: ServerConnection) -> None:
         """Counts a connection that a bound ended, and logs the first of each."""
