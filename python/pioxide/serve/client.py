@@ -223,7 +223,8 @@ class _Line:
         if tls is not None and not robot.uri.startswith("wss:"):
             raise InputError(f"tls: {robot.uri} is not secured by it; a server with TLS is at wss://...")
         self._robot = robot
-        self._secure = {} if tls is None else {"ssl": tls}  # wss:// has the system's certificates by itself
+        # True has the system's certificates.
+        self._tls = tls or (True if robot.uri.startswith("wss:") else None)
         self._headers = {"Authorization": f"Api-Key {key}"} if key else {}
         self._connection: ClientConnection | None = None
         self._turn = asyncio.Lock()
@@ -267,7 +268,7 @@ class _Line:
             async with asyncio.timeout(robot.config.connect_timeout):
                 self._connection = await connect(
                     robot.uri,
-                    **self._secure,
+                    ssl=self._tls,
                     compression=None,
                     max_size=ANSWER.message_bytes,
                     additional_headers=self._headers,
