@@ -1,6 +1,7 @@
 """No page shows a command, an option, a script or a target of make that is not there."""
 
 import re
+import shlex
 import tomllib
 from contextlib import redirect_stderr
 from io import StringIO
@@ -27,6 +28,15 @@ def test_what_is_typed_exists(block: Block) -> None:
             words = words[1:]
         if words:
             check(words)
+
+
+@pytest.mark.parametrize("page", ["docs/from-openpi.md", "docs/from-lerobot.md"])
+def test_what_newcomers_are_told_to_type_exists(page: str) -> None:
+    typed = re.findall(r"`(pioxide [a-z]+ [^`]+)`", (ROOT / page).read_text())
+    for command in typed:
+        if "..." not in command:
+            check(shlex.split(command))
+    assert len(typed) > 4
 
 
 def test_an_option_that_is_not_there_is_noticed() -> None:

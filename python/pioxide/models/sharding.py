@@ -52,7 +52,7 @@ def parameter_spec(
 def parameter_sharding(mesh: Mesh, *, smallest_bytes: int = SMALLEST_BYTES) -> Callable[..., NamedSharding]:
     """Returns a function from an array, or anything with a shape and a dtype, to its sharding."""
 
-    def place(leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+    def place(leaf: Any) -> NamedSharding:
         spec = parameter_spec(leaf.shape, leaf.dtype.itemsize, mesh, smallest_bytes=smallest_bytes)
         return NamedSharding(mesh, spec)
 

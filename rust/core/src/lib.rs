@@ -61,6 +61,7 @@ mod vocab;
 /// The examples of the front page on a registry run too.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
+#[doc = include_str!("../../../docs/rust.md")]
 struct Readme;
 
 pub use contract::{
