@@ -101,9 +101,11 @@ def test_a_runner_is_shown_with_what_its_safety_filter_changed_and_never_waits(v
     safety.reset(np.zeros(2))
     with RerunLog("rerun+http://127.0.0.1:9876/proxy", hz=10.0, joints=JOINTS) as log:
         source = log.watching(lambda request: chunk(0.0), "left arm")
-        with Runner(ThreadWorker(source), ActionQueue(OnEmpty.HOLD), 2, safety) as runner:
+        with Runner(ThreadWorker(source, log.reset), ActionQueue(OnEmpty.HOLD), 2, safety) as runner:
             while runner.inferences < 3:
                 runner.step(SEEN)
+            runner.reset(np.zeros(2))
+        assert log._episode == 1
         # What is slower than its robots loses moments, and holds up nobody.
         log._thread.join(0)
         for _ in range(1000):
@@ -121,11 +123,14 @@ def test_a_server_shows_every_robot_below_its_address(viewer):
         client.limits = {"velocity": 3}
         client(seen(1.0))
         client(seen(2.0), prev_chunk_left_over=np.ones((1, DIM)))
+        client.reset()  # nothing more is played of what that episode was answered
+        client(seen(3.0), prev_chunk_left_over=np.ones((0, DIM)))
     assert viewer.closed
     robot = viewer.logged[0][0].partition("/")[0]
     assert robot.startswith("127.0.0.1:")
-    assert len(viewer.of(f"{robot}/cameras/image")) == 2
-    assert viewer.of(f"{robot}/played/lift")[0][1] == pytest.approx([1.0, 1.01, 1.02])
+    assert len(viewer.of(f"{robot}/cameras/image")) == 3
+    ((_, played),) = viewer.of(f"{robot}/played/lift")
+    assert played == pytest.approx([1.0, 1.01, 1.02])
     assert viewer.of(f"{robot}/chunks/grip/1")[0][1][0] == 2.0
     assert viewer.of(f"{robot}/limits")[0][1] == ["velocity limit changed 3 actions", "WARN"]
 

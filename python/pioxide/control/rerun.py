@@ -41,6 +41,7 @@ class Moment(NamedTuple):
         chunk: [H, D] the answer, in the robot's units; row 0 belongs to the observation.
         left: How many actions of the chunk before were still to be played; None where that is not known.
         limits: How often the safety filter has changed an action, by kind.
+        episode: Its number: nothing of a chunk is played in the next one.
     """
 
     robot: str
@@ -49,15 +50,7 @@ class Moment(NamedTuple):
     chunk: NDArray[np.floating]
     left: int | None = None
     limits: Mapping[str, int] = {}
-
-
-class _Before(NamedTuple):
-    """What a robot was answered last: when, what, the number of the chunk, and its limits then."""
-
-    time: float
-    chunk: NDArray[np.floating]
-    number: int
-    limits: Mapping[str, int]
+    episode: int = 0
 
 
 class RerunLog:
@@ -96,7 +89,8 @@ class RerunLog:
             except Exception as error:  # Rerun's own kinds of error are not told apart
                 raise InputError(f"{target}: Rerun can't write there: {error}") from error
         self._began, self.dropped = time.monotonic(), 0
-        self._before: OrderedDict[str, _Before] = OrderedDict()
+        self._episode = 0
+        self._before: OrderedDict[str, tuple[Moment, int]] = OrderedDict()
         self._queue: queue.Queue[Moment | None] = queue.Queue(_WAITING)
         self._thread = threading.Thread(target=self._run, name="pioxide-rerun", daemon=True)
         self._thread.start()
@@ -115,16 +109,20 @@ class RerunLog:
             self.dropped += 1
 
     def watching(self, source: ChunkSource, robot: str = "robot") -> ChunkSource:
-        """Returns a source that is shown: `ThreadWorker(log.watching(policy.chunk))`."""
+        """Returns a source that is shown: `ThreadWorker(log.watching(policy.chunk), log.reset)`."""
 
         def watched(request: Request) -> NDArray[np.floating]:
-            asked = self.now()
+            asked, episode = self.now(), self._episode
             chunk = source(request)
-            left = len(request.prev_chunk_left_over)
-            self.take(Moment(robot, asked, request.observation, chunk, left, dict(request.limits)))
+            left, limits = len(request.prev_chunk_left_over), dict(request.limits)
+            self.take(Moment(robot, asked, request.observation, chunk, left, limits, episode))
             return chunk
 
         return watched
+
+    def reset(self) -> None:
+        """Begins a new episode of what `watching` shows."""
+        self._episode += 1
 
     def close(self) -> None:
         """Writes what was taken, and ends."""
@@ -152,15 +150,16 @@ class RerunLog:
                 failed = True
 
     def _write(self, moment: Moment) -> None:
-        rr, before = self._rerun, self._before.get(moment.robot)
+        rr = self._rerun
+        before, number = self._before.pop(moment.robot, (None, 0))
         self._stream.set_time("time", duration=moment.time)
         for key, value in _flat(moment.observation):
             self._show(moment.robot, key, value)
-        number = 0 if before is None else before.number + 1
-        if before is not None and moment.left is not None:
+        if before is not None and before.episode == moment.episode and moment.left is not None:
             played = before.chunk[: max(0, len(before.chunk) - moment.left)]
             self._curves([moment.robot, "played"], [], before.time, played)
         self._curves([moment.robot, "chunks"], [str(number % _CURVES)], moment.time, moment.chunk)
+        self._stream.set_time("time", duration=moment.time)
         told: Mapping[str, int] = {} if before is None else before.limits
         for kind, count in moment.limits.items():
             new = count - told.get(kind, 0)
@@ -168,8 +167,7 @@ class RerunLog:
             if new > 0:
                 said = rr.TextLog(f"{kind} limit changed {new} actions", level="WARN")
                 self._stream.log([moment.robot, "limits"], said)
-        self._before[moment.robot] = _Before(moment.time, moment.chunk, number, moment.limits)
-        self._before.move_to_end(moment.robot)
+        self._before[moment.robot] = moment._replace(observation={}), number + 1
         if len(self._before) > _ROBOTS:
             self._before.popitem(last=False)
 
@@ -200,7 +198,6 @@ class RerunLog:
             if below:
                 self._stream.set_time("time", duration=float(times[-1]) + 0.5 / self._hz)
                 self._stream.log(path, rr.Clear(recursive=False))
-        self._stream.set_time("time", duration=start)
 
 
 def _flat(observation: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

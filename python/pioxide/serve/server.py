@@ -437,7 +437,8 @@ class Server:
             seen = {**ask.observation, **robot.watched.images}
             left, limits = left_to_play(ask), dict(robot.watched.limits)
             asked, actions = self._rerun.now() - age, answered.prediction.actions
-            self._rerun.take(Moment(robot.watched.name, asked, seen, actions, left, limits))
+            episode, name = ask.generation, robot.watched.name
+            self._rerun.take(Moment(name, asked, seen, actions, left, limits, episode))
         if self._recorder is not None:
             _, session, rows, row, serving = answered
             entry = Entry(
