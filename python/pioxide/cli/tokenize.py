@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import FlagCreatePairsOff
@@ -14,12 +14,16 @@ from pioxide.cli.check import warn
 from pioxide.cli.options import METAVARS, derived, left_open, taken
 from pioxide.cli.progress import FrameProgress
 from pioxide.contract import known
+from pioxide.errors import InputError
 from pioxide.family import RELEASED_ACTION_DIM, Family
 from pioxide.shards import (
+    Engine,
     Job,
     JobRequest,
     Manifest,
     Part,
+    Ray,
+    Threads,
     estimate,
     other_names,
     plan_job,
@@ -46,7 +50,13 @@ class Tokenize:
     """PaliGemma's SentencePiece model; the one that `pioxide fetch` brought by default."""
 
     workers: Annotated[int | None, left_open("INT")] = None
-    """Threads; one a core by default."""
+    """Threads, or tasks of Ray, at a time; one a core by default."""
+
+    engine: Literal["threads", "ray"] = "threads"
+    """Who makes shards: threads of this process, or tasks of Ray, on a cluster of this machine's own."""
+
+    ray_address: Annotated[str | None, left_open("ADDRESS")] = None
+    """Of a Ray cluster, whose nodes see the same files at the same paths; with --engine ray."""
 
     part: Annotated[str | None, left_open("N/OF")] = None
     """Make every OF-th shard only, as 3/16, for one of several machines; `pioxide merge` then joins them."""
@@ -65,6 +75,7 @@ class Tokenize:
         from pioxide.cli import main
         from pioxide.fetch import text_model
 
+        engine = self._engine()
         request = taken(self, JobRequest, dataset=self.dataset, text_model=self.text_model or text_model())
         job = plan_job(*resolve(request))
         settings, dataset = job.settings, job.maker.dataset
@@ -88,13 +99,13 @@ class Tokenize:
             return main.OK
         family = known(settings.contract.family, "family")
         if part is not None:
-            return self._make_part(job, part, f"tokenizing for {family}, part {part}")
+            return self._make_part(job, part, engine, f"tokenizing for {family}, part {part}")
         with FrameProgress(f"tokenizing for {family}") as progress:
             manifest = run_job(
                 job,
                 self.output,
                 skip_bad=self.skip_bad,
-                workers=self.workers,
+                engine=engine,
                 progress=progress,
             )
         output.current.result = {
@@ -108,13 +119,18 @@ class Tokenize:
             return main.LEFT_OUT
         return main.FOUND if self.strict and manifest.totals["truncated"] else main.OK
 
-    def _make_part(self, job: Job, part: Part, what: str) -> int:
+    def _engine(self) -> Engine:
+        if self.engine == "ray":
+            return Ray(self.ray_address, self.workers)
+        if self.ray_address is not None:
+            raise InputError("--ray-address is for --engine ray")
+        return Threads(self.workers)
+
+    def _make_part(self, job: Job, part: Part, engine: Engine, what: str) -> int:
         from pioxide.cli import main
 
         with FrameProgress(what) as progress:
-            made = run_part(
-                job, self.output, part, skip_bad=self.skip_bad, workers=self.workers, progress=progress
-            )
+            made = run_part(job, self.output, part, skip_bad=self.skip_bad, engine=engine, progress=progress)
         names = [shard.file for shard in made.shards]
         output.current.result = {"output": str(self.output), "part": str(part), "shards": names}
         speed = _speed(progress)

@@ -23,24 +23,28 @@ from pioxide.shards.export_lerobot import export_lerobot
 # A codec and statistics from a dataset
 from pioxide.shards.fit import FitResult, FitSettings, fit
 from pioxide.shards.frames import FrameCutter, Frames
-from pioxide.shards.joint import JointMember, JointResult, JointSettings, fit_jointly
 
 # A dataset into token shards
-from pioxide.shards.local import Interrupted, Job, Progress, plan_job, run_job, run_part, tokenize_dataset
+from pioxide.shards.job import Job, Progress, plan_job
+from pioxide.shards.joint import JointMember, JointResult, JointSettings, fit_jointly
 from pioxide.shards.manifest import Manifest, ShardRecord, Skipped
 
 # By several machines
 from pioxide.shards.merge import Merged, merge
+from pioxide.shards.on_ray import Ray
 from pioxide.shards.parts import Part, PartResult
 
 # Reading them back
 from pioxide.shards.reader import TokenDataset
 from pioxide.shards.resolve import JobRequest, parse_mask, resolve
+from pioxide.shards.run import Interrupted, run_job, run_part, tokenize_dataset
 from pioxide.shards.settings import JobSettings
 from pioxide.shards.shard import JobInputs, ShardMaker
+from pioxide.shards.threads import Engine, Threads
 
 __all__ = [
     "ArrayRecordRows",
+    "Engine",
     "Estimate",
     "Exploration",
     "ExploreSettings",
@@ -62,9 +66,11 @@ __all__ = [
     "Part",
     "PartResult",
     "Progress",
+    "Ray",
     "ShardMaker",
     "ShardRecord",
     "Skipped",
+    "Threads",
     "TokenDataset",
     "check_robot",
     "dataset_robot",

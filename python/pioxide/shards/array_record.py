@@ -23,7 +23,7 @@ from pioxide.errors import FormatError, InputError
 from pioxide.files import new_directory, output_error, read_json, write_json
 from pioxide.shards.beside import NORM_STATS
 from pioxide.shards.directory import FAST
-from pioxide.shards.local import Progress
+from pioxide.shards.job import Progress
 from pioxide.shards.reader import Batch, TokenDataset
 
 LAYOUT = "layout.json"

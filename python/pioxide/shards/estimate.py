@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pioxide.errors import DatasetError
 from pioxide.shards.directory import earlier_manifest
 from pioxide.shards.frames import Frames
-from pioxide.shards.local import Job
+from pioxide.shards.job import Job
 from pioxide.shards.manifest import finished_shards
 from pioxide.shards.plan import ShardTask, Slice
 from pioxide.shards.rows import Counts

@@ -20,7 +20,7 @@ from pioxide.data import LeRobotDataset
 from pioxide.data.parquet import open_parquet
 from pioxide.errors import DatasetError, InputError, OutputError
 from pioxide.files import hard_link, make_directory, new_directory, output_error, read_json, write_json
-from pioxide.shards.local import Progress
+from pioxide.shards.job import Progress
 from pioxide.shards.reader import Batch, TokenDataset
 
 PREFIX = "pioxide."

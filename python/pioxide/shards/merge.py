@@ -31,7 +31,7 @@ from pioxide.shards.directory import (
     reopen,
     said_once,
 )
-from pioxide.shards.local import Progress
+from pioxide.shards.job import Progress
 from pioxide.shards.manifest import (
     FILE_NAME,
     SHARDS,

@@ -1,0 +1,181 @@
+"""A job on a Ray cluster of three nodes: the bytes of one process, whoever is killed on the way."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pioxide.errors import DatasetError, InputError, SettingsError
+from pioxide.shards import Ray, on_ray, tokenize_dataset
+from support import held_worker
+from support.held_worker import held, hold, let_go
+from support.jobs import World, content
+
+pytest.importorskip("tyro")
+ray = pytest.importorskip("ray", reason='SKIPPED: a job on Ray; pip install "pioxide[ray]"')
+TESTS = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning")
+
+
+class Cluster:
+    """Three nodes with a core each, every one a process group of its own on this machine."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster as Nodes
+
+        self.nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        self.others = [self.nodes.add_node(num_cpus=1) for _ in range(2)]
+
+    @property
+    def address(self) -> str:
+        return self.nodes.address
+
+    def kill(self, node: str) -> None:
+        """With SIGKILL; a new one takes its place."""
+        (killed,) = [one for one in self.others if one.node_id == node]
+        self.nodes.remove_node(killed, allow_graceful=False)
+        self.others.remove(killed)
+        self.others.append(self.nodes.add_node(num_cpus=1))
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_preallocate_plasma_memory", "0")
+        made = Cluster()
+        yield made
+        made.nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def whole(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What one process leaves: four shards."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    tokenize_dataset(world.inputs(), out, world.settings())
+    return content(out)
+
+
+@pytest.fixture
+def holding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_ray, "_make", held_worker.make)
+
+
+def command(world: World, out: Path, address: str) -> list[str]:
+    python = [sys.executable, "-c", "from support.held_worker import command; command()"]
+    return [*python, *world.command(out), "--workers", "3", "--engine", "ray", "--ray-address", address]
+
+
+def shards(directory: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (directory / "shards").glob("shard-*")}
+
+
+def test_a_worker_and_a_node_are_killed_in_the_middle(
+    world: World, cluster: Cluster, whole: dict[str, bytes], tmp_path: Path, holding: None
+) -> None:
+    out = tmp_path / "out"
+    hold(out, 0, 1, 2)
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(
+            tokenize_dataset, world.inputs(), out, world.settings(), engine=Ray(cluster.address)
+        )
+        where = {number: held(out, number) for number in (0, 1, 2)}
+        assert len({node for _, node in where.values()}) == 3
+        others = {one.node_id for one in cluster.others}
+        lost, killed = [number for number, (_, node) in where.items() if node in others]
+        os.kill(where[killed][0], signal.SIGKILL)
+        cluster.kill(where[lost][1])
+        assert len(list(out.glob("shards/.shard-*.tmp"))) >= 3  # nobody was there to remove them
+        let_go(out)
+        manifest = job.result(120)
+    assert manifest.complete
+    for left in out.glob("shards/.shard-*.tmp"):  # of the dead; the next run removes them
+        left.unlink()
+    assert content(out) == whole
+
+
+def test_ctrl_c_and_kill_keep_finished_shards(
+    world: World, cluster: Cluster, whole: dict[str, bytes], tmp_path: Path, holding: None
+) -> None:
+    out = tmp_path / "out"
+    hold(out, 2, 3)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
+    for number in (signal.SIGINT, signal.SIGKILL):
+        with subprocess.Popen(
+            command(world, out, cluster.address), env=environment, stderr=subprocess.PIPE, text=True
+        ) as child:
+            for shard in (2, 3):
+                held(out, shard)
+            while len(shards(out)) < 2:
+                time.sleep(0.05)
+            child.send_signal(number)
+            _, said = child.communicate(timeout=60)
+        if number == signal.SIGINT:
+            assert child.returncode == 130, said
+            assert f"interrupted; 2 of 4 shards are finished and kept in {out}" in said
+            assert "Traceback" not in said
+            assert not list(out.rglob("*.tmp"))
+            kept = shards(out)
+        for file in tmp_path.glob("held-*"):
+            file.unlink()
+    let_go(out)
+    tokenize_dataset(world.inputs(), out, world.settings(), engine=Ray(cluster.address))
+    assert content(out) == whole
+    assert kept.items() <= shards(out).items()
+
+
+def test_faults_are_those_of_one_process(
+    world: World, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from support.datasets import episodes, write_v21
+    from support.jobs import LENGTHS
+
+    dataset = write_v21(tmp_path / "bad", episodes(LENGTHS))
+    (dataset / "data/chunk-000/episode_000002.parquet").write_bytes(b"PAR1")
+    inputs, settings = world.inputs(dataset=dataset), world.settings(dataset=dataset)
+    ray.init(cluster.address, log_to_driver=False)  # the caller's, who keeps it
+    try:
+        with pytest.raises(DatasetError) as here:
+            tokenize_dataset(inputs, tmp_path / "here", settings, workers=1)
+        with pytest.raises(DatasetError) as there:
+            tokenize_dataset(inputs, tmp_path / "there", settings, engine=Ray(workers=1))
+        assert str(there.value).replace("there", "here") == str(here.value)
+        one = tokenize_dataset(inputs, tmp_path / "one", settings, skip_bad=True)
+        two = tokenize_dataset(inputs, tmp_path / "two", settings, skip_bad=True, engine=Ray())
+        assert [left.episode for left in two.skipped] == [2]
+        assert two == one
+        assert content(tmp_path / "two") == content(tmp_path / "one")
+
+        # A node that would make something else is sent away.
+        real = on_ray._Order.of
+
+        def other(*arguments):
+            order = real(*arguments)
+            order.manifest.versions["pyarrow"] = "1.0"
+            return order
+
+        monkeypatch.setattr(on_ray._Order, "of", other)
+        with pytest.raises(SettingsError, match=r"a node of the cluster.*\n  versions.pyarrow: 1.0 there"):
+            tokenize_dataset(world.inputs(), tmp_path / "other", world.settings(), engine=Ray())
+        assert ray.is_initialized()
+    finally:
+        ray.shutdown()
+
+
+def test_what_cannot_be_is_said(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pioxide.cli.main import main
+
+    with pytest.raises(InputError, match="0 workers can't do anything"):
+        tokenize_dataset(world.inputs(), tmp_path / "a", world.settings(), engine=Ray(workers=0))
+    assert main([*world.command(tmp_path / "b"), "--ray-address", "auto"]) == 2
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r'pip install "pioxide\[ray\]"'):
+        tokenize_dataset(world.inputs(), tmp_path / "c", world.settings(), engine=Ray())

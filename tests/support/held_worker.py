@@ -1,0 +1,63 @@
+"""A worker of Ray that stops in the middle of the shards that a test wants held, and says where it is."""
+
+import os
+import time
+from pathlib import Path
+
+from pioxide.errors import PioxideError
+from pioxide.shards import on_ray
+from pioxide.shards.manifest import ShardRecord
+from pioxide.shards.plan import ShardTask
+from pioxide.shards.shard import ShardMaker
+
+real_write, real_make = ShardMaker.write, on_ray._make
+
+
+def hold(directory: Path, *shards: int) -> None:
+    """Lets the workers of a job that writes to `directory` stop half-way in these shards."""
+    for number in shards:
+        (directory.parent / f"hold-{number}").touch()
+
+
+def held(directory: Path, number: int) -> tuple[int, str]:
+    """The process and the node that hold a shard; waits for them."""
+    file = directory.parent / f"held-{number}"
+    until = time.monotonic() + 120
+    while not file.is_file() or " " not in file.read_text():
+        assert time.monotonic() < until, f"no worker got as far as shard {number}"
+        time.sleep(0.05)
+    process, node = file.read_text().split()
+    return int(process), node
+
+
+def let_go(directory: Path) -> None:
+    for file in directory.parent.glob("hold-*"):
+        file.unlink()
+
+
+def make(order: on_ray._Order, task: ShardTask) -> ShardRecord | PioxideError:
+    """In place of `on_ray._make`."""
+    place = order.directory.parent
+
+    def write(self, task, file, **options):
+        def wait(frames: int) -> None:
+            import ray
+
+            if (place / f"hold-{task.number}").exists():
+                where = f"{os.getpid()} {ray.get_runtime_context().get_node_id()}"
+                (place / f"held-{task.number}").write_text(where)
+            while (place / f"hold-{task.number}").exists():
+                time.sleep(0.05)
+
+        return real_write(self, task, file, **(options | {"on_frames": wait}))
+
+    ShardMaker.write = write
+    return real_make(order, task)
+
+
+def command() -> None:
+    """`pioxide` with such workers."""
+    from pioxide.cli.main import main
+
+    on_ray._make = make
+    raise SystemExit(main())
