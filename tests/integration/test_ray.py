@@ -1,5 +1,6 @@
 """A job on a Ray cluster of three nodes: the bytes of one process, whoever is killed on the way."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from pioxide.shards import Ray, on_ray, tokenize_dataset
 from support import held_worker
 from support.held_worker import held, hold, let_go
 from support.jobs import World, content
+from support.object_store import BUCKET, ObjectStore, object_store
 
 pytest.importorskip("tyro")
 ray = pytest.importorskip("ray", reason='SKIPPED: a job on Ray; pip install "pioxide[ray]"')
@@ -47,7 +50,9 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as started:
+        if all(importlib.util.find_spec(name) for name in ("moto", "s3fs")):
+            started.enter_context(object_store())  # whose nodes know where it is
         patch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_preallocate_plasma_memory", "0")
@@ -168,6 +173,16 @@ def test_faults_are_those_of_one_process(
         assert ray.is_initialized()
     finally:
         ray.shutdown()
+
+
+def test_nodes_write_to_an_object_store(world: World, cluster: Cluster, whole: dict[str, bytes]) -> None:
+    s3fs = pytest.importorskip(
+        "s3fs", reason='SKIPPED: Ray and an object store; pip install "moto[server]" s3fs'
+    )
+    pytest.importorskip("moto", reason='SKIPPED: Ray and an object store; pip install "moto[server]" s3fs')
+    out = f"s3://{BUCKET}/out"
+    tokenize_dataset(world.inputs(), out, world.settings(), engine=Ray(cluster.address))
+    assert ObjectStore(s3fs.S3FileSystem(use_listings_cache=False)).content(out) == whole
 
 
 def test_what_cannot_be_is_said(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from pioxide.errors import PioxideError
 from pioxide.shards import on_ray
 from pioxide.shards.manifest import ShardRecord
+from pioxide.shards.place import Here
 from pioxide.shards.plan import ShardTask
 from pioxide.shards.shard import ShardMaker
 
@@ -37,7 +38,9 @@ def let_go(directory: Path) -> None:
 
 def make(order: on_ray._Order, task: ShardTask) -> ShardRecord | PioxideError:
     """In place of `on_ray._make`."""
-    place = order.directory.parent
+    if not isinstance(order.place, Here):
+        return real_make(order, task)
+    place = order.place.path.parent
 
     def write(self, task, file, **options):
         def wait(frames: int) -> None:

@@ -16,6 +16,7 @@ from pioxide.cli.progress import FrameProgress
 from pioxide.contract import known
 from pioxide.errors import InputError
 from pioxide.family import RELEASED_ACTION_DIM, Family
+from pioxide.files import as_address
 from pioxide.shards import (
     Engine,
     Job,
@@ -44,7 +45,7 @@ class Tokenize:
     """A LeRobot dataset, v2.0, v2.1 or v3.0."""
 
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar=METAVARS["output"])]
-    """Directory for the shards, their contract and their manifest."""
+    """Directory, or address (s3://, gs://), for the shards, their contract and their manifest."""
 
     text_model: Annotated[Path | None, left_open(METAVARS["text_model"])] = None
     """PaliGemma's SentencePiece model; the one that `pioxide fetch` brought by default."""
@@ -109,7 +110,7 @@ class Tokenize:
                 progress=progress,
             )
         output.current.result = {
-            "output": str(self.output),
+            "output": self._place,
             "totals": manifest.totals,
             "skipped": [s.episode for s in manifest.skipped],
         }
@@ -118,6 +119,10 @@ class Tokenize:
             show.left_out([(s.episode, s.reason) for s in manifest.skipped])
             return main.LEFT_OUT
         return main.FOUND if self.strict and manifest.totals["truncated"] else main.OK
+
+    @property
+    def _place(self) -> str:
+        return as_address(self.output) or str(self.output)
 
     def _engine(self) -> Engine:
         if self.engine == "ray":
@@ -132,9 +137,9 @@ class Tokenize:
         with FrameProgress(what) as progress:
             made = run_part(job, self.output, part, skip_bad=self.skip_bad, engine=engine, progress=progress)
         names = [shard.file for shard in made.shards]
-        output.current.result = {"output": str(self.output), "part": str(part), "shards": names}
+        output.current.result = {"output": self._place, "part": str(part), "shards": names}
         speed = _speed(progress)
-        print(f"{self.output}: part {part} complete ({speed})")
+        print(f"{self._place}: part {part} complete ({speed})")
         rows, size = (sum(getattr(shard, name) for shard in made.shards) for name in ("rows", "bytes"))
         truncated = sum(shard.truncated for shard in made.shards)
         show.facts(
@@ -147,7 +152,8 @@ class Tokenize:
         )
         if not made.shards:
             print(f"NOTE: there are only {made.planned:,} shards; --shard-frames makes smaller ones")
-        print(f"\nnext, when all parts are made: pioxide merge {self.output}")
+        how = "the same command without --part" if as_address(self.output) else f"pioxide merge {self._place}"
+        print(f"\nnext, when all parts are made: {how}")
         if skipped := [(s.episode, s.reason) for shard in made.shards for s in shard.skipped]:
             show.left_out(skipped)
             return main.LEFT_OUT
@@ -157,7 +163,7 @@ class Tokenize:
         contract, totals = job.settings.contract, manifest.totals
         max_len, is_fast = contract.text_len, contract.family is Family.PI0_FAST
         rows = totals["rows"]
-        print(f"{self.output}: complete ({_speed(progress)})")
+        print(f"{self._place}: complete ({_speed(progress)})")
         _print_contract(job)
         lines = [
             ("rows", f"{rows:,} from {show.counted(totals['episodes'], 'episode')}"),
@@ -186,11 +192,12 @@ class Tokenize:
                 f"{what}.\n"
                 f"--max-len {totals['longest']} holds them all (a new directory; train with that length too)."
             )
-        print(f"\nnext: pioxide inspect {self.output}")
+        if not as_address(self.output):
+            print(f"\nnext: pioxide inspect {self._place}")
 
     def _print_estimate(self, job: Job, part: Part | None) -> None:
         made = estimate(job, self.output)
-        print(f"{self.output}: nothing written (dry run)")
+        print(f"{self._place}: nothing written (dry run)")
         _print_contract(job)
         contract = job.settings.contract
         lines = [

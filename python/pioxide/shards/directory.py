@@ -32,6 +32,10 @@ FAST_FILES = (
 )
 
 
+# A run that was killed early, by an older pioxide too, leaves just these.
+OURS = {NORM_STATS, CONTRACT_FILE, FAST, SHARDS, PROGRESS}
+
+
 def earlier_manifest(now: Manifest, settings: JobSettings, directory: Path) -> Manifest | None:
     """Returns the manifest of an earlier run in this directory, or None.
 
@@ -64,9 +68,7 @@ def refuse_foreign(directory: Path) -> None:
     Raises:
         SettingsError: It does.
     """
-    # A run that was killed early, by an older pioxide too, leaves just these.
-    ours = {NORM_STATS, CONTRACT_FILE, FAST, SHARDS, PROGRESS}
-    if {p.name for p in directory.iterdir() if not p.name.endswith(TEMPORARY)} - ours:
+    if {p.name for p in directory.iterdir() if not p.name.endswith(TEMPORARY)} - OURS:
         raise SettingsError(
             f"{directory} is not empty and has no {FILE_NAME}; choose another directory for the output"
         )

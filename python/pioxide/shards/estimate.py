@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from pioxide.errors import DatasetError
 from pioxide.shards.directory import earlier_manifest
 from pioxide.shards.frames import Frames
 from pioxide.shards.job import Job
-from pioxide.shards.manifest import finished_shards
+from pioxide.shards.place import place_of
 from pioxide.shards.plan import ShardTask, Slice
 from pioxide.shards.rows import Counts
 from pioxide.shards.shard import ShardMaker
@@ -56,26 +56,28 @@ class Estimate:
     sampled: int
 
 
-def estimate(job: Job, output: Path) -> Estimate:
+def estimate(job: Job, output: str | os.PathLike[str]) -> Estimate:
     """Samples a job that would write to `output`; nothing is written.
 
     Raises:
         SettingsError: `output` was made with other settings.
         DatasetError: nothing of the sample can be read.
     """
-    before = earlier_manifest(job.manifest, job.settings, output)
+    place, names = place_of(output), [task.name for task in job.plan.tasks]
+    with place.looked() as directory:
+        before = earlier_manifest(job.manifest, job.settings, directory)
+        finished = len(place.find(before, names))
     slices = [s for task in job.plan.tasks for s in task.slices if s.frames]
     # A sample shows how often coefficients are clipped; it must not stop at the first.
     maker = ShardMaker.load(job.inputs, replace(job.settings, on_overflow="clip"), job.maker.dataset)
     counts, rows = _count(maker, slices)
     if not rows:
         raise DatasetError("no frame of the sample can be read; `pioxide check` says why")
-    names = [task.name for task in job.plan.tasks]
     return Estimate(
         rows=job.plan.frames,
         episodes=job.plan.episodes,
         shards=len(names),
-        finished=len(finished_shards(output, before, names)),
+        finished=finished,
         bytes=round(_bytes_a_row(maker, slices) * job.plan.frames),
         tokens=counts.tokens / rows,
         longest=counts.longest,

@@ -10,7 +10,7 @@ import dataclasses
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from pioxide.files import (
     make_directory,
     output_error,
     read_json,
+    refuse_address,
     sha256_of,
     write_json,
     write_new_text,
@@ -169,8 +170,9 @@ class Manifest:
         """Reads `manifest.json`; None where there is none.
 
         Raises:
-            FormatError: it can't be read, or is of another format.
+            FormatError: it can't be read, is of another format, or at an address.
         """
+        refuse_address(directory)
         path = Path(directory, FILE_NAME)
         if not path.exists():
             return None
@@ -241,7 +243,10 @@ def save_record(directory: Path, record: ShardRecord) -> None:
 
 
 def finished_shards(
-    directory: Path, manifest: Manifest | None, names: Iterable[str]
+    directory: Path,
+    manifest: Manifest | None,
+    names: Iterable[str],
+    there: Callable[[ShardRecord], bool] | None = None,
 ) -> dict[str, ShardRecord]:
     """Returns the shards among `names` that need not be made again: their bytes agree with their record.
 
@@ -249,12 +254,14 @@ def finished_shards(
         directory: the token directory.
         manifest: its manifest, which holds the records of a complete job.
         names: file names of all shards of the plan.
+        there: whether the shard of a record is; by default reads its bytes below `directory`.
     """
+    there = there or (lambda record: agrees(directory / SHARDS / record.file, record))
     known = {record.file: record for record in manifest.shards} if manifest is not None else {}
     found = {}
     for name in names:
         record = known.get(name) or load_record(directory, name)
-        if record is not None and record.file == name and agrees(directory / SHARDS / name, record):
+        if record is not None and record.file == name and there(record):
             found[name] = record
     return found
 

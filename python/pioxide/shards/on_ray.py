@@ -17,13 +17,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from pioxide.data import cores
 from pioxide.errors import InputError, OutputError, PioxideError, SettingsError
 from pioxide.shards.job import Job, Progress, plan_job
-from pioxide.shards.manifest import SHARDS, Manifest, ShardRecord, finished_shards
+from pioxide.shards.manifest import Manifest, ShardRecord
+from pioxide.shards.place import Place
 from pioxide.shards.plan import ShardTask
 from pioxide.shards.settings import JobSettings
 from pioxide.shards.shard import JobInputs
@@ -35,14 +35,13 @@ log = logging.getLogger(__name__)
 RETRIES = 20
 # Tasks that Ray knows of at a time, where nobody says how many.
 IN_FLIGHT = 20_000
-# Seconds between looks at what is finished; until a warning that nothing was; for tasks to stop after Ctrl-C;
-# until a file that another machine wrote is seen here, as network file systems remember that there was none.
-LOOK_EVERY, QUIET, STOPPING, SEEN = 1.0, 60.0, 10.0, 60.0
+# Seconds between looks at what is finished; until a warning that nothing was; for tasks to stop after Ctrl-C.
+LOOK_EVERY, QUIET, STOPPING = 1.0, 60.0, 10.0
 
 
 @dataclass(frozen=True)
 class Ray:
-    """Makes shards on a Ray cluster, whose nodes have pioxide and see the same files at the same paths.
+    """Makes shards on a Ray cluster, whose nodes have pioxide and see the same files by the same paths.
 
     Ray is shut down at the end, unless the caller had it running: then that is used.
 
@@ -58,7 +57,7 @@ class Ray:
         self,
         job: Job,
         tasks: Sequence[ShardTask],
-        directory: Path,
+        place: Place,
         *,
         skip_bad: bool,
         progress: Progress | None,
@@ -78,7 +77,7 @@ class Ray:
             return
         ray = _imported()
         with _connected(ray, self.address, self.workers):
-            order = ray.put(_Order.of(job, directory, skip_bad))
+            order = ray.put(_Order.of(job, place, skip_bad))
             make = ray.remote(num_cpus=1, max_retries=RETRIES, scheduling_strategy="SPREAD")(_make)
             left, running = list(reversed(tasks)), {}
             last = time.monotonic()
@@ -91,7 +90,7 @@ class Ray:
                     for ref in done:
                         task = running.pop(ref)
                         record = _result(ray, ref, task)
-                        _see(directory / SHARDS / task.name, record)
+                        place.arrived(record)
                         finished(record)
                         if progress is not None:
                             progress.advance(task.frames)
@@ -114,7 +113,7 @@ class _Order:
         inputs: With absolute paths.
         settings: Of the job.
         manifest: That the job began with, to which a worker's own must be equal.
-        directory: To write to.
+        place: Where to.
         skip_bad: Leave out episodes that can't be used.
     """
 
@@ -122,11 +121,11 @@ class _Order:
     inputs: JobInputs
     settings: JobSettings
     manifest: Manifest
-    directory: Path
+    place: Place
     skip_bad: bool
 
     @classmethod
-    def of(cls, job: Job, directory: Path, skip_bad: bool) -> _Order:
+    def of(cls, job: Job, place: Place, skip_bad: bool) -> _Order:
         given = job.inputs
         inputs = replace(
             given,
@@ -135,7 +134,7 @@ class _Order:
             fast=None if given.fast is None else given.fast.absolute(),
         )
         name = secrets.token_hex(8)
-        return cls(name, inputs, job.settings, job.manifest, directory.absolute(), skip_bad)
+        return cls(name, inputs, job.settings, job.manifest, place, skip_bad)
 
 
 # In a worker: the run that it works at, and its job, planned once.
@@ -146,10 +145,10 @@ def _make(order: _Order, task: ShardTask) -> ShardRecord | PioxideError:
     """Makes a shard, in a worker; what is wrong is returned, since Ray makes other errors of raised ones."""
     try:
         job = _job(order)
-        found = finished_shards(order.directory, None, [task.name]).get(task.name)
+        found = order.place.find(None, [task.name]).get(task.name)
         if found is not None and (order.skip_bad or not found.skipped):
             return found  # by a worker that died before it could say so
-        return job.maker.make(task, order.directory, skip_bad=order.skip_bad)
+        return order.place.make(job.maker, task, skip_bad=order.skip_bad)
     except PioxideError as error:
         return error
 
@@ -214,21 +213,6 @@ def _result(ray: Any, ref: Any, task: ShardTask) -> ShardRecord:
     if isinstance(result, PioxideError):
         raise result
     return result
-
-
-def _see(path: Path, record: ShardRecord) -> None:
-    """Sees that what a worker says it wrote is here.
-
-    Raises:
-        OutputError: It isn't.
-    """
-    until = time.monotonic() + SEEN
-    while not (path.is_file() and path.stat().st_size == record.bytes):
-        if time.monotonic() > until:
-            raise OutputError(
-                f"a worker wrote {path}, and it is not to be seen here: all nodes need the same file system"
-            )
-        time.sleep(LOOK_EVERY)
 
 
 def _warn(ray: Any, running: int) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from pioxide.data.faults import nothing_left
 from pioxide.errors import DatasetError, OutputError
-from pioxide.files import locked, make_directory
 from pioxide.shards.directory import (
     earlier_manifest,
     prepare,
@@ -20,8 +19,9 @@ from pioxide.shards.directory import (
     reopen,
 )
 from pioxide.shards.job import Job, Progress, plan_job
-from pioxide.shards.manifest import SHARDS, Manifest, ShardRecord, finished_shards, remove_progress
+from pioxide.shards.manifest import Manifest, ShardRecord
 from pioxide.shards.parts import Part, PartResult
+from pioxide.shards.place import Place, place_of
 from pioxide.shards.plan import ShardTask
 from pioxide.shards.settings import JobSettings
 from pioxide.shards.shard import JobInputs
@@ -51,8 +51,8 @@ def tokenize_dataset(
 
     Args:
         inputs: dataset and tokenizers.
-        output: made if absent. Holds `manifest.json`, `contract.json`, `shards/`, `norm_stats.json` and, for
-            pi0_fast, `fast/`.
+        output: a directory, or an address (`s3://`, `gs://`); made if absent. Holds `manifest.json`,
+            `contract.json`, `shards/`, `norm_stats.json` and, for pi0_fast, `fast/`.
         settings: what to make.
         skip_bad: leave out episodes that can't be read; the manifest lists them.
         workers: threads; as many as this process may use cores by default. Output doesn't depend on it.
@@ -83,24 +83,24 @@ def run_job(
     progress: Progress | None = None,
 ) -> Manifest:
     """Does what `tokenize_dataset` does, for a job that is planned already."""
-    directory = Path(output)
-    make_directory(directory)
-    with locked(directory):
+    place = place_of(output)
+    with place.held(None) as directory:
         before = _earlier(job, directory)
         remove_leftovers(directory)
-        prepare(job.manifest, job.settings, job.inputs.fast, before, directory)
-        done = _finished(directory, before, job.plan.tasks, skip_bad)
+        _prepare(job, before, place, directory)
+        done = _finished(place, before, job.plan.tasks, skip_bad)
         todo = _begin(job.plan.tasks, done, progress)
         if todo and before is not None and before.complete:
             before = reopen(before, done, directory)
-        made = _make_all(job, todo, directory, len(done), skip_bad, engine or Threads(workers), progress)
+            place.send()
+        made = _make_all(job, todo, place, len(done), skip_bad, engine or Threads(workers), progress)
         shards = tuple({**done, **made}[task.name] for task in job.plan.tasks)
         manifest = replace(job.manifest, shards=shards, complete=True)
         if not manifest.totals["rows"]:
             raise nothing_left([s.reason for s in manifest.skipped])
         if manifest != before:
             manifest.save(directory)
-        remove_progress(directory)
+        place.complete()
     return manifest
 
 
@@ -133,27 +133,26 @@ def run_part(
             complete and damaged. Finished shards are kept.
         Interrupted: Ctrl-C. Finished shards are kept.
     """
-    directory, tasks = Path(output), part.tasks(job.plan)
-    make_directory(directory)
-    with locked(directory, shared=True):
+    place, tasks = place_of(output), part.tasks(job.plan)
+    with place.held(part) as directory:
         before = _earlier(job, directory)
         if before is not None and before.complete:
-            done = _finished(directory, before, tasks, skip_bad)
+            done = _finished(place, before, tasks, skip_bad)
             if missing := _begin(tasks, done, progress):
                 raise OutputError(
-                    f"{directory} is complete, and {missing[0].name} in it is damaged or lacks episodes; "
+                    f"{place} is complete, and {missing[0].name} in it is damaged or lacks episodes; "
                     "run the same command without --part to make it again"
                 )
         else:
             with part.held(directory) as alone:
                 if alone:
                     remove_leftovers_of(directory, (task.name for task in tasks))
-                prepare(job.manifest, job.settings, job.inputs.fast, before, directory)
-                done = _finished(directory, before, tasks, skip_bad)
+                _prepare(job, before, place, directory)
+                done = _finished(place, before, tasks, skip_bad)
                 todo = _begin(tasks, done, progress)
                 makers = engine or Threads(workers)
-                done |= _make_all(job, todo, directory, len(done), skip_bad, makers, progress)
-        present = sum((directory / SHARDS / task.name).is_file() for task in job.plan.tasks)
+                done |= _make_all(job, todo, place, len(done), skip_bad, makers, progress)
+        present = len(place.shards() & {task.name for task in job.plan.tasks})
     return PartResult(part, tuple(done[task.name] for task in tasks), present, len(job.plan.tasks))
 
 
@@ -165,11 +164,19 @@ def _earlier(job: Job, directory: Path) -> Manifest | None:
     return before
 
 
+def _prepare(job: Job, before: Manifest | None, place: Place, directory: Path) -> None:
+    """Have all but the shards at their place."""
+    prepare(job.manifest, job.settings, job.inputs.fast, before, directory)
+    if not place.send():
+        earlier_manifest(job.manifest, job.settings, directory)  # which refuses another job's
+        place.send()
+
+
 def _finished(
-    directory: Path, before: Manifest | None, tasks: Sequence[ShardTask], skip_bad: bool
+    place: Place, before: Manifest | None, tasks: Sequence[ShardTask], skip_bad: bool
 ) -> dict[str, ShardRecord]:
     """What need not be made: without leave to skip, a shard that lacks episodes is not finished."""
-    done = finished_shards(directory, before, [task.name for task in tasks])
+    done = place.find(before, [task.name for task in tasks])
     return {name: record for name, record in done.items() if skip_bad or not record.skipped}
 
 
@@ -186,7 +193,7 @@ def _begin(
 def _make_all(
     job: Job,
     todo: Sequence[ShardTask],
-    directory: Path,
+    place: Place,
     done: int,
     skip_bad: bool,
     engine: Engine,
@@ -200,10 +207,10 @@ def _make_all(
         log.info("%s: %d rows, %d bytes", record.file, record.rows, record.bytes)
 
     def kept() -> str:
-        return f"{done + len(made)} of {done + len(todo)} shards are finished and kept in {directory}"
+        return f"{done + len(made)} of {done + len(todo)} shards are finished and kept in {place}"
 
     try:
-        engine.make(job, todo, directory, skip_bad=skip_bad, progress=progress, finished=finished)
+        engine.make(job, todo, place, skip_bad=skip_bad, progress=progress, finished=finished)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; {kept()}. Run the same command again to go on") from None
     except DatasetError as error:

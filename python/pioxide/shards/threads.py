@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from pioxide.data import cores
 from pioxide.errors import InputError
 from pioxide.shards.job import Job, Progress
 from pioxide.shards.manifest import ShardRecord
+from pioxide.shards.place import Place
 from pioxide.shards.plan import ShardTask
 
 # Called with every shard that is finished; from one thread.
@@ -27,18 +27,18 @@ class Engine(Protocol):
         self,
         job: Job,
         tasks: Sequence[ShardTask],
-        directory: Path,
+        place: Place,
         *,
         skip_bad: bool,
         progress: Progress | None,
         finished: Finished,
     ) -> None:
-        """Makes these shards under `directory`; when one fails, or on Ctrl-C, stops the others and raises.
+        """Makes these shards at `place`; when one fails, or on Ctrl-C, stops the others and raises.
 
         Args:
             job: Whose.
             tasks: Which.
-            directory: Of the job; it and its `shards/` exist.
+            place: Where to.
             skip_bad: Leave out episodes that can't be used.
             progress: Told of frames done.
             finished: Told of each shard that is there, whatever becomes of the others.
@@ -65,7 +65,7 @@ class Threads:
         self,
         job: Job,
         tasks: Sequence[ShardTask],
-        directory: Path,
+        place: Place,
         *,
         skip_bad: bool,
         progress: Progress | None,
@@ -92,7 +92,7 @@ class Threads:
             if stop.is_set():
                 raise _Stopped
             try:
-                return job.maker.make(task, directory, skip_bad=skip_bad, on_frames=on_frames)
+                return place.make(job.maker, task, skip_bad=skip_bad, on_frames=on_frames)
             except BaseException:
                 stop.set()  # before this thread takes up another shard
                 raise
