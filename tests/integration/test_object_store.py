@@ -17,8 +17,10 @@ from support.jobs import World, content
 from support.object_store import BUCKET, ObjectStore, object_store
 
 pytest.importorskip("tyro")
-pytest.importorskip("moto", reason='SKIPPED: tokens in an object store; pip install "moto[s3]" flask-cors s3fs')
-pytest.importorskip("s3fs", reason='SKIPPED: tokens in an object store; pip install "moto[s3]" flask-cors s3fs')
+for needed in ("moto", "flask_cors", "s3fs"):
+    pytest.importorskip(
+        needed, reason='SKIPPED: pip install "moto[s3]" flask-cors s3fs'
+    )
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 

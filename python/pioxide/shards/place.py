@@ -21,6 +21,7 @@ from pioxide.errors import OutputError, SettingsError
 from pioxide.fetch.store import Store
 from pioxide.files import TEMPORARY, as_address, locked, make_directory
 from pioxide.shards.beside import NORM_STATS
+from pioxide.shards.card import CARD
 from pioxide.shards.directory import FAST, OURS
 from pioxide.shards.lease import LEASES, WHOLE, leased
 from pioxide.shards.manifest import (
@@ -276,4 +277,4 @@ def _is_small(name: str) -> bool:
     folder, _, rest = name.rpartition("/")
     if folder == PROGRESS:
         return rest.startswith("shard-") and not rest.endswith(TEMPORARY)
-    return folder == FAST or name in (FILE_NAME, CONTRACT_FILE, NORM_STATS)
+    return folder == FAST or name in (FILE_NAME, CARD, CONTRACT_FILE, NORM_STATS)
