@@ -138,7 +138,8 @@ def serve(served: Served) -> None:
     if served.server == "peer":
         asyncio.run(_stand_in(policy) if served.openpi is None else _openpi(policy, served.openpi))
         return
-    from pioxide.serve.server import Server, run
+    from pioxide.serve.process import run
+    from pioxide.serve.server import Server
 
     batch = BatchConfig(size=served.batch, queue=256)
     made = Server(policy, ServeConfig(port=0, connections=256, batch=batch))

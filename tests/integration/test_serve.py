@@ -21,7 +21,7 @@ from websockets.sync.client import connect
 
 from pioxide.control import ActionQueue, Limits, OnEmpty, Runner, RunState, SafetyFilter, ThreadWorker
 from pioxide.errors import CheckpointError, ContractError, InputError, ServerError, WireError
-from pioxide.serve import BatchConfig, Client, ClientConfig, RemoteAnswer, ServeConfig
+from pioxide.serve import BatchConfig, Client, ClientConfig, RemoteAnswer, ServeConfig, process
 from pioxide.serve.swap import Swapper
 from pioxide.serve.wire import Dialect, decode, encode
 from pioxide.transforms import Stats
@@ -534,6 +534,17 @@ def test_a_checkpoint_that_is_read_again_is_refused_or_takes_over_and_robots_are
         go_on.set()
         swapped("swapped", 2)
         assert client(seen(1.0)).actions[0, 0] == 21.0
+
+
+def test_a_terminal_that_closes_ends_a_server_and_any_other_hangup_is_a_wish(monkeypatch):
+    terminal, said = [True], []
+    monkeypatch.setattr(process, "_has_terminal", lambda: terminal[0])
+    hangup = process._Hangup(lambda: said.append("swap"), lambda: said.append("end"))
+    hangup()
+    terminal[0] = False
+    hangup()
+    hangup()  # under nohup the server is still there, and without its terminal for good
+    assert said == ["swap", "end", "swap"]
 
 
 def test_a_robot_that_reconnects_after_a_swap_goes_on():

@@ -3,7 +3,8 @@
 import sys
 
 from pioxide.serve import ServeConfig
-from pioxide.serve.server import Server, run
+from pioxide.serve.process import run
+from pioxide.serve.server import Server
 from support.servers import Echo
 
 if __name__ == "__main__":

@@ -103,7 +103,8 @@ class Serve:
         import sys
 
         from pioxide.serve import WireLimits
-        from pioxide.serve.server import Server, run
+        from pioxide.serve.process import run
+        from pioxide.serve.server import Server
         from pioxide.serve.swap import Swapper
 
         handler = logging.StreamHandler(sys.stderr)
