@@ -1,4 +1,4 @@
-"""Ctrl-C ends a long batch between two of its items, not after the last."""
+"""Ctrl-C ends a long batch between two of its items, not after the last; handlers of signals may decode."""
 
 import signal
 import subprocess
@@ -49,3 +49,37 @@ else:
 def test_ctrl_c_ends_a_batch(call):
     done = subprocess.run([sys.executable, "-c", SCRIPT % call], capture_output=True, text=True)
     assert done.stdout.split() == ["interrupted"], done.stderr
+
+
+HANDLED = """
+import os, signal, threading, time
+import numpy as np
+from pioxide.codec import FastCodec
+
+chunks = np.cumsum(np.random.default_rng(0).normal(0, 0.1, (12, 16, 7)), axis=1)
+codec = FastCodec.fit(chunks, vocab_size=300)
+ids = codec.encode(chunks[0]).ids
+alone = codec.decode(ids, horizon=16, dim=7).actions
+within = []
+signal.signal(signal.SIGUSR1, lambda *_: within.append(codec.decode(ids, horizon=16, dim=7).actions))
+done = threading.Event()
+
+def knock():
+    while not within and not done.wait(0.02):
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+thread = threading.Thread(target=knock)
+thread.start()
+batch, _ = codec.decode_batch(np.zeros((3 * 10**4, 1), np.int32), horizon=256, dim=1, partial="pad")
+done.set()
+thread.join()
+assert within, "no signal came while the batch was decoded"
+assert (within[0] == alone).all() and (batch == batch[0]).all()
+print("both")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs POSIX signals")
+def test_a_signals_handler_may_decode_while_it_interrupts_decoding():
+    done = subprocess.run([sys.executable, "-c", HANDLED], capture_output=True, text=True)
+    assert done.stdout.split() == ["both"], done.stderr

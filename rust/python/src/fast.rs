@@ -109,20 +109,21 @@ impl FastCodec {
         let mut signals = Signals::new();
         let decode = || {
             let mut found = Vec::new();
-            SCRATCH.with_borrow_mut(|scratch| {
-                for (n, (out, missing)) in rows {
-                    if !signals.go_on() {
-                        return Err(Error::Interrupted);
-                    }
-                    found.clear();
-                    let decoded = find(spans.get(n), &mut found).and_then(|()| {
-                        let (plan, dim) = (&shape.plan, shape.dim);
-                        self.codec.decode_into(plan, &found, dim, shape.partial, scratch, out)
-                    });
-                    *missing = decoded.map_err(|error| error.at(item, n))? as i64;
+            for (n, (out, missing)) in rows {
+                if !signals.go_on() {
+                    return Err(Error::Interrupted);
                 }
-                Ok(())
-            })
+                found.clear();
+                let decoded = find(spans.get(n), &mut found).and_then(|()| {
+                    let (plan, dim) = (&shape.plan, shape.dim);
+                    // Anew for each row: a signal's handler between two of them may decode, too.
+                    SCRATCH.with_borrow_mut(|scratch| {
+                        self.codec.decode_into(plan, &found, dim, shape.partial, scratch, out)
+                    })
+                });
+                *missing = decoded.map_err(|error| error.at(item, n))? as i64;
+            }
+            Ok(())
         };
         py.detach(decode).map_err(|error| signals.explain(error))?;
         Ok((actions, missing))
