@@ -18,9 +18,7 @@ from support.object_store import BUCKET, ObjectStore, object_store
 
 pytest.importorskip("tyro")
 for needed in ("moto", "flask_cors", "s3fs"):
-    pytest.importorskip(
-        needed, reason='SKIPPED: pip install "moto[s3]" flask-cors s3fs'
-    )
+    pytest.importorskip(needed, reason='SKIPPED: pip install "moto[s3]" flask-cors s3fs')
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 
