@@ -112,6 +112,15 @@ def test_an_async_client_gives_up_comes_back_and_sends_jpeg_as_it_was_told():
     assert not np.array_equal(images[1], picture)
 
 
+def test_a_state_that_is_not_finite_is_refused_as_the_robots_fault_and_the_next_call_is_answered(server):
+    with Client(address(server)) as client:
+        for _ in range(3):
+            with pytest.raises(ServerError, match="not finite") as caught:
+                client(seen(float("nan")))
+            assert caught.value.code == "invalid"
+            assert client(seen(2.0)).actions[0, 0] == 2.0
+
+
 def test_the_async_example_of_the_page_runs(server):
     page = (DOCS / "serve.md").read_text(encoding="utf-8")
     (block,) = (one for one in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "AsyncClient" in one)

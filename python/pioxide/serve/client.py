@@ -241,8 +241,10 @@ class _Line:
             message = await self._exchanged(question)
             try:
                 answer = self._robot.answer(question, message)
-            except ServerError:
-                raise  # the answer was one
+            except ServerError:  # the answer was one
+                if isinstance(message, str):
+                    self._drop()  # a server ends what it writes a sentence to
+                raise
             except BaseException:
                 self._drop()
                 raise

@@ -221,7 +221,8 @@ class Conversation:
         """
         ask = question.ask
         if isinstance(message, str):
-            raise refusal("failed", message)
+            # pioxide's own servers write a sentence to pioxide's clients only where they could not read.
+            raise refusal("invalid" if ask.extended else "failed", message)
         value = decode(message, ANSWER).value
         if not isinstance(value, dict):
             raise WireError(f"{self.uri}: an answer that is no map")
