@@ -10,6 +10,7 @@ this and builds the site of the result.
 
 import contextlib
 import io
+import json
 import os
 import posixpath
 import re
@@ -55,6 +56,8 @@ def write(directory: Path) -> None:
         for target in _targets(name, text):
             if _page(target).startswith("source/"):
                 made[_page(target)] = _shown(target)
+    for notebook in sorted((ROOT / "docs/notebooks").glob("*.ipynb")):
+        made[f"notebooks/{notebook.stem}.md"] = _notebook(notebook)
     made["reference/commands.md"] = _commands()
     made["reference/api/index.md"] = _packages()
     made |= {f"reference/api/{name}.md": _package(name) for name in PACKAGES}
@@ -101,6 +104,15 @@ def _shown(target: str) -> str:
             parts.append(f"## {posixpath.basename(name)}")
         parts.append(f"````{LANGUAGES.get(Path(name).suffix, '')}\n{(ROOT / name).read_text()}\n````")
     return "\n\n".join(parts) + "\n"
+
+
+def _notebook(notebook: Path) -> str:
+    """A notebook's cells as a page, with the file to open."""
+    parts = []
+    for cell in json.loads(notebook.read_text())["cells"]:
+        text = "".join(cell["source"])
+        parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+    return "\n\n".join([*parts, f"[This notebook]({notebook.name})"]) + "\n"
 
 
 def _commands() -> str:
