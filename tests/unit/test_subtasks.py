@@ -202,6 +202,11 @@ def test_what_is_no_subtask_is_said_and_the_last_one_kept(saying, policies):
         policy(look(), session=Session())
 
 
+def test_weights_that_learnt_subtasks_are_asked_before_each_chunk_by_default(model, tokenizer):
+    policy = make_policy(model, libero(), STATS, tokenizer, subtask_style="instead")
+    assert policy._writer.options == SubtaskOptions(every=1)
+
+
 def test_weights_that_learnt_no_subtasks_are_not_asked_for_any(model, tokenizer):
     options = PolicyOptions(FlowSampler(num_steps=1), subtask=SubtaskOptions())
     for style, says in ((None, "did not learn"), ({}, "whether the language model writes subtasks")):

@@ -44,7 +44,8 @@ class Serve:
     """Whose numbers come in and go out; not needed where the checkpoint names its robot."""
 
     subtask_every: Annotated[int | None, left_open("CHUNKS")] = None
-    """Let π0.5 say what it does next each so many chunks, and act by it; without it, by the instruction."""
+    """A π0.5 that learnt subtasks says what it does next each so many chunks, and acts by it; without it, for
+    each chunk."""
 
     camera: Annotated[tuple[str, ...], left_open("SLOT=KEY")] = ()
     """A robot's camera for an image slot, where names do not tell; may stand several times."""

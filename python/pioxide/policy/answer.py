@@ -50,8 +50,8 @@ class PolicyOptions:
         compile_when: When a call whose program is missing compiles it, which takes seconds: see `Engine`.
         state_limit: Refuse an observation with a number of the state further outside its statistics than
             this, in half spans (`Prediction.state_range` tells the distance); None only tells.
-        subtask: Whether π0.5 says what it does next before it acts, and how often; None asks for no subtask.
-            Needs weights that learnt to.
+        subtask: How often π0.5 says what it does next before it acts by that. None asks before each chunk
+            where the contract says that the weights learnt to, and elsewhere not at all.
         seed: Where noise begins; two policies with one seed give the same answers to the same calls.
     """
 

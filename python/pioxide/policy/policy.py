@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pioxide.codec import ActionCodec, Pi0FastPrompts, TextTokenizer
-from pioxide.contract import Contract, Frames, Pipeline, PromptStyle, Resize, known
+from pioxide.contract import Contract, Frames, Pipeline, PromptStyle, Resize, SubtaskStyle, known
 from pioxide.control import Request
 from pioxide.engine import Answer, Engine, FlowSampler, Inputs, Sampler, Shape, TokenFormat, TokenSampler
 from pioxide.errors import ContractError, IncompleteChunkError, InputError, PolicyError
 from pioxide.models import Pi0, Pi0Fast
 from pioxide.notebook import facts_table
 from pioxide.policy.agree import check_model, check_tokenizer
-from pioxide.policy.answer import PolicyOptions, Prediction, Timing
+from pioxide.policy.answer import PolicyOptions, Prediction, SubtaskOptions, Timing
 from pioxide.policy.continuation import Continuation, Continuations
 from pioxide.policy.session import Session, Subtask
 from pioxide.policy.subtasks import SubtaskWriter, padded
@@ -122,9 +122,10 @@ class Policy:
             compile_when=self.options.compile_when,
             float_images=contract.resize is Resize.INTERPOLATE,
         )
-        self._writer = None
-        if self.options.subtask is not None:
-            self._writer = SubtaskWriter(self.options.subtask, contract, tokenizer, self.engine)
+        asks = self.options.subtask
+        if asks is None and contract.subtask_style is SubtaskStyle.INSTEAD:
+            asks = SubtaskOptions()  # its actions were never trained on the instruction itself
+        self._writer = None if asks is None else SubtaskWriter(asks, contract, tokenizer, self.engine)
         self.session = Session(self.options.seed)
         self._turn = threading.Lock()
 
