@@ -75,6 +75,7 @@ def lerobot_contract(
         fast=_fast(root, config, processors, companions, notes),
         max_delay=config.max_delay,
         answer_gap=0,
+        subtask_style=None,
         source=str(root),
     )
     if config.family.is_flow:
