@@ -9,11 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from pioxide.errors import FormatError, InputError, OutputError, SettingsError
+from pioxide.cli.main import main
+from pioxide.data import LeRobotDataset
+from pioxide.errors import DatasetError, FormatError, InputError, OutputError, SettingsError
 from pioxide.fetch.store import Store
-from pioxide.shards import Part, estimate, fit, merge, plan_job, run_job, run_part, tokenize_dataset
+from pioxide.shards import (
+    FitSettings,
+    Part,
+    estimate,
+    fit,
+    merge,
+    plan_job,
+    run_job,
+    run_part,
+    tokenize_dataset,
+)
 from pioxide.shards.lease import LEASES, WHOLE, leased
-from support.jobs import World, content
+from support.jobs import HORIZON, World, content
 from support.object_store import BUCKET, ObjectStore, object_store
 
 pytest.importorskip("tyro")
@@ -194,3 +206,46 @@ def test_a_store_without_conditions_is_refused(store: ObjectStore, out: str, mon
     with pytest.raises(OutputError, match="nothing would keep two runs apart"), leased(Store(out), WHOLE):
         pass
     assert Store(out).sizes() == {}
+
+
+def test_a_dataset_at_an_address_is_that_dataset(
+    world, whole, store: ObjectStore, out: str, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """Checked, fitted and tokenized, with no bytes brought twice; and what changes there is brought again."""
+    monkeypatch.setenv("PIOXIDE_CACHE", str(tmp_path / "cache"))
+    store.files.put(f"{world.v3}/", f"{out}/v3/", recursive=True)
+    store.files.pipe_file(f"{out}/v3/videos/large.mp4", b"...")
+    dataset = Path(f"{out}/v3")
+    assert main(["check", str(dataset)]) == 0
+    fit(dataset, tmp_path / "fitted", FitSettings(horizon=HORIZON, vocab_size=400))
+    assert content(tmp_path / "fitted").keys() == content(world.fitted).keys()
+    changed = [
+        name
+        for name, data in content(tmp_path / "fitted").items()
+        if data != (world.fitted / name).read_bytes()
+    ]
+    assert changed in ([], ["fit.json"])  # which says where the dataset was
+    there = tmp_path / "tokens"
+    tokenize_dataset(world.inputs(dataset=dataset), there, world.settings(dataset=dataset))
+    made = content(there)
+    said = [json.loads(of["manifest.json"]) for of in (made, whole)]
+    for one in said:
+        del one["dataset"]["path"]
+    assert said[0] == said[1]
+    alike = set(whole) - {"manifest.json", "README.md"}
+    assert {name: made[name] for name in alike} == {name: whole[name] for name in alike}
+
+    (copy,) = (tmp_path / "cache/datasets").glob("*/v3")
+    assert not (copy / "videos").exists()
+    times = {file: file.stat().st_mtime_ns for file in copy.rglob("*.parquet")}
+    LeRobotDataset.open(dataset)
+    assert times == {file: file.stat().st_mtime_ns for file in copy.rglob("*.parquet")}
+    info = json.loads((world.v3 / "meta/info.json").read_text())
+    store.files.pipe_file(f"{out}/v3/meta/info.json", json.dumps(info | {"robot_type": "other"}).encode())
+    assert LeRobotDataset.open(dataset).robot_type == "other"
+    with pytest.raises(DatasetError, match="holds neither meta/ nor data/"):
+        LeRobotDataset.open(Path(out))  # but v3/ does
+    with pytest.raises(DatasetError, match=r"s3://nowhere/d: can't be read \(FileNotFoundError"):
+        LeRobotDataset.open(Path("s3://nowhere/d"))
+    assert main(["train", "mini", str(dataset), "-o", str(tmp_path / "run")]) == 2
+    assert "is an address" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from tyro.conf import FlagCreatePairsOff
 from pioxide.cli import output
 from pioxide.cli.options import left_open, parsed, slot_keys
 from pioxide.errors import InputError
+from pioxide.files import refuse_address
 from pioxide.train.config import TrainConfig
 from pioxide.train.contracts import Numbers
 from pioxide.train.recipes import RECIPES, Data, Recipe
@@ -96,6 +97,7 @@ class Train:
 
     def __call__(self) -> int:
         """Trains, and says where the policy is."""
+        refuse_address(self.dataset)  # of which only the numbers would be brought here, and no video
         import jax
 
         from pioxide.cli import main

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pioxide.data.at_hand import at_hand
 from pioxide.data.episode import Episode, EpisodeInfo, Feature
 from pioxide.data.faults import fault, one_line
 from pioxide.data.findings import Finding
@@ -85,10 +86,14 @@ class LeRobotDataset:
     def open(cls, path: str | os.PathLike[str]) -> LeRobotDataset:
         """Reads a dataset's metadata. No data file is opened yet.
 
+        Args:
+            path: a directory, or an address (`s3://`, `gs://`, `hf://`) whose metadata and data files, and no
+                video, are brought to the cache first; the dataset's `path` is that copy then.
+
         Raises:
             DatasetError: the metadata is missing, malformed or contradicts itself; names file and reason.
         """
-        root = Path(path).expanduser()
+        root = at_hand(Path(path).expanduser())
         meta = load_meta(root)
         return cls(
             root,

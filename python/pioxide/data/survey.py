@@ -21,6 +21,7 @@ from pioxide.data.lerobot import LeRobotDataset
 from pioxide.data.recorded import check_recorded
 from pioxide.data.selection import EpisodeChoice
 from pioxide.errors import PioxideError
+from pioxide.files import as_address
 
 OnDone = Callable[["Checked"], None]
 
@@ -115,6 +116,9 @@ def find_datasets(paths: Sequence[str]) -> list[Path]:
     """
     found: list[Path] = []
     for text in paths:
+        if as_address(text):
+            found.append(Path(text))
+            continue
         matched = sorted(glob.glob(text, recursive=True)) if glob.has_magic(text) else [text]
         for path in map(Path, matched or [text]):
             if path.name == "info.json" and path.parent.name == "meta":

@@ -21,6 +21,7 @@ from typing import Any
 
 from pioxide.data import cores
 from pioxide.errors import InputError, OutputError, PioxideError, SettingsError
+from pioxide.files import as_address
 from pioxide.shards.job import Job, Progress, plan_job
 from pioxide.shards.manifest import Manifest, ShardRecord
 from pioxide.shards.place import Place
@@ -129,7 +130,7 @@ class _Order:
         given = job.inputs
         inputs = replace(
             given,
-            dataset=given.dataset.expanduser().absolute(),
+            dataset=given.dataset if as_address(given.dataset) else given.dataset.expanduser().absolute(),
             text_model=given.text_model.absolute(),
             fast=None if given.fast is None else given.fast.absolute(),
         )

@@ -19,7 +19,7 @@ from typing import Protocol
 from pioxide.contract import FILE_NAME as CONTRACT_FILE
 from pioxide.errors import OutputError, SettingsError
 from pioxide.fetch.store import Store
-from pioxide.files import TEMPORARY, as_address, locked, make_directory
+from pioxide.files import TEMPORARY, as_address, atomic_file, locked, make_directory
 from pioxide.shards.beside import NORM_STATS
 from pioxide.shards.card import CARD
 from pioxide.shards.directory import FAST, OURS
@@ -221,7 +221,7 @@ class Bucket:
             for folder in (SHARDS, PROGRESS, FAST):
                 make_directory(self._here / folder)
             for name, content in self._there.items():
-                (self._here / name).write_bytes(content)
+                self._keep(name, content)
             yield self._here
 
     def send(self) -> bool:
@@ -231,7 +231,7 @@ class Bucket:
         small = {name: path.read_bytes() for name, path in names.items() if _is_small(name)}
         if FILE_NAME not in self._there and not self._store.create(FILE_NAME, small[FILE_NAME]):
             self._there |= self._store.read([FILE_NAME])
-            (self._here / FILE_NAME).write_bytes(self._there[FILE_NAME])
+            self._keep(FILE_NAME, self._there[FILE_NAME])
             return False
         self._there.setdefault(FILE_NAME, small[FILE_NAME])
         for name, content in sorted(small.items(), key=lambda item: item[0] == FILE_NAME):
@@ -239,6 +239,10 @@ class Bucket:
                 self._store.write(name, content)
                 self._there[name] = content
         return True
+
+    def _keep(self, name: str, content: bytes) -> None:
+        with atomic_file(self._here / name) as file:
+            file.write(content)
 
     def complete(self) -> None:
         """Sends the manifest, then removes the records of single shards."""
