@@ -160,6 +160,8 @@ def _value(rng: random.Random) -> Any:
     if kind == "array":
         dtype = rng.choice(_DTYPES)
         shape = [rng.choice([0, 1, 2, 3, 4, 8]) for _ in range(rng.choice([0, 1, 1, 2, 3, 3, 9]))]
+        if len(shape) == 9:  # what is refused for its axes need not be large
+            shape = [min(size, 2) for size in shape]
         with np.errstate(all="ignore"):
             values = np.random.default_rng(rng.randrange(1 << 30)).normal(
                 0, rng.choice([1, 1e3, 1e30]), shape
