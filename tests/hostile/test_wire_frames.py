@@ -68,6 +68,8 @@ def judged(number: int, good: bool, said: list[bytes | str]) -> str:
             return "answered"
         reply = str(value[KEY]["error"]["message"])
     assert not good, (number, reply)
+    assert len(reply) < 1100, number
+    assert "\n" not in reply, number
     for inside in ("Traceback", "its log says why", 'File "', "site-packages", "object at 0x"):
         assert inside not in reply, (number, reply)
     return "refused"

@@ -23,6 +23,7 @@ KEY = "pioxide"
 # What a server's first message promises: another policy may answer later only if none of it changes.
 PROMISED = ("robot", "hz", "horizon", "play_steps", "continues", "observation", "answer")
 _MOST = 1 << 53
+_SENTENCE = 1000  # characters
 
 
 class Ask(NamedTuple):
@@ -193,12 +194,18 @@ def write_error(ask: Ask | None, error: Exception) -> str | bytes:
 
     What is no error of ours is not told to a client.
     """
-    said = str(error) if isinstance(error, PioxideError) else "the server failed; its log says why"
+    said = sentence(error) if isinstance(error, PioxideError) else "the server failed; its log says why"
     if ask is None or not ask.extended:
         return said
     code = error.code if isinstance(error, ServerError) else error_code(error)
     told = {"code": code, "message": said}
     return encode({KEY: {"request": ask.request, "generation": ask.generation, "error": told}}, ask.dialect)
+
+
+def sentence(error: Exception) -> str:
+    """Returns an error in one line of bounded length: it may quote what a sender wrote."""
+    said = " ".join(str(error).split())
+    return said if len(said) <= _SENTENCE else f"{said[:_SENTENCE]} ..."
 
 
 def error_code(error: Exception) -> str:

@@ -37,6 +37,7 @@ from pioxide.serve.messages import (
     continuation,
     error_code,
     read_ask,
+    sentence,
     write_answer,
     write_ask,
     write_error,
@@ -461,7 +462,7 @@ class Server:
         if isinstance(error, PioxideError):
             # A robot that goes on being refused must not fill a disk.
             level = logging.WARNING if first else logging.DEBUG
-            log.log(level, "refused robot=%s code=%s reason=%s", robot.watched.name, code, error)
+            log.log(level, "refused robot=%s code=%s reason=%s", robot.watched.name, code, sentence(error))
         else:
             log.exception("a request failed robot=%s", robot.watched.name, exc_info=error)
 
