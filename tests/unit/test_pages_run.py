@@ -34,6 +34,7 @@ from support.models import random_model
 from support.pages import Block, blocks
 from support.policies import contract_of
 from support.servers import ROBOT, Echo, seen, serving
+from support.training import programs  # noqa: F401 - a fixture of every test here
 from support.videos import write_v3_video
 
 PYTHON = [block for block in blocks() if block.language == "python" and block.runs]
