@@ -14,7 +14,7 @@ from support.pages import ROOT, Block, blocks
 SHELL = [block for block in blocks() if block.language in ("console", "sh", "bash", "")]
 VARIABLE = re.compile(r"^[A-Z_]+=\S*$")
 # Programs whose arguments are their own.
-OTHERS = {"cargo", "git", "cd", "export", "g++", "cmake", "kill", "curl"}
+OTHERS = {"cargo", "git", "cd", "export", "g++", "cmake", "kill", "curl", "rerun"}
 
 
 def test_every_fence_of_a_terminal_says_so() -> None:
