@@ -55,7 +55,9 @@ def test_a_checkpoint_from_random_weights_is_not_said_to_be_gemmas() -> None:
 
 
 def test_a_card_holds_no_path_of_the_machine() -> None:
-    assert "/home" not in model_card(CONTRACT, {"base": "/home/me/secret/pi05"})
+    card = model_card(CONTRACT, {"base": "/home/me/secret/pi05"})
+    assert "/home" not in card
+    assert "license" not in header(card), "whose weights these are is not known"
 
 
 def test_texts_of_others_are_no_markup() -> None:

@@ -39,6 +39,8 @@ _WORDS = {
     "max_delay": "delay that training saw, in actions",
     "subtask_style": "subtasks, from the language model",
 }
+# Where weights lie that are under Gemma's terms; of others the header says nothing.
+_GEMMAS = ("gs://openpi-assets/", "hf://lerobot/pi0", "hf://google/paligemma")
 _GEMMA = (
     "Weights that were made from PaliGemma's or from released weights of the π models are under "
     "[Gemma's terms of use](https://ai.google.dev/gemma/terms): who uses or passes them on agrees to these."
@@ -57,7 +59,7 @@ def model_card(contract: Contract, settings: Mapping[str, Any] | None = None) ->
     base = None if settings is None else settings.get("base")
     random = settings is not None and base is None
     header = ["---", "library_name: pioxide", "pipeline_tag: robotics"]
-    header += [] if random or settings is None else ["license: gemma"]
+    header += ["license: gemma"] if str(base).startswith(_GEMMAS) else []
     header += ["tags:", "- robotics", "- vision-language-action"]
     header += [f"- {named.value}"] if named else []
     robot = None if isinstance(contract.robot, Unknown) else contract.robot
