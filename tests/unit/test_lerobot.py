@@ -309,6 +309,11 @@ def test_the_writer_refuses_what_would_not_read_back(tmp_path, write):
         ([good, EpisodeData({"action": good.columns["action"]}, "go")], "episode 1 has columns"),
         ([short], '"action" has shape'),
         ([EpisodeData({"index": np.arange(3)}, "go")], '"index" is filled in by the writer'),
+        ([EpisodeData({"a": np.array([0, np.nan])}, "go")], 'episode 0: "a" frame 1 is nan'),
+        (
+            [EpisodeData({"a": np.array([[0, 1], [2, -np.inf]])}, "go")],
+            'episode 0: "a" frame 1, dimension 1 is -inf',
+        ),
         ([EpisodeData({"action": np.zeros((3, 1))}, ["a", "b"])], "3 frames and 2 tasks"),
     ):
         with pytest.raises(InputError, match=message):

@@ -32,6 +32,8 @@ TASK_WAY_OUT = "--task TEXT gives one, --task-key COLUMN takes another column"
 RARE = 10
 # Episodes so many times shorter or longer than the usual one.
 UNUSUAL_LENGTH = 5
+# A task of more characters is quoted without its middle.
+LONG_TASK = 80
 
 
 def check_dataset(
@@ -192,7 +194,7 @@ def _where(dataset: LeRobotDataset, summaries: Sequence[EpisodeSummary]) -> list
 def _tasks(dataset: LeRobotDataset, summaries: Sequence[EpisodeSummary]) -> list[Finding]:
     said = dataset.instructions
     if said is not None and said.fill is not None and not any(s.filled for s in summaries):
-        message = f"{said.tasks[said.fill]!r} is used for no frame, since each has an instruction of its own"
+        message = f"{_quoted(said.tasks[said.fill])} is used for no frame, since each has an instruction of its own"
         return [Finding(Code.UNUSED_TASK, "--task", message, "--task-for all puts it in their place")]
     found = []
     empty = tuple(s.index for s in summaries if any(not prompt.strip() for prompt in s.prompts))
@@ -205,24 +207,29 @@ def _tasks(dataset: LeRobotDataset, summaries: Sequence[EpisodeSummary]) -> list
             told[prompt].append(summary.index)
     for prompt, indices in told.items():
         if prompt.strip() and (prompt.strip().lower() in PLACEHOLDERS or len(prompt.strip()) < 3):
-            message = f"the task of {numbers(indices, 'episode')} is {prompt!r}, which tells nothing"
+            message = f"the task of {numbers(indices, 'episode')} is {_quoted(prompt)}, which tells nothing"
             found.append(Finding(Code.EMPTY_TASK, "tasks", message, TASK_WAY_OUT, tuple(indices)))
     spelled: dict[str, list[str]] = defaultdict(list)
     for prompt in told:
         spelled["".join(c for c in prompt.casefold() if c.isalnum())].append(prompt)
     for same in spelled.values():
         if len(same) > 1:
-            message = f"one task is written in {len(same)} ways: {', '.join(map(repr, same[:3]))}"
+            message = f"one task is written in {len(same)} ways: {', '.join(map(_quoted, same[:3]))}"
             found.append(Finding(Code.SPELLINGS, "tasks", message, "write it in one way"))
     most = max(map(len, told.values()))
     if rare := [prompt for prompt, indices in told.items() if len(indices) * RARE < most]:
         count = len(told[rare[0]])
-        message = f"{rare[0]!r} is the task of {count} of {len(summaries):,} episodes"
+        message = f"{_quoted(rare[0])} is the task of {count} of {len(summaries):,} episodes"
         if len(rare) > 1:
             message += f", and {len(rare) - 1:,} more are as rare"
         way_out = "a policy hardly learns it: record more, or leave it out"
         found.append(Finding(Code.RARE_TASK, "tasks", message, way_out, tuple(told[rare[0]])))
     return found
+
+
+def _quoted(task: str) -> str:
+    """Returns a task in quotes, its middle left out where it is long."""
+    return repr(task if len(task) <= LONG_TASK else f"{task[: LONG_TASK // 2]} … {task[-LONG_TASK // 4 :]}")
 
 
 def _lengths(summaries: Sequence[EpisodeSummary]) -> list[Finding]:

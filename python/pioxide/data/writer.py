@@ -79,8 +79,8 @@ def write_lerobot_v3(
         The directory.
 
     Raises:
-        InputError: the directory is not empty, there are no episodes, or their columns or pictures don't
-            agree.
+        InputError: the directory is not empty, there are no episodes, their columns or pictures don't
+            agree, or a value is NaN or infinite.
     """
     with _new_dataset(Path(path)) as root:
         recording = _Recording(episodes, names or {}, fps)
@@ -223,6 +223,13 @@ class _Recording:
             if len(array) != length or array.ndim > 2:
                 raise InputError(
                     f'episode {index}: "{key}" has shape {array.shape}, expected [{length}] or [{length}, D]'
+                )
+            if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+                frame, *at = (int(i) for i in np.argwhere(~np.isfinite(array))[0])
+                which = f", dimension {at[0]}" if at else ""
+                raise InputError(
+                    f'episode {index}: "{key}" frame {frame}{which} is {array[(frame, *at)]}, and statistics of a '
+                    "dataset are of numbers: leave the episode out, or the column"
                 )
             joints = self.names.get(key)
             if joints is not None and len(joints) != found[key][1][0]:

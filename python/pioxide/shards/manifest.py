@@ -188,7 +188,8 @@ class Manifest:
             manifest._check()
             return manifest
         except (KeyError, TypeError, AttributeError, InputError) as error:
-            raise FormatError(f"{path} is not a manifest of pioxide ({error!r})") from error
+            why = f"has no {error}" if isinstance(error, KeyError) else error
+            raise FormatError(f"{path} is not a manifest of pioxide: {why}") from error
 
     def _check(self) -> None:
         """See that everything is what whoever reads it takes it to be.
