@@ -13,6 +13,7 @@ from pioxide.cli.main import main
 from pioxide.codec import FastCodec
 from pioxide.data import LeRobotDataset
 from pioxide.report import inspect_directory
+from pioxide.report.findings import findings
 from pioxide.shards import FrameCutter, TokenDataset
 
 pytest.importorskip("matplotlib")
@@ -150,6 +151,23 @@ def test_tokens_that_are_not_those_of_their_frames_are_counted(made, tmp_path):
     report = inspect_directory(tokens, max_chunks=200)
     assert report.reconstruction is not None
     assert report.differing > 0.9 * report.reconstruction.measured
+
+
+def test_prompts_cut_before_their_action_tokens_are_counted_as_lost_and_as_nothing_else(made, tmp_path):
+    options = ["--model", "pi0_fast", "--fit", str(made / "fit"), "--text-model", str(demo.text_model_path())]
+    prefixes = [int(row["prefix_length"]) for row in TokenDataset.open(made / "tokens")]
+    cut = int(np.median(prefixes))
+    tokens = tmp_path / "tokens"
+    data = str(demo.dataset_path())
+    assert main(["tokenize", data, "-o", str(tokens), *options, "--max-len", str(cut)]) == 0
+    report, whole = inspect_directory(tokens), inspect_directory(made / "tokens")
+    assert report.tokens is not None
+    assert whole.tokens is not None
+    kept = np.array(prefixes) < cut
+    assert 0 < kept.sum() < len(kept)
+    assert report.tokens.per_chunk.tolist() == whole.tokens.per_chunk[kept].tolist()
+    assert (report.differing, report.tokens.lost, report.tokens.chunks) == (0, (~kept).sum(), len(kept))
+    assert any(f"of {report.tokens.lost:,} all of them" in finding.text for finding in findings(report))
 
 
 def test_a_directory_of_something_else_is_refused(tmp_path, capsys):

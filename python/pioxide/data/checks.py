@@ -194,7 +194,9 @@ def _where(dataset: LeRobotDataset, summaries: Sequence[EpisodeSummary]) -> list
 def _tasks(dataset: LeRobotDataset, summaries: Sequence[EpisodeSummary]) -> list[Finding]:
     said = dataset.instructions
     if said is not None and said.fill is not None and not any(s.filled for s in summaries):
-        message = f"{_quoted(said.tasks[said.fill])} is used for no frame, since each has an instruction of its own"
+        message = (
+            f"{_quoted(said.tasks[said.fill])} is used for no frame, since each has an instruction of its own"
+        )
         return [Finding(Code.UNUSED_TASK, "--task", message, "--task-for all puts it in their place")]
     found = []
     empty = tuple(s.index for s in summaries if any(not prompt.strip() for prompt in s.prompts))

@@ -164,7 +164,9 @@ class Joints:
                 f"is {value[joint]:g}, where 98% of the values lie between {self.q01[joint]:g} and "
                 f"{self.q99[joint]:g}" + (f" ({numbers(hit, 'episode')})" if len(hit) > 1 else "")
             )
-            way_out = "leave the episode out with --episodes, mend the frame, or use `tokenize --on-overflow clip`"
+            way_out = (
+                "leave the episode out with --episodes, mend the frame, or use `tokenize --on-overflow clip`"
+            )
             place = f"episode {index}, frame {frame[joint]}, {self.place([joint])}"
             spot = self.spot(joint, index, int(frame[joint]))
             found.append(Finding(Code.OUTLIER, place, message, way_out, hit, spot))

@@ -228,8 +228,8 @@ class _Recording:
                 frame, *at = (int(i) for i in np.argwhere(~np.isfinite(array))[0])
                 which = f", dimension {at[0]}" if at else ""
                 raise InputError(
-                    f'episode {index}: "{key}" frame {frame}{which} is {array[(frame, *at)]}, and statistics of a '
-                    "dataset are of numbers: leave the episode out, or the column"
+                    f'episode {index}: "{key}" frame {frame}{which} is {array[(frame, *at)]}, which '
+                    "statistics can't hold: leave out the episode, or the column"
                 )
             joints = self.names.get(key)
             if joints is not None and len(joints) != found[key][1][0]:

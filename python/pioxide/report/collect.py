@@ -148,7 +148,7 @@ class _Tokens:
             self.cutter.horizon, self.stats, worst, self.codec.vocab_size if self.codec else 0
         )
         self.step = max(1, -(-len(self.tokens) // max_chunks))
-        self.differing = self.compared = 0
+        self.differing = self.compared = self.lost = 0
         self.text_before_actions: int | None = None  # ids of "Action: "
 
     def report(self) -> Report:
@@ -157,7 +157,7 @@ class _Tokens:
         meters, stats = self.meters, self.stats
         seen = self.dataset is not None
         tokens = None
-        if self.codec is not None and meters.lengths:
+        if self.codec is not None and sum(map(len, meters.lengths)):
             tokens = Tokens(
                 np.concatenate(meters.lengths),
                 np.concatenate(meters.episodes),
@@ -165,6 +165,7 @@ class _Tokens:
                 meters.clipped_chunks,
                 meters.clipped,
                 _name(self.codec),
+                self.lost,
             )
         return Report(
             source=self._source(names),
@@ -207,8 +208,11 @@ class _Tokens:
             self._compare(rows, episode, codec)
         # What the prompt holds besides FAST ids is the same in every row.
         around = (3 if self.text_before_actions is None else self.text_before_actions) + _SUFFIX_END
-        meters.lengths.append(rows["length"].astype(np.int64) - rows["prefix_length"] - around)
-        meters.episodes.append(rows["episode"].astype(np.int64))
+        told = rows["prefix_length"] < self.tokens.max_len
+        per_chunk = rows["length"].astype(np.int64) - rows["prefix_length"] - around
+        meters.lengths.append(per_chunk[told])
+        meters.episodes.append(rows["episode"].astype(np.int64)[told])
+        self.lost += int(np.count_nonzero(~told))
         meters.clipped_chunks += int(np.count_nonzero(rows["clipped"]))
         meters.clipped += int(rows["clipped"].sum())
 
@@ -230,8 +234,10 @@ class _Tokens:
                 self.differing += not self._holds(rows, i, ids)
 
     def _holds(self, rows: dict[str, NDArray[Any]], i: int, ids: NDArray[np.int32]) -> bool:
-        """Whether row i's suffix holds these FAST ids: a row stores a constant minus the id."""
+        """Whether what row i has of its suffix is these FAST ids: a row stores a constant minus the id."""
         prefix, length = int(rows["prefix_length"][i]), int(rows["length"][i])
+        if prefix >= self.tokens.max_len:
+            return True  # nothing of the suffix is left
         if self.text_before_actions is None:
             self.text_before_actions = length - prefix - len(ids) - _SUFFIX_END
         start = prefix + self.text_before_actions

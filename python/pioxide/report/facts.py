@@ -64,7 +64,8 @@ class JointRanges:
 class Tokens:
     """Action tokens of a codec.
 
-    How many a chunk [N], in which episode [N], how often each id came [V], values clipped.
+    How many a chunk [N], in which episode [N], how often each id came [V], values clipped; and how many
+    more chunks there are whose prompt was cut before its first action token: nothing says what they took.
     """
 
     per_chunk: Ints
@@ -73,6 +74,12 @@ class Tokens:
     clipped_chunks: int
     clipped_coefficients: int
     codec: str = "FAST"
+    lost: int = 0
+
+    @property
+    def chunks(self) -> int:
+        """Returns how many chunks there are."""
+        return len(self.per_chunk) + self.lost
 
     @property
     def vocab_size(self) -> int:

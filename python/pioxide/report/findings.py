@@ -75,7 +75,7 @@ def _tokens(report: Report) -> list[Finding]:
         )
     ]
     if tokens.clipped_chunks:
-        share = tokens.clipped_chunks / len(tokens.per_chunk)
+        share = tokens.clipped_chunks / tokens.chunks
         found.append(
             Finding(
                 Level.WARNING,
@@ -112,6 +112,8 @@ def _prompts(report: Report) -> list[Finding]:
         lost = (
             "the end of the action tokens" if report.source.model == "pi0_fast" else "the end of the prompt"
         )
+        if report.tokens is not None and report.tokens.lost:
+            lost += f", and of {report.tokens.lost:,} all of them"
         return [
             Finding(
                 Level.WARNING,

@@ -14,11 +14,14 @@ def tokens_per_chunk(per_chunk: Ints) -> Picture:
     with canvas(2.5) as figure:
         axes = figure.add_subplot()
         _bars(axes, per_chunk, "tokens a chunk", "chunks")
-        _mark(axes, median, f"median {median:.0f}", INK, left=True)
+        leftmost = _near_left(axes, median)
+        _mark(axes, median, f"median {median:.0f}", INK, left=not leftmost)
         if p99 > median:
             low, high = axes.get_xlim()
             crowded = p99 > low + 0.86 * (high - low)
-            _mark(axes, p99, f"99%: {p99:.0f}", SOFT, left=crowded, level=0.91 if crowded else 1.0)
+            _mark(
+                axes, p99, f"99%: {p99:.0f}", SOFT, left=crowded, level=0.91 if crowded or leftmost else 1.0
+            )
         alt = f"Histogram of tokens a chunk: median {median:.0f}, 99% {p99:.0f}, most {per_chunk.max()}."
         return finish(figure, "tokens", alt)
 
@@ -32,7 +35,7 @@ def prompt_lengths(lengths: Ints, max_len: int) -> Picture:
             if bar.get_x() >= max_len:
                 bar.set_facecolor(SECOND)
         axes.set_xlim(right=max(max_len, int(lengths.max())) * 1.03)
-        _mark(axes, max_len, f"cut at {max_len}", SECOND, left=True)
+        _mark(axes, max_len, f"cut at {max_len}", SECOND, left=not _near_left(axes, max_len))
         cut = int((lengths > max_len).sum())
         alt = (
             f"Histogram of prompt lengths, longest {lengths.max()}; {cut} of {len(lengths)} exceed {max_len}."
@@ -54,6 +57,12 @@ def _bars(axes: Axes, values: Ints, x_label: str, y_label: str):
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     axes.margins(y=0.22)
     return bars
+
+
+def _near_left(axes: Axes, x: float) -> bool:
+    """Returns whether a label left of `x` would be written over the axis."""
+    low, high = axes.get_xlim()
+    return x < low + 0.2 * (high - low)
 
 
 def _mark(axes: Axes, x: float, text: str, color: str, left: bool = False, level: float = 1.0) -> None:

@@ -67,7 +67,7 @@ def _numbers(report: Report) -> list[Tile]:
         tiles.append(
             Tile("Compression", f"{report.compression:.1f}×", f"{report.bit_compression:.1f}× in bits")
         )
-        clipped, total = report.tokens.clipped_chunks, len(report.tokens.per_chunk)
+        clipped, total = report.tokens.clipped_chunks, report.tokens.chunks
         tiles.append(Tile("Chunks clipped", f"{clipped:,}", f"of {total:,}", bad=clipped > 0))
     if report.reconstruction is not None:
         errors = report.reconstruction
