@@ -72,7 +72,8 @@ fuzz: ## Search for inputs that break the core with cargo-fuzz; without it, muta
 	      -runs=$(FUZZ_RUNS) -max_len=2000 -timeout=20 || exit 1; done; \
 	else \
 	  echo "SKIPPED: cargo-fuzz or a nightly compiler is not here (cargo install cargo-fuzz; rustup toolchain install nightly)"; \
-	  PIOXIDE_MUTATIONS=$(FUZZ_RUNS) cargo test --locked --quiet --test fuzz_targets; \
+	  PIOXIDE_MUTATIONS=$(FUZZ_RUNS) cargo test --locked --quiet --package pioxide-core --test fuzz_targets && \
+	  PIOXIDE_MUTATIONS=$(FUZZ_RUNS) cargo test --locked --quiet --package pioxide-capi wild; \
 	fi
 
 miri: ## Interpret the unsafe code, with AVX2 and without it, and check every access (needs a nightly compiler with Miri)

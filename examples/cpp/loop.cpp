@@ -1,4 +1,4 @@
-// A control loop of 1 kHz around a policy that answers with action tokens: prompt, encode, decode, queue, safety.
+// A control loop of 1 kHz around a policy that answers with action tokens: contract, prompt, encode, decode, queue, safety.
 //
 //   loop TEXT_MODEL [SECONDS]
 //
@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -24,6 +25,25 @@ constexpr double hz = 1000.0;
 constexpr int every = 25; // ticks between two answers
 
 using Clock = std::chrono::steady_clock;
+
+/// A contract, as pioxide writes it beside a policy: seven joints from -2 to 2 rad that are [-1, 1] to the model. On a
+/// robot: Contract::from_file, with the policy's directory.
+constexpr std::string_view contract_json = R"({
+  "version": 1,
+  "family": "pi0_fast",
+  "robot": {"name": "arm", "cameras": {}, "state": {"joints": 7}, "action_dim": 7, "hz": 1000},
+  "delta_mask": [],
+  "state_norm": {"mode": "min_max", "arithmetic": "lerobot", "epsilon": 1e-8},
+  "action_norm": {"mode": "min_max", "arithmetic": "lerobot", "epsilon": 1e-8},
+  "norm_stats": {
+    "state": {"min": [-2, -2, -2, -2, -2, -2, -2], "max": [2, 2, 2, 2, 2, 2, 2]},
+    "actions": {"min": [-2, -2, -2, -2, -2, -2, -2], "max": [2, 2, 2, 2, 2, 2, 2]}
+  },
+  "state_in_text": true, "state_text_dim": null, "prompt_style": "openpi", "text_len": 250,
+  "default_prompt": "Fold the towel", "action_horizon": 50, "model_dim": 7,
+  "fast": {"sha256": "any", "vocab_size": 512, "scale": 100, "min_token": 0},
+  "unknown": ["cameras", "absent_camera", "num_steps", "play_steps", "image_size", "resize", "max_delay", "answer_gap"]
+})";
 
 /// What a policy would want from `tick` on: normalised actions [50, 7].
 void plan(int tick, std::span<double> chunk) {
@@ -52,12 +72,11 @@ int run(const std::string& model, double seconds) {
     codec.prepare(scratch, shape).value();
 
     pioxide::Text text = pioxide::Text::from_file(model).value();
-    PioxidePromptOptions prompt_options{};
-    prompt_options.family = PIOXIDE_FAMILY_PI0_FAST;
-    prompt_options.fast_vocab = codec.info().value().vocab_size;
-    prompt_options.fast_skipped = 128;
-    pioxide::Prompts prompts = pioxide::Prompts::make(text, prompt_options).value();
-    pioxide::Instruction instruction = prompts.tokenize("Fold the towel").value();
+    pioxide::Contract contract = pioxide::Contract::from_bytes(contract_json).value();
+    // On a robot: contract.check(codec).value() refuses a tokenizer that the policy was not trained with.
+    pioxide::Prompts prompts = pioxide::Prompts::make(text, contract).value();
+    const auto task = contract.text(PIOXIDE_CONTRACT_TEXT_DEFAULT_PROMPT).value();
+    pioxide::Instruction instruction = prompts.tokenize(task).value();
 
     PioxideQueueOptions queue_options{};
     queue_options.dim = shape.dim;
@@ -65,16 +84,18 @@ int run(const std::string& model, double seconds) {
     queue_options.on_empty = PIOXIDE_ON_EMPTY_HOLD;
     pioxide::Queue queue = pioxide::Queue::make(queue_options).value();
 
-    constexpr std::array low{-1.0}, high{1.0}, velocity{6.0}, acceleration{2000.0};
+    constexpr std::array low{-2.0}, high{2.0}, velocity{12.0}, acceleration{4000.0};
     pioxide::Safety safety = pioxide::Safety::make(shape.dim, hz, {low, high, velocity, acceleration}).value();
 
     std::vector<double> chunk(shape.size()), decoded(shape.size());
     std::vector<std::uint32_t> ids(4 * shape.size());
     std::vector<std::int32_t> tokens(250), answer(4 * shape.size());
     std::vector<std::uint8_t> mask(250);
-    std::array<double, shape.dim> joints{};
+    std::array<double, shape.dim> joints{}, normalised{}, start{};
+    std::vector<double> actions(shape.size());
     plan(0, chunk);
-    std::copy_n(chunk.begin(), shape.dim, joints.begin()); // read: the measured joints
+    contract.invert_actions(std::span<const double>(chunk), shape.dim, joints, actions, shape).value();
+    std::copy_n(actions.begin(), shape.dim, joints.begin()); // read: the measured joints
     safety.reset(joints).value();
 
     // The loop: nothing below allocates or waits, but for the clock.
@@ -88,8 +109,10 @@ int run(const std::string& model, double seconds) {
         const auto began = Clock::now();
         if (tick % every == 0) {
             const double since = queue.info().value().consumed;
-            // To the policy: the prompt with the joints as they are.
-            prompt_length = prompts.write(instruction, std::span<const double>(joints), tokens, mask).value();
+            start = joints;
+            // To the policy: the prompt with the joints as they are, normalised as the contract says.
+            contract.apply_state(std::span<const double>(start), normalised).value();
+            prompt_length = prompts.write(instruction, std::span<const double>(normalised), tokens, mask).value();
             // From the policy: tokens of an answer.
             plan(tick, chunk);
             const auto encoded = codec.encode(scratch, std::span<const double>(chunk), shape, ids).value();
@@ -102,7 +125,8 @@ int run(const std::string& model, double seconds) {
             for (std::size_t at = 0; at < chunk.size(); ++at) {
                 worst_error = std::max(worst_error, std::abs(decoded[at] - chunk[at]));
             }
-            queue.put(decoded, since).value();
+            contract.invert_actions(std::span<const double>(decoded), shape.dim, start, actions, shape).value();
+            queue.put(actions, since).value();
         }
         const PioxideTaken taken = queue.take(joints).value();
         ++kinds[taken];
@@ -124,7 +148,7 @@ int run(const std::string& model, double seconds) {
                 std::chrono::duration<double, std::micro>(slowest).count());
     // Looking at a failure without throwing: a state that is no number is refused, and named.
     joints[3] = std::nan("");
-    const auto refused = prompts.write(instruction, std::span<const double>(joints), tokens, mask);
+    const auto refused = contract.apply_state(std::span<const double>(joints), normalised);
     if (refused || refused.failure().status != PIOXIDE_STATUS_NOT_FINITE) {
         return 1;
     }

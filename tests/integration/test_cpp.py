@@ -12,6 +12,7 @@ import pytest
 
 from pioxide import demo
 from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, TextTokenizer, state_bins
+from pioxide.contract import Numbers, load_contract, make_prompts
 from pioxide.control import ActionQueue, Limits, OnEmpty, SafetyFilter
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,6 +113,14 @@ def test_cpp_gives_what_python_gives(prefix, tmp_path, compiler, checked):
     (tmp_path / "task.txt").write_text(task)
     state.tofile(tmp_path / "state.f64")
 
+    cases = json.loads((ROOT / "tests/golden/contract/contract.json").read_text())["cases"]
+    case = next(case for case in cases if case["document"]["family"] == "pi05")
+    (tmp_path / "contract.json").write_text(json.dumps(case["document"]))
+    contract, call = load_contract(tmp_path), case["numbers"]["calls"][1]
+    robot_state = np.array(call["state"])
+    robot_state.tofile(tmp_path / "robot_state.f64")
+    np.array(call["answer"]).tofile(tmp_path / "answer.f64")
+
     strict = ["-std=c++20", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror"]
     program = tmp_path / "golden"
     sanitizers = SANITIZERS if checked else []
@@ -121,7 +130,7 @@ def test_cpp_gives_what_python_gives(prefix, tmp_path, compiler, checked):
     said: dict[str, list[list[int]]] = {}
     for line in lines[:-1]:
         name, *ids = line.split()
-        said.setdefault(name, []).append([int(id_) for id_ in ids])
+        said.setdefault(name, []).append([int(id_) if id_.isdecimal() else id_ for id_ in ids])
 
     codec = FastCodec.load(tmp_path)
     encoded = [codec.encode(chunk, on_overflow="clip") for chunk in chunks]
@@ -147,6 +156,19 @@ def test_cpp_gives_what_python_gives(prefix, tmp_path, compiler, checked):
         Pi0FastPrompts(text, None).encode(task, state),
     ]
     assert said["prompt"] == [prompt.tokens[: prompt.length].tolist() for prompt in prompts]
+
+    numbers, robot = Numbers.of(contract), contract.robot
+    assert said["contract"] == [[robot.state_dim, robot.action_dim, contract.text_len, int(robot.hz)]]
+    assert said["joint"] == [[robot.joint_names[5]]]
+    actions = np.array(call["robot_actions"]).reshape(contract.action_horizon, robot.action_dim)
+    normalised = numbers.apply_state(robot_state)
+    expected = [normalised, actions.ravel(), numbers.apply_actions(actions, robot_state).ravel()]
+    np.testing.assert_array_equal(written(tmp_path / "contract.f64", (-1,)), np.concatenate(expected))
+    stated = make_prompts(contract, text, None)
+    assert said["batch"] == [
+        (row := stated.encode(one, normalised)).tokens[: row.length].tolist()
+        for one in ("fold", "hand over", "fold")
+    ]
 
     queue = ActionQueue(OnEmpty.SLOW, 5)
     queue.put(chunks[0], 0.0)

@@ -88,6 +88,11 @@ def test_make_mask_takes_runs_and_no_mask(runs):
         make_mask(*runs)
 
 
+def test_make_mask_takes_no_memory_for_a_run_that_no_robot_has():
+    with pytest.raises(InputError, match="at most 65536 dimensions"):
+        make_mask(6, -(10**15))
+
+
 def test_delta_actions_are_relative_to_the_first_state_for_the_whole_chunk():
     actions = np.array([[1.0, 10.0, 100.0], [2.0, 20.0, 200.0]], np.float32)
     state = np.array([0.5, 3.0, 7.0, 9.0], np.float32)

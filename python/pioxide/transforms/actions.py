@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from pioxide.errors import InputError
 
+# Dimensions of a mask; as in the Rust half.
+MOST_DIMS = 1 << 16
+
 
 def make_mask(*runs: Any) -> tuple[bool, ...]:
     """Makes a mask of run lengths: a positive number adds as many True, a negative one False, 0 nothing.
@@ -18,13 +21,16 @@ def make_mask(*runs: Any) -> tuple[bool, ...]:
     `make_mask(6, -1, 6, -1)` is two arms of six joints each with a gripper that stays absolute.
 
     Raises:
-        InputError: A run is no whole number. A mask of True and False is none of runs.
+        InputError: A run is no whole number (a mask of True and False is none of runs), or the mask has more
+            than 65,536 dimensions: a damaged file must not take all memory.
     """
     mask: list[bool] = []
     for run in runs:
         if isinstance(run, bool) or not isinstance(run, int | np.integer):
             raise InputError(f"delta mask: expected run lengths such as 6, -1, got {run!r}")
         length = int(cast("int", run))
+        if len(mask) + abs(length) > MOST_DIMS:
+            raise InputError(f"delta mask: expected at most {MOST_DIMS} dimensions, got a run of {length}")
         mask.extend([length > 0] * abs(length))
     return tuple(mask)
 

@@ -1,4 +1,4 @@
-/* pioxide for C: action tokens, text, prompts, action queue and safety filter of the π robot policies.
+/* pioxide for C: contracts, action tokens, text, prompts, action queue and safety filter of the π robot policies.
  *
  * Generated from rust/capi/src by cbindgen; not to be edited. C++ has a header on top of this one, pioxide.hpp.
  *
@@ -10,10 +10,10 @@
  * What can't be checked, the caller promises: that a buffer has the items that the call says, that nobody else writes
  * it meanwhile, and that a handle came from the function that makes it and is freed once, after its last use.
  *
- * Threads: a codec, a text, prompts and an instruction never change and may be shared freely. A scratch, a queue and a
- * safety filter are for one thread at a time, which need not always be the same one: a call that finds one in use
- * fails with PIOXIDE_STATUS_BUSY instead of waiting. No call waits for another thread but, briefly, the first of a
- * scratch with a new horizon.
+ * Threads: a contract, a codec, a text, prompts and an instruction never change and may be shared freely. A scratch,
+ * batches, a queue and a safety filter are for one thread at a time, which need not always be the same one: a call that
+ * finds one in use fails with PIOXIDE_STATUS_BUSY instead of waiting. No call waits for another thread but, briefly, the
+ * first of a scratch with a new horizon.
  *
  * Real time: calls allocate nothing in the steady state, but for those that say so and those that make or free handles.
  * Structs that begin with struct_size may grow: set it to sizeof and zero the rest before filling them in.
@@ -32,6 +32,11 @@
  * for as long as it does not change. Structs may grow and functions may be added without a change of it.
  */
 #define PIOXIDE_ABI_VERSION 1
+
+/**
+ * What a number of PioxideContractInfo is where the contract does not say it.
+ */
+#define PIOXIDE_NOT_SAID 4294967295
 
 /**
  * A number of the action was NaN, infinite or beyond 1e60: every joint brakes and holds.
@@ -78,7 +83,7 @@ enum PioxideStatus
    */
   PIOXIDE_STATUS_FORMAT = 3,
   /**
-   * A number is NaN or infinite.
+   * A number is NaN or infinite, or too large for what reads it.
    */
   PIOXIDE_STATUS_NOT_FINITE = 4,
   /**
@@ -297,9 +302,77 @@ typedef uint32_t PioxideTaken;
 #endif // __cplusplus
 
 /**
+ * A text of a contract.
+ */
+enum PioxideContractText
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * The robot's name.
+   */
+  PIOXIDE_CONTRACT_TEXT_ROBOT = 0,
+  /**
+   * The instruction where an observation has none; empty for none.
+   */
+  PIOXIDE_CONTRACT_TEXT_DEFAULT_PROMPT = 1,
+  /**
+   * Where an observation holds the instruction.
+   */
+  PIOXIDE_CONTRACT_TEXT_PROMPT_KEY = 2,
+  /**
+   * The name of number `index` of an action; empty where it is not known.
+   */
+  PIOXIDE_CONTRACT_TEXT_JOINT_NAME = 3,
+  /**
+   * Its unit; empty where it has none or none is known.
+   */
+  PIOXIDE_CONTRACT_TEXT_JOINT_UNIT = 4,
+  /**
+   * The name of number `index` of the state; empty where it is not known.
+   */
+  PIOXIDE_CONTRACT_TEXT_STATE_NAME = 5,
+  /**
+   * Slot `index` of the model's images; empty behind the last.
+   */
+  PIOXIDE_CONTRACT_TEXT_CAMERA_SLOT = 6,
+  /**
+   * The robot's key of the camera that fills slot `index`; empty where none does or none is known.
+   */
+  PIOXIDE_CONTRACT_TEXT_CAMERA_KEY = 7,
+  /**
+   * What the action tokens are of: "fast" or another codec; empty for none.
+   */
+  PIOXIDE_CONTRACT_TEXT_ACTION_CODEC = 8,
+  /**
+   * The digest of that codec.
+   */
+  PIOXIDE_CONTRACT_TEXT_ACTION_SHA256 = 9,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum PioxideContractText PioxideContractText;
+#else
+typedef uint32_t PioxideContractText;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Batches of prompts, which remember the instructions that came last. One thread at a time: a call that finds them in
+ * use fails with PIOXIDE_STATUS_BUSY and changes nothing.
+ */
+typedef struct PioxideBatches PioxideBatches;
+
+/**
  * A FAST tokenizer. Never changes: any number of threads may use one at once, each with its own scratch.
  */
 typedef struct PioxideCodec PioxideCodec;
+
+/**
+ * A contract, as pioxide writes it beside a policy. Never changes: any number of threads may use one at once.
+ */
+typedef struct PioxideContract PioxideContract;
 
 /**
  * An instruction, cleaned and tokenized once, for as many states as come; for prompts like those that made it. Never
@@ -370,6 +443,60 @@ typedef struct {
    */
   int64_t highest;
 } PioxideCodecInfo;
+
+/**
+ * What is known of a contract. 0 stands for a size that it does not say or says to be none.
+ */
+typedef struct {
+  /**
+   * sizeof(PioxideContractInfo), set by the caller.
+   */
+  size_t struct_size;
+  /**
+   * A PioxideFamily, or PIOXIDE_NOT_SAID.
+   */
+  uint32_t family;
+  /**
+   * 1 where the prompt holds the state, 0 where it does not, or PIOXIDE_NOT_SAID.
+   */
+  uint32_t state_in_text;
+  /**
+   * Numbers in the robot's state.
+   */
+  size_t state_dim;
+  /**
+   * Numbers in the robot's action.
+   */
+  size_t action_dim;
+  /**
+   * Actions a second.
+   */
+  double hz;
+  /**
+   * Actions in a chunk.
+   */
+  size_t horizon;
+  /**
+   * Numbers of an action inside the model.
+   */
+  size_t model_dim;
+  /**
+   * Tokens in a prompt's row.
+   */
+  size_t text_len;
+  /**
+   * Actions of a chunk to play before the next one comes; 0 for no opinion.
+   */
+  size_t play_steps;
+  /**
+   * Ids of the action tokens.
+   */
+  size_t action_vocab;
+  /**
+   * The largest delay that training saw, in actions.
+   */
+  size_t max_delay;
+} PioxideContractInfo;
 
 /**
  * What prompts are to be like. Fields that are not set are to be zero.
@@ -557,6 +684,37 @@ uint32_t pioxide_abi_version(void);
 const char *pioxide_version(void);
 
 /**
+ * Makes batches of these prompts that remember the `most` instructions used last. The prompts may be freed before them.
+ */
+PioxideStatus pioxide_batches_new(const PioxidePrompts *prompts,
+                                  size_t most,
+                                  PioxideBatches **out);
+
+/**
+ * Frees batches; NULL is none.
+ */
+void pioxide_batches_free(PioxideBatches *batches);
+
+/**
+ * Writes a batch of `count` prompts. Their instructions stand end to end in `utf8_text`, and instruction i ends before
+ * byte `ends[i]`. `states` `[count, dim]` are normalised; π0's prompts hold none (NULL and 0). `tokens` and `mask`
+ * `[count, len]` are as in pioxide_prompts_write_f64, `lengths` `[count]` how many ids each prompt has, `truncated` `[count]` is 1
+ * where its end did not fit. Allocates where an
+ * instruction is not remembered. Where the call fails, rows hold nothing of meaning.
+ */
+PioxideStatus pioxide_batches_encode_f64(const PioxideBatches *batches,
+                                         const uint8_t *utf8_text,
+                                         const size_t *ends,
+                                         size_t count,
+                                         const double *states,
+                                         size_t dim,
+                                         int32_t *tokens,
+                                         uint8_t *mask,
+                                         size_t len,
+                                         int32_t *lengths,
+                                         uint8_t *truncated);
+
+/**
  * Reads the content of `tokenizer.json` and of `processor_config.json`.
  */
 PioxideStatus pioxide_codec_from_bytes(const uint8_t *tokenizer_json,
@@ -647,11 +805,110 @@ PioxideStatus pioxide_codec_decode(const PioxideCodec *codec,
                                    size_t *missing);
 
 /**
+ * Reads the content of a `contract.json`.
+ */
+PioxideStatus pioxide_contract_from_bytes(const uint8_t *json, size_t json_len, PioxideContract **out);
+
+/**
+ * Reads a `contract.json`, whose path, or its directory's, is UTF-8 that ends in NUL.
+ */
+PioxideStatus pioxide_contract_from_file(const char *path, PioxideContract **out);
+
+/**
+ * Frees a contract; NULL is none. Prompts made by it need it no more.
+ */
+void pioxide_contract_free(PioxideContract *contract);
+
+/**
+ * Says what is known of a contract; set `info->struct_size` before.
+ */
+PioxideStatus pioxide_contract_info(const PioxideContract *contract, PioxideContractInfo *info);
+
+/**
+ * Writes a text of a contract as UTF-8 without a NUL. `which` is a PioxideContractText; `index` is for those that are of
+ * one number or slot. `*len` becomes how many bytes there are: where that is more than `capacity`, nothing else is
+ * written and the call ends in PIOXIDE_STATUS_BUFFER_TOO_SMALL.
+ */
+PioxideStatus pioxide_contract_text(const PioxideContract *contract,
+                                    uint32_t which,
+                                    size_t index,
+                                    uint8_t *utf8_text,
+                                    size_t capacity,
+                                    size_t *len);
+
+/**
+ * Refuses a codec whose ids mean other actions than the contract's, or that was fitted for other chunks. Allocates.
+ */
+PioxideStatus pioxide_contract_check_codec(const PioxideContract *contract,
+                                           const PioxideCodec *codec);
+
+/**
+ * Normalises a state `[dim]` in the robot's units, as prompts and π0 read it.
+ */
+PioxideStatus pioxide_contract_apply_state_f64(const PioxideContract *contract,
+                                               const double *state,
+                                               size_t dim,
+                                               double *normalised);
+
+/**
+ * As pioxide_contract_apply_state_f64, from single precision.
+ */
+PioxideStatus pioxide_contract_apply_state_f32(const PioxideContract *contract,
+                                               const float *state,
+                                               size_t dim,
+                                               double *normalised);
+
+/**
+ * Normalises a chunk `[rows, dim]` in the robot's units that begins at the robot's `state` `[state_dim]`: relative to it
+ * where the contract says so. What is encoded to action tokens.
+ */
+PioxideStatus pioxide_contract_apply_actions_f64(const PioxideContract *contract,
+                                                 const double *actions,
+                                                 size_t rows,
+                                                 size_t dim,
+                                                 const double *state,
+                                                 size_t state_dim,
+                                                 double *normalised);
+
+/**
+ * Brings a model's answer `[rows, width]` to `actions` `[rows, dim]` in the robot's units. What is beyond the robot's
+ * numbers in a row was padding. `state` `[state_dim]` is the robot's, of the observation that was answered.
+ */
+PioxideStatus pioxide_contract_invert_actions_f64(const PioxideContract *contract,
+                                                  const double *answer,
+                                                  size_t rows,
+                                                  size_t width,
+                                                  const double *state,
+                                                  size_t state_dim,
+                                                  double *actions,
+                                                  size_t dim);
+
+/**
+ * As pioxide_contract_invert_actions_f64, from an answer of single precision, which a network's is: its actions are
+ * then Python's to the last bit.
+ */
+PioxideStatus pioxide_contract_invert_actions_f32(const PioxideContract *contract,
+                                                  const float *answer,
+                                                  size_t rows,
+                                                  size_t width,
+                                                  const double *state,
+                                                  size_t state_dim,
+                                                  double *actions,
+                                                  size_t dim);
+
+/**
  * Makes the prompts of one model in a vocabulary.
  */
 PioxideStatus pioxide_prompts_new(const PioxideText *text,
                                   const PioxidePromptOptions *options,
                                   PioxidePrompts **out);
+
+/**
+ * Makes the prompts that a contract asks for. Their rows have `text_len` of its info.
+ */
+PioxideStatus pioxide_prompts_from_contract(const PioxideText *text,
+                                            const PioxideContract *contract,
+                                            PioxidePrompts **out);
 
 /**
  * Frees prompts; NULL is none.

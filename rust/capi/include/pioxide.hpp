@@ -4,8 +4,8 @@
  * `.failure()` look without throwing. Neither allocates until something is thrown. Without exceptions `.value()` of a
  * failure ends the program with its sentence.
  *
- * Handles move and don't copy. Threads as in pioxide.h: Codec, Text, Prompts and Instruction may be shared; Scratch,
- * Queue and Safety are for one thread at a time. A const member function says that it may be called by many threads.
+ * Handles move and don't copy. Threads as in pioxide.h: Contract, Codec, Text, Prompts and Instruction may be shared;
+ * Scratch, Batches, Queue and Safety are for one thread at a time. A const member function says that it may be called by many threads.
  */
 #ifndef PIOXIDE_HPP
 #define PIOXIDE_HPP
@@ -232,6 +232,99 @@ private:
     detail::Owned<PioxideCodec, pioxide_codec_free> handle_;
 };
 
+/// What a policy's numbers mean.
+class Contract {
+public:
+    static Result<Contract> from_bytes(std::string_view json) {
+        return detail::make<Contract, PioxideContract>(
+            [&](auto out) { return pioxide_contract_from_bytes(detail::bytes(json), json.size(), out); });
+    }
+
+    /// The file, or its directory.
+    static Result<Contract> from_file(const std::string& path) {
+        return detail::make<Contract, PioxideContract>(
+            [&](auto out) { return pioxide_contract_from_file(path.c_str(), out); });
+    }
+
+    Result<PioxideContractInfo> info() const {
+        PioxideContractInfo info{};
+        info.struct_size = sizeof info;
+        PioxideStatus status = pioxide_contract_info(get(), &info);
+        return detail::result(status, info);
+    }
+
+    /// One of its texts; allocates.
+    Result<std::string> text(PioxideContractText which, std::size_t index = 0) const {
+        std::string text;
+        for (;;) {
+            std::size_t needed = 0;
+            PioxideStatus status = pioxide_contract_text(
+                get(), which, index, reinterpret_cast<std::uint8_t*>(text.data()), text.size(), &needed);
+            if (status != PIOXIDE_STATUS_OK && status != PIOXIDE_STATUS_BUFFER_TOO_SMALL) {
+                return detail::failure(status);
+            }
+            text.resize(needed);
+            if (status == PIOXIDE_STATUS_OK) {
+                return text;
+            }
+        }
+    }
+
+    /// Refuses a codec whose ids mean other actions.
+    Result<Done> check(const Codec& codec) const {
+        return detail::done(pioxide_contract_check_codec(get(), codec.get()));
+    }
+
+    /// Normalises a state in the robot's units.
+    template <class T>
+        requires std::is_same_v<T, float> || std::is_same_v<T, double>
+    Result<Done> apply_state(std::span<const T> state, std::span<double> normalised) const {
+        if (normalised.size() != state.size()) {
+            return Failure{PIOXIDE_STATUS_SHAPE, "normalised: it is not as long as the state"};
+        }
+        if constexpr (std::is_same_v<T, float>) {
+            return detail::done(pioxide_contract_apply_state_f32(get(), state.data(), state.size(), normalised.data()));
+        } else {
+            return detail::done(pioxide_contract_apply_state_f64(get(), state.data(), state.size(), normalised.data()));
+        }
+    }
+
+    /// Normalises a chunk in the robot's units that begins at `state`.
+    Result<Done> apply_actions(std::span<const double> actions, Shape shape, std::span<const double> state,
+                               std::span<double> normalised) const {
+        if (actions.size() != shape.size() || normalised.size() != shape.size()) {
+            return Failure{PIOXIDE_STATUS_SHAPE, "actions: they do not have their shape's numbers"};
+        }
+        return detail::done(pioxide_contract_apply_actions_f64(get(), actions.data(), shape.horizon, shape.dim,
+                                                               state.data(), state.size(), normalised.data()));
+    }
+
+    /// Brings a model's answer, whose rows may be wider than an action, to actions in the robot's units.
+    template <class T>
+        requires std::is_same_v<T, float> || std::is_same_v<T, double>
+    Result<Done> invert_actions(std::span<const T> answer, std::size_t width, std::span<const double> state,
+                                std::span<double> actions, Shape shape) const {
+        if (answer.size() != shape.horizon * width || actions.size() != shape.size()) {
+            return Failure{PIOXIDE_STATUS_SHAPE, "answer: it does not have its shape's numbers"};
+        }
+        if constexpr (std::is_same_v<T, float>) {
+            return detail::done(pioxide_contract_invert_actions_f32(get(), answer.data(), shape.horizon, width,
+                                                                    state.data(), state.size(), actions.data(),
+                                                                    shape.dim));
+        } else {
+            return detail::done(pioxide_contract_invert_actions_f64(get(), answer.data(), shape.horizon, width,
+                                                                    state.data(), state.size(), actions.data(),
+                                                                    shape.dim));
+        }
+    }
+
+    PioxideContract* get() const { return handle_.get(); }
+    explicit Contract(PioxideContract* handle) : handle_(handle) {}
+
+private:
+    detail::Owned<PioxideContract, pioxide_contract_free> handle_;
+};
+
 /// A SentencePiece vocabulary.
 class Text {
 public:
@@ -308,6 +401,12 @@ public:
             [&](auto out) { return pioxide_prompts_new(text.get(), &options, out); });
     }
 
+    /// Those that a contract asks for.
+    static Result<Prompts> make(const Text& text, const Contract& contract) {
+        return detail::make<Prompts, PioxidePrompts>(
+            [&](auto out) { return pioxide_prompts_from_contract(text.get(), contract.get(), out); });
+    }
+
     Result<Instruction> tokenize(std::string_view text) const {
         return detail::make<Instruction, PioxideInstruction>([&](auto out) {
             return pioxide_prompts_tokenize(get(), detail::bytes(text), text.size(), out);
@@ -359,6 +458,46 @@ public:
 
 private:
     detail::Owned<PioxidePrompts, pioxide_prompts_free> handle_;
+};
+
+/// Rows of a batch of prompts: `tokens` and `mask` [count, len], the rest [count].
+struct PromptRows {
+    std::span<std::int32_t> tokens;
+    std::span<std::uint8_t> mask;
+    std::span<std::int32_t> lengths;
+    std::span<std::uint8_t> truncated;
+};
+
+/// Batches of prompts, which remember the instructions used last.
+class Batches {
+public:
+    static Result<Batches> make(const Prompts& prompts, std::size_t most) {
+        return detail::make<Batches, PioxideBatches>(
+            [&](auto out) { return pioxide_batches_new(prompts.get(), most, out); });
+    }
+
+    /// Writes a prompt for each of `rows.lengths`: instructions end to end in `text`, each up to its byte of `ends`;
+    /// normalised states end to end.
+    Result<Done> encode(std::string_view text, std::span<const std::size_t> ends, std::span<const double> states,
+                        const PromptRows& rows) {
+        const std::size_t count = rows.lengths.size();
+        const std::size_t len = count == 0 ? 0 : rows.tokens.size() / count;
+        const std::size_t dim = count == 0 ? 0 : states.size() / count;
+        if (ends.size() != count || rows.truncated.size() != count || rows.tokens.size() != count * len ||
+            rows.mask.size() != count * len || states.size() != count * dim ||
+            (count > 0 && ends.back() > text.size())) {
+            return Failure{PIOXIDE_STATUS_SHAPE, "rows: they do not fit the instructions and states"};
+        }
+        return detail::done(pioxide_batches_encode_f64(get(), detail::bytes(text), ends.data(), count, states.data(), dim,
+                                                       rows.tokens.data(), rows.mask.data(), len, rows.lengths.data(),
+                                                       rows.truncated.data()));
+    }
+
+    PioxideBatches* get() const { return handle_.get(); }
+    explicit Batches(PioxideBatches* handle) : handle_(handle) {}
+
+private:
+    detail::Owned<PioxideBatches, pioxide_batches_free> handle_;
 };
 
 /// The actions still to be played.

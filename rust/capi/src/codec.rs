@@ -11,7 +11,7 @@ use crate::scratch::{PioxideScratch, Room};
 use crate::status::{PioxideStatus, Result, exclusive, fail, guard, invalid};
 
 /// A FAST tokenizer. Never changes: any number of threads may use one at once, each with its own scratch.
-pub struct PioxideCodec(FastCodec);
+pub struct PioxideCodec(pub(crate) FastCodec);
 
 /// What encoding does with a coefficient that the vocabulary can't represent.
 #[repr(u32)]

@@ -4,7 +4,14 @@
 //! Every exported function runs inside [`status::guard`], which lets no panic out, and reads its pointers through
 //! [`memory`], which is where nearly all of `unsafe` is.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::expect_used, clippy::panic, clippy::todo, clippy::unimplemented, clippy::unreachable)
+)]
+
+pub mod batches;
 pub mod codec;
+pub mod contract;
 mod memory;
 mod options;
 pub mod prompts;

@@ -1,10 +1,12 @@
 //! Prompts of π0, π0.5 and π0-FAST, and the way back from what π0-FAST writes.
 
+use std::sync::Arc;
+
 use pioxide_core::{
-    Error, FastIds, FastRow, Float, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, PromptOptions, PromptStyle,
-    TokenizedInstruction, Written,
+    Error, FastIds, FastRow, Float, Pi0FastPrompts, PromptOptions, PromptStyle, Prompts, TokenizedInstruction,
 };
 
+use crate::contract::PioxideContract;
 use crate::memory::{Buffers, Plain, copy_out, give, handle, take_back, utf8};
 use crate::options::{self, Growing};
 use crate::scratch::PioxideScratch;
@@ -12,13 +14,7 @@ use crate::status::{PioxideStatus, Result, exclusive, guard, invalid};
 use crate::text::PioxideText;
 
 /// How one model's prompts are written. Never changes: any number of threads may use one at once.
-pub struct PioxidePrompts(Family);
-
-enum Family {
-    Pi0(Pi0Prompts),
-    Pi05(Pi05Prompts),
-    Pi0Fast(Pi0FastPrompts),
-}
+pub struct PioxidePrompts(pub(crate) Arc<Prompts>);
 
 /// An instruction, cleaned and tokenized once, for as many states as come; for prompts like those that made it. Never
 /// changes: any number of threads may use one at once.
@@ -95,17 +91,32 @@ pub unsafe extern "C" fn pioxide_prompts_new(
                 ));
             }
             let options = PromptOptions { style, state_width: (state_width > 0).then_some(state_width) };
-            Ok(PioxidePrompts(match family {
-                0 => Family::Pi0(Pi0Prompts::new(text.clone(), style)?),
-                1 => Family::Pi05(Pi05Prompts::new(text.clone(), options)?),
-                2 => {
-                    let ids = FastIds { count: fast_vocab, skipped: fast_skipped };
-                    Family::Pi0Fast(Pi0FastPrompts::new(text.clone(), ids, options)?)
-                }
+            let text = text.clone();
+            Ok(PioxidePrompts(Arc::new(match family {
+                0 => Prompts::pi0(text, style)?,
+                1 => Prompts::pi05(text, options)?,
+                2 => Prompts::pi0_fast(text, FastIds { count: fast_vocab, skipped: fast_skipped }, options)?,
                 other => {
                     return Err(invalid!("family: expected 0 (π0), 1 (π0.5) or 2 (π0-FAST), got {other}"));
                 }
-            }))
+            })))
+        })
+    })
+}
+
+/// Makes the prompts that a contract asks for. Their rows have `text_len` of its info.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pioxide_prompts_from_contract(
+    text: *const PioxideText,
+    contract: *const PioxideContract,
+    out: *mut *mut PioxidePrompts,
+) -> PioxideStatus {
+    // SAFETY: C keeps the header's promise for every pointer.
+    guard(|| unsafe {
+        give(out, || {
+            let PioxideText(text) = handle("text", text)?;
+            let PioxideContract { contract, .. } = handle("contract", contract)?;
+            Ok(PioxidePrompts(Arc::new(contract.prompts(text.clone())?)))
         })
     })
 }
@@ -128,13 +139,9 @@ pub unsafe extern "C" fn pioxide_prompts_tokenize(
     // SAFETY: C keeps the header's promise for every pointer.
     guard(|| unsafe {
         give(out, || {
-            let PioxidePrompts(family) = handle("prompts", prompts)?;
+            let PioxidePrompts(prompts) = handle("prompts", prompts)?;
             let text = utf8(&mut Buffers::default(), "utf8_text", utf8_text, len)?;
-            Ok(PioxideInstruction(match family {
-                Family::Pi0(prompts) => prompts.tokenize(text)?,
-                Family::Pi05(prompts) => prompts.tokenize(text)?,
-                Family::Pi0Fast(prompts) => prompts.tokenize(text)?,
-            }))
+            Ok(PioxideInstruction(prompts.tokenize(text)?))
         })
     })
 }
@@ -194,7 +201,7 @@ unsafe fn write<T: Float + Plain>(
 ) -> Result<()> {
     let mut buffers = Buffers::default();
     // SAFETY: the caller's promise is passed on.
-    let (PioxidePrompts(family), PioxideInstruction(instruction), state, tokens, mask, length) = unsafe {
+    let (PioxidePrompts(prompts), PioxideInstruction(instruction), state, tokens, mask, length) = unsafe {
         (
             handle("prompts", prompts)?,
             handle("instruction", instruction)?,
@@ -205,15 +212,10 @@ unsafe fn write<T: Float + Plain>(
         )
     };
     *length = 0;
-    let Written { length: written, .. } = match family {
-        Family::Pi0(_) if dim > 0 => {
-            return Err(invalid!("state: π0's prompts hold none; give NULL and 0"));
-        }
-        Family::Pi0(prompts) => prompts.write_into(instruction, tokens, mask)?,
-        Family::Pi05(prompts) => prompts.write_into(instruction, state, tokens, mask)?,
-        Family::Pi0Fast(prompts) => prompts.write_into(instruction, state, tokens, mask)?,
-    };
-    *length = written;
+    if !prompts.hold_state() && dim > 0 {
+        return Err(invalid!("state: π0's prompts hold none; give NULL and 0"));
+    }
+    *length = prompts.write_into(instruction, state, tokens, mask)?.length;
     Ok(())
 }
 
@@ -360,8 +362,8 @@ pub unsafe extern "C" fn pioxide_prompts_text_ids(
 /// As [`handle`].
 unsafe fn fast<'a>(prompts: *const PioxidePrompts) -> Result<&'a Pi0FastPrompts> {
     // SAFETY: the caller's promise is passed on.
-    match unsafe { handle("prompts", prompts)? } {
-        PioxidePrompts(Family::Pi0Fast(prompts)) => Ok(prompts),
+    match &*unsafe { handle("prompts", prompts)? }.0 {
+        Prompts::Pi0Fast(prompts) => Ok(prompts),
         _ => Err(invalid!("prompts: expected π0-FAST's")),
     }
 }

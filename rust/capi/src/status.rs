@@ -20,7 +20,7 @@ pub enum PioxideStatus {
     Shape = 2,
     /// A file's content is not what its format says.
     Format = 3,
-    /// A number is NaN or infinite.
+    /// A number is NaN or infinite, or too large for what reads it.
     NotFinite = 4,
     /// A coefficient has no token in this vocabulary.
     Overflow = 5,
@@ -109,7 +109,7 @@ fn status_of(error: &Error) -> PioxideStatus {
         Error::Shape { .. } => PioxideStatus::Shape,
         Error::Format { .. } => PioxideStatus::Format,
         Error::Argument { .. } => PioxideStatus::InvalidArgument,
-        Error::NotFinite { .. } => PioxideStatus::NotFinite,
+        Error::NotFinite { .. } | Error::Unusable { .. } => PioxideStatus::NotFinite,
         Error::Overflow { .. } => PioxideStatus::Overflow,
         Error::Token { .. } => PioxideStatus::Token,
         Error::Incomplete { .. } => PioxideStatus::Incomplete,

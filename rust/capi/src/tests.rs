@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod arguments;
+mod contract;
 #[path = "../../core/tests/common/counting.rs"]
 mod counting;
 mod header;
 mod steady;
+mod wild;
 
 use std::ffi::CStr;
 use std::ptr::{null, null_mut};

@@ -21,6 +21,11 @@
 //! # }
 //! ```
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::expect_used, clippy::panic, clippy::todo, clippy::unimplemented, clippy::unreachable)
+)]
+
 mod client;
 mod error;
 mod wire;

@@ -95,6 +95,11 @@ fn any_chunk_is_encoded_and_comes_back() {
 }
 
 #[test]
+fn any_contract_is_refused_or_computes_numbers() {
+    search("contract");
+}
+
+#[test]
 fn any_ids_are_what_they_spell_or_an_error() {
     search("token_ids");
 }

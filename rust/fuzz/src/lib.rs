@@ -2,11 +2,13 @@
 //! with a nightly compiler; `rust/core/tests/fuzz_targets.rs` runs the same functions on any compiler.
 
 mod actions;
+mod contract;
 mod files;
 mod prompts;
 mod random;
 
 pub use actions::{chunks, token_ids};
+pub use contract::contract;
 pub use files::{processor_config, text_model, tokenizer_json};
 pub use prompts::prompts;
 pub use random::Random;
@@ -15,8 +17,9 @@ pub use random::Random;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("chunks", chunks),
+    ("contract", contract),
     ("processor_config", processor_config),
     ("prompts", prompts),
     ("text_model", text_model),

@@ -88,6 +88,38 @@ void prompts(const std::string& dir, const std::string& model) {
     line("bins", std::span(bins));
 }
 
+void contract(const std::string& dir, const std::string& model) {
+    const auto contract = pioxide::Contract::from_file(dir).value();
+    const auto info = contract.info().value();
+    const pioxide::Shape shape{info.horizon, info.action_dim};
+    std::printf("contract %zu %zu %zu %g\n", info.state_dim, info.action_dim, info.text_len, info.hz);
+    std::printf("joint %s\n", contract.text(PIOXIDE_CONTRACT_TEXT_JOINT_NAME, 5).value().c_str());
+    const auto state = numbers(dir + "/robot_state.f64"), wide = numbers(dir + "/answer.f64");
+    std::vector<double> normalised(state.size()), actions(shape.size()), chunk(shape.size());
+    contract.apply_state(std::span<const double>(state), normalised).value();
+    const std::vector<float> answer(wide.begin(), wide.end());
+    contract.invert_actions(std::span<const float>(answer), answer.size() / shape.horizon, state, actions, shape).value();
+    contract.apply_actions(actions, shape, state, chunk).value();
+    std::ofstream file(dir + "/contract.f64", std::ios::binary);
+    append(file, normalised), append(file, actions), append(file, chunk);
+
+    const auto text = pioxide::Text::from_file(model).value();
+    const auto prompts = pioxide::Prompts::make(text, contract).value();
+    auto batches = pioxide::Batches::make(prompts, 8).value();
+    const std::string tasks = "fold" "hand over" "fold";
+    const std::array<std::size_t, 3> ends{4, 13, 17};
+    std::vector<double> states;
+    for (std::size_t row = 0; row < ends.size(); ++row) {
+        states.insert(states.end(), normalised.begin(), normalised.end());
+    }
+    std::vector<std::int32_t> tokens(3 * info.text_len), lengths(3);
+    std::vector<std::uint8_t> mask(3 * info.text_len), truncated(3);
+    batches.encode(tasks, ends, states, {tokens, mask, lengths, truncated}).value();
+    for (std::size_t row = 0; row < ends.size(); ++row) {
+        line("batch", std::span(tokens).subspan(row * info.text_len, static_cast<std::size_t>(lengths[row])));
+    }
+}
+
 void control(const std::string& dir, pioxide::Shape shape) {
     const auto chunks = numbers(dir + "/chunks.f64");
     PioxideQueueOptions options{};
@@ -117,6 +149,7 @@ int main(int, char** arguments) {
     const pioxide::Shape shape{std::stoul(arguments[3]), std::stoul(arguments[4])};
     codec(dir, shape);
     prompts(dir, arguments[2]);
+    contract(dir, arguments[2]);
     control(dir, shape);
     try {
         pioxide::Codec::from_directory("/no/such").value();

@@ -112,6 +112,12 @@ impl PromptBatches {
         Ok(Self { prompts, most, known: HashMap::new(), uses: 0 })
     }
 
+    /// Whose they are.
+    #[must_use]
+    pub fn prompts(&self) -> &Prompts {
+        &self.prompts
+    }
+
     /// Instructions that are remembered now.
     #[must_use]
     pub fn remembered(&self) -> usize {
