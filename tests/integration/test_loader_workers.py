@@ -20,10 +20,14 @@ import os, sys
 sys.path.insert(0, {tests!r})
 from support.loading import Pictured
 
+KEPT = []  # to the end of the interpreter
+
 def main():
     world = Pictured(*map(__import__("pathlib").Path, {paths!r}))
     with world.loader(workers=2) as loader:
-        for step, batch in enumerate(loader.batches()):
+        batches = loader.batches()
+        for step, batch in enumerate(batches):
+            KEPT[:] = batches, batch
             print(step, len(batch), flush=True)
             if step == {steps}:
                 break

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import warnings
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -169,6 +170,8 @@ class Loader:
         self.cut = 0
         self._weights = [source.weight for source in several]
         self._running: dict[object, grain.DatasetIterator] = {}
+        # A loader that nobody closes ends its workers before the interpreter has forgotten how.
+        weakref.finalize(self, _end, self._running, self._shared)
         if settings.repeat is False and settings.drop_last and self.rows < settings.batch_size:
             raise InputError(f"{self.rows} rows make no batch of {settings.batch_size}")
 
@@ -220,9 +223,7 @@ class Loader:
 
     def close(self) -> None:
         """Ends all workers. Iterators that were handed out end, too."""
-        self._running.clear()
-        gc.collect()
-        self._shared.close()
+        _end(self._running, self._shared)
 
     def __enter__(self) -> Loader:
         """Returns the loader."""
@@ -281,13 +282,16 @@ class Loader:
                 except StopIteration:
                     return
                 del running
+                if settings.workers:
+                    # Whoever keeps a batch would keep a worker's shared memory, past the end of the process.
+                    arrays = {name: np.array(array) for name, array in arrays.items()}
                 batch = self._assembler.as_batch(arrays)
                 self._look_for_cuts(batch)
                 yield batch
         finally:
-            self._running.pop(key, None)
             running = None
-            gc.collect()
+            if self._running.pop(key, None) is not None:  # else `close` has done it
+                gc.collect()
 
     def _look_for_cuts(self, batch: Batch) -> None:
         """Says, once, that texts fill all that there is for them: what is longer was cut without a trace."""
@@ -311,6 +315,12 @@ class Loader:
                 stacklevel=3,
             )
         self.cut += int(np.count_nonzero(full))
+
+
+def _end(running: dict[object, grain.DatasetIterator], shared: Shared) -> None:
+    running.clear()
+    gc.collect()
+    shared.close()
 
 
 def _check(sources: Sequence[Source]) -> None:
