@@ -81,7 +81,7 @@ def fused_attention_agrees(fused: Callable[..., jax.Array], *, gradients: bool =
 
 
 def _close(ours: jax.Array, plain: jax.Array) -> bool:
-    """Whether gradients differ by no more than rounding, in relation to how large they are."""
+    """Returns whether gradients differ by no more than rounding, relative to their size."""
     a, b = ours.astype(jnp.float32), plain.astype(jnp.float32)
     most = CLOSE * jnp.maximum(jnp.sqrt(jnp.mean(b * b)), jnp.abs(b))
     return bool((jnp.abs(a - b) <= most).all())

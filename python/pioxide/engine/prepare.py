@@ -48,11 +48,11 @@ class Matrices:
     tuning: Tuning
 
     def keep(self, kernel: Float[Array, "i o"]) -> Weight:
-        """A matrix [inputs, outputs]."""
+        """Keeps a matrix [inputs, outputs]."""
         return nnx.Param(kernel.astype(self.dtype)) if self.quantize is None else Quantized(kernel, inputs=1)
 
     def kept(self, module: Linear) -> Linear:
-        """A `Linear` with its matrix kept so and its bias in the compute dtype."""
+        """Returns a `Linear` with its matrix kept so and its bias in the compute dtype."""
         own: Any = nnx.clone(module)
         own.kernel = self.keep(weight(module.kernel))
         own.bias = nnx.Param(weight(module.bias, self.dtype))
@@ -72,7 +72,7 @@ class PreparedExpert(Expert):
     """One expert's share of one layer: qkv [W, (N + 2 K) H], out [N H, W], gate_up [W, 2 F], down [F, W]."""
 
     def __init__(self, expert: Expert, matrices: Matrices) -> None:
-        """From an `Expert` that was taken from its stack."""
+        """Prepares an `Expert` that was taken from its stack."""
         self.attention_norm, self.mlp_norm = (
             PreparedNorm(expert.attention_norm),
             PreparedNorm(expert.mlp_norm),
@@ -103,7 +103,7 @@ class PreparedExpert(Expert):
         return self._product(jax.nn.gelu(gate, approximate=True) * up, self.down)
 
     def _product(self, x: Float[Array, "b t i"], matrix: Weight) -> Float[Array, "b t o"]:
-        """A product with a matrix; of a single token, with rows of zeros beside it, see `Tuning`."""
+        """Multiplies by a matrix; a single token gets rows of zeros beside it, see `Tuning`."""
         single = x.shape[0] * x.shape[1] == 1
         rows = jnp.pad(x, ((0, 0), (0, self.rows - 1), (0, 0))) if single else x
         return contract("bti,io->bto", rows, matrix)[:, : x.shape[1]]
@@ -113,7 +113,7 @@ class PreparedBlock(Block):
     """All experts of one layer."""
 
     def __init__(self, block: Block, matrices: Matrices) -> None:
-        """From a `Block` that was taken from its stack."""
+        """Prepares a `Block` that was taken from its stack."""
         self.experts = nnx.List([PreparedExpert(expert, matrices) for expert in block.experts])
 
 
@@ -121,7 +121,7 @@ class PreparedMerge(Merge):
     """Heads back to SigLIP's width: kernel [N H, W]."""
 
     def __init__(self, merge: Merge, matrices: Matrices) -> None:
-        """From one layer's."""
+        """Prepares those of one layer."""
         self.kernel = matrices.keep(weight(merge.kernel).reshape(-1, merge.bias.shape[-1]))
         self.bias = nnx.Param(weight(merge.bias, matrices.dtype))
 
@@ -135,7 +135,7 @@ class PreparedAttention(Attention):
     """SigLIP's attention with one projection: kernel [W, 3 N H], bias [3 N H]."""
 
     def __init__(self, attention: Attention, matrices: Matrices) -> None:
-        """From one layer's."""
+        """Prepares those of one layer."""
         parts = (attention.query, attention.key, attention.value)
         width, *self.heads = attention.query.kernel.shape
         kernels = [weight(part.kernel).reshape(width, -1) for part in parts]
@@ -155,7 +155,7 @@ class PreparedVisionBlock(VisionBlock):
     """One layer of SigLIP."""
 
     def __init__(self, block: VisionBlock, matrices: Matrices) -> None:
-        """From a block that was taken from its stack."""
+        """Prepares a block that was taken from its stack."""
         self.attention_norm, self.mlp_norm = block.attention_norm, block.mlp_norm
         self.attention = PreparedAttention(block.attention, matrices)
         self.up, self.down = matrices.kept(block.up), matrices.kept(block.down)
@@ -224,7 +224,7 @@ def _conditions(model: Pi0, times: Float[Array, " n"]) -> Condition:
 
 
 def _apart(stacked: nnx.Module, depth: int, make: Callable[[Any], nnx.Module], *, consume: bool) -> Any:
-    """Every layer of a stack through `make`, compiled once for all layers."""
+    """Passes every layer of a stack through `make`, compiled once for all layers."""
     graph, state = nnx.split(stacked)
     shape = nnx.graphdef(nnx.eval_shape(lambda: make(layer(stacked, 0))))
     one = jax.jit(lambda state: nnx.state(make(nnx.merge(graph, state))))
@@ -232,7 +232,7 @@ def _apart(stacked: nnx.Module, depth: int, make: Callable[[Any], nnx.Module], *
 
 
 def _slices(state: Any, depth: int, *, consume: bool) -> Iterator[Any]:
-    """The layers of a state one after the other; nothing here holds one that was given out."""
+    """Yields the layers of a state one after the other; nothing here holds one that was given out."""
     leaves, tree = jax.tree.flatten(state)
     take = jax.jit(lambda leaf, index: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False))
     if not consume:

@@ -167,7 +167,7 @@ class Programs:
 
 
 def _times(sampler: FlowSampler) -> jax.Array:
-    """The flow times [N] that the model is asked at; trained continuation has clean actions, at 0, too."""
+    """Returns the flow times [N] that the model sees; trained continuation adds 0, of clean actions."""
     times = step_times(sampler.steps)
     return jnp.append(times, 0.0) if sampler.realtime == "trained" else times
 

@@ -131,5 +131,5 @@ def read_tokens(
 
 
 def _alone(language: Gemma, tokens: Float[Array, "b t w"]) -> tuple[Float[Array, "b t w"] | None, ...]:
-    """The language model's stream, without those of other experts."""
+    """Returns the language model's stream, without those of other experts."""
     return (tokens, *[None] * (len(language.config.experts) - 1))

@@ -119,7 +119,7 @@ Cache = Float[Array, "depth 2 b slots k h"] | list[Float[Array, "2 b slots k h"]
 
 
 def slots_of(cache: Cache) -> int:
-    """How many slots a cache has."""
+    """Returns how many slots a cache has."""
     return (cache[0] if isinstance(cache, list) else cache).shape[-3]
 
 
@@ -301,7 +301,7 @@ class Gemma(nnx.Module):
         return rotation(positions, self.config.head_dim)
 
     def empty_cache(self, batch: int, cache_length: int, *, scan_layers: bool) -> Cache:
-        """A cache of zeros in the compute dtype, with at least so many slots."""
+        """Returns a cache of zeros in the compute dtype, with at least so many slots."""
         cache_length += -cache_length % self.tuning.slots
         shape = (2, batch, cache_length, self.config.kv_heads, self.config.head_dim)
         if scan_layers:

@@ -230,7 +230,7 @@ class Pi0(nnx.Module):
         return Suffix(tokens, self._suffix_ar_mask(), None)
 
     def _suffix_ar_mask(self) -> Int[Array, " t"]:
-        """The actions are one block; π0's state is one before them."""
+        """Returns where blocks begin: the actions are one; π0's state is one before them."""
         actions = jnp.zeros(self.config.action_horizon, jnp.int32).at[0].set(1)
         return actions if self.config.pi05 else jnp.concatenate([jnp.ones(1, jnp.int32), actions])
 

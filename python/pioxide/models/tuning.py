@@ -42,7 +42,7 @@ class Tuning:
         return cls.of(device.platform, getattr(device, "compute_capability", None))
 
     def fuses(self, dtype: DTypeLike, batch: int, tokens: int, heads: int) -> bool:
-        """Whether attention of so many queries is fused: 16-bit numbers, and enough of them to fill a GPU."""
+        """Returns whether attention is fused: in 16 bits, and of enough queries to fill a GPU."""
         enough = batch * heads * -(-tokens // BLOCK) >= BLOCKS
         return self.fused_attention and enough and jnp.dtype(dtype) in (jnp.bfloat16, jnp.float16)
 

@@ -139,7 +139,7 @@ def check_tokenizer(tokenizer: TextTokenizer, config: Pi0Config | Pi0FastConfig)
 
 
 def _family_slots(family: Family, robot: RobotSpec) -> tuple[str, ...]:
-    """π0-FAST takes whatever three names it was trained with: its own for DROID, π0's for the others."""
+    """Returns the image slots of a family: π0-FAST has its own for DROID, and π0's for other robots."""
     slots = {camera.slot for camera in robot.cameras}
     if family is Family.PI0_FAST and not slots & set(family.cameras[1:]):
         return Family.PI0.cameras

@@ -28,7 +28,7 @@ class PolicyDifference(NamedTuple):
     observations: int
 
     def __str__(self) -> str:
-        """A line a dimension."""
+        """Returns a line for each dimension."""
         rows = zip(self.largest, self.rms, self.spread, strict=True)
         lines = [
             f"{'dim':>4} {'largest':>10} {'rms':>10} {'spread':>10}  of {self.observations} observations"

@@ -88,7 +88,7 @@ class Continuations:
         return {"draft": Draft(tokens, lengths)}  # type: ignore[arg-type]
 
     def _row(self, one: Continuation | None, state: NDArray[np.float64]) -> PrevChunkLeftOver:
-        """One robot's, with a leading axis of 1; relative to the new state and normalised."""
+        """Returns one robot's, with a leading axis of 1; relative to the new state and normalised."""
         given, delay = (None, 0) if one is None else one
         left = None
         if given is not None and np.size(given):
@@ -113,7 +113,7 @@ class Continuations:
         return row
 
     def _tokens(self, row: PrevChunkLeftOver | None, session: Session) -> NDArray[np.int32]:
-        """The ids of a chunk that the answer may be like, or those of the answer before."""
+        """Returns the ids of a chunk that the answer may be like, or those of the answer before."""
         ids = session.previous
         if row is not None:
             prompts, codec = self._pipeline.prompts, self._pipeline.codec

@@ -198,7 +198,7 @@ class Policy:
         return facts_table(self._facts())
 
     def _facts(self) -> dict[str, str]:
-        """What a person wants to know first."""
+        """Returns what a person wants to know first."""
         return {
             "model": self._config.family.value,
             "robot": self.robot.name,
@@ -444,7 +444,7 @@ class Policy:
         masks: dict[str, NDArray[np.bool_]] | None,
         sessions: Sequence[Session],
     ) -> tuple[list[Subtask | None], NDArray[np.bool_]]:
-        """By what each robot acts, None for the instruction itself; and [B] which questions were cut."""
+        """Returns what each robot acts by (None: the instruction), and [B] which questions were cut."""
         before = [one.subtask for one in sessions]
         alone = len({id(one) for one in sessions}) == len(sessions)
         if not alone:  # robots without a past, but for what a caller gave all of them
@@ -465,7 +465,7 @@ class Policy:
         return self.contract.absent_camera == "masked"
 
     def _encoded(self, present: Iterable[str]) -> tuple[str, ...]:
-        """The slots that are encoded when these are filled, in the model's order."""
+        """Returns the slots that are encoded when these are filled, in the model's order."""
         return tuple(n for n in self._config.cameras if not self._masks or n in set(present))
 
     def _noise(
@@ -480,7 +480,7 @@ class Policy:
         return np.stack([session.noise(shape, one) for session, one in zip(sessions, each, strict=True)])
 
     def _decoded(self, answer: Answer) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
-        """Normalised actions [B, H, W], and [B] coefficients that each lacked."""
+        """Returns normalised actions [B, H, W], and [B] coefficients that each lacked."""
         if answer.actions is not None:
             if not np.isfinite(answer.actions).all():
                 row, step, dim = np.argwhere(~np.isfinite(answer.actions))[0]
@@ -535,7 +535,7 @@ class Policy:
             )
 
     def _lengths_of(self, prompt: str) -> list[int]:
-        """The buckets a prompt can fall into: a joint's bin is one to three digits, or "-1"."""
+        """Returns the buckets a prompt can fall into: a joint's bin is one to three digits, or "-1"."""
         if not prompt.strip():
             raise InputError(f"prompts: expected an instruction, got {prompt!r}")
         ends = [
@@ -576,7 +576,7 @@ class _Clock:
 
 
 def _own_sampler(contract: Contract, chosen: Sampler | None) -> Sampler:
-    """The chosen one or the model's own; steps that nobody chose are the contract's."""
+    """Returns the chosen one or the model's own; steps that nobody chose are the contract's."""
     if chosen is None:
         chosen = FlowSampler() if known(contract.family, "family").is_flow else TokenSampler()
     if isinstance(chosen, FlowSampler) and chosen.num_steps is None and isinstance(contract.num_steps, int):
@@ -597,7 +597,7 @@ def _check_trained_delay(contract: Contract, sampler: Sampler) -> None:
 
 
 def _several(name: str, given: Iterable[Any]) -> list[Any]:
-    """A list; a text would be taken for one of its letters."""
+    """Returns a list; a text would be taken for one of its letters."""
     if isinstance(given, str):
         raise InputError(f"{name}: expected several, got the text {given!r}; put it into a list")
     return list(given)

@@ -44,7 +44,7 @@ class BoundedConnection(ServerConnection):
     bounds: Bounds
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
-        """As websockets makes it."""
+        """Prepares as websockets does."""
         super().__init__(*arguments, **named)
         self._late: asyncio.TimerHandle | None = None
         self._ending: asyncio.Task[None] | None = None

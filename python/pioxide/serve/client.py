@@ -330,7 +330,7 @@ async def _refuse_unasked(connection: ClientConnection, uri: str) -> None:
 
 
 def _unreachable(uri: str, error: Exception) -> ServerError:
-    """What a connection that could not be made, or that ended, means."""
+    """Returns the error that a connection which could not be made, or ended, stands for."""
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
         if status == HTTPStatus.SERVICE_UNAVAILABLE:

@@ -289,12 +289,12 @@ def _compressed(value: Any, quality: int) -> Any:
 
 
 def _promises(metadata: Mapping[str, Any]) -> Any:
-    """What must not change under a robot; a plain openpi server promises nothing that could be compared."""
+    """Returns what must not change under a robot; a plain openpi server promises nothing to compare."""
     return [metadata[KEY].get(name) for name in PROMISED] if KEY in metadata else None
 
 
 def _shape(told: Mapping[str, Any], uri: str) -> tuple[int, int]:
-    """The shape of the actions that a server announces."""
+    """Returns the shape of the actions that a server announces."""
     shape = _map(_map(told, "answer", uri), "actions", uri).get("shape")
     if not isinstance(shape, list) or len(shape) != 2 or not all(is_natural(n, 1 << 31) for n in shape):
         raise WireError(f"{uri}: its first message gives actions the shape {shape!r}: expected [H, D]")

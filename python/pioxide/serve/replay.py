@@ -176,7 +176,7 @@ def _episodes(recording: Recording, contract: Contract) -> Iterator[EpisodeData]
 
 
 def _apart(recording: Recording) -> Iterator[list[Entry]]:
-    """Each robot's episodes. One episode of each robot is held at a time."""
+    """Yields each robot's episodes. One episode of each robot is held at a time."""
     open_: dict[int, list[Entry]] = {}
     for entry in recording.entries():
         entries = open_.setdefault(entry.robot, [])

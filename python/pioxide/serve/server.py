@@ -560,7 +560,7 @@ def _with_reading(prediction: Prediction, seconds: float) -> Prediction:
 
 
 def _name(connection: ServerConnection) -> str:
-    """Where a connection comes from."""
+    """Returns where a connection comes from."""
     address = connection.remote_address
     return ":".join(map(str, address[:2])) if address else "a socket"
 
@@ -600,7 +600,7 @@ def _response(
 
 
 def _names_this_machine(host: str) -> bool:
-    """Whether a request's Host is a name of this machine alone."""
+    """Returns whether a request's Host is a name of this machine alone."""
     name = urlsplit(f"//{host}").hostname or ""
     return is_this_machine(name)
 

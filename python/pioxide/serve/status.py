@@ -159,7 +159,7 @@ def _robot(index: int, robot: Watched) -> dict[str, Any]:
 
 
 def _thumbnail(image: NDArray[np.uint8]) -> str:
-    """An image as a data address, small enough to be sent every second."""
+    """Returns an image as a data address, small enough to be sent every second."""
     from PIL import Image
 
     small = Image.fromarray(np.ascontiguousarray(image))

@@ -137,7 +137,7 @@ class _Reader:
         self._left = limits.decoded_bytes
 
     def value(self, pairs: list[tuple[Any, Any]]) -> Any:
-        """What a map stands for: an array, a NumPy number, an image, or itself."""
+        """Returns what a map stands for: an array, a NumPy number, an image, or itself."""
         found: dict[Any, Any] = {}
         for key, value in pairs:
             if not isinstance(key, str | bytes):
@@ -160,7 +160,7 @@ class _Reader:
         return found
 
     def _numpy(self, found: dict[Any, Any], dialect: Dialect, key: Any) -> Any:
-        """An array or a number as msgpack-numpy writes it."""
+        """Returns an array or a number that msgpack-numpy wrote."""
         if found.get(key("nd")) is False:
             kind = found.get(key("type"))
             if isinstance(kind, str) and isinstance(found.get(key("data")), bytes):
@@ -208,7 +208,7 @@ class _Reader:
         return made
 
     def _image(self, found: dict[Any, Any]) -> NDArray[np.uint8]:
-        """A JPEG of a size that is within what is left."""
+        """Returns the pixels of a JPEG whose size is within what is left."""
         data, shape = found.get("data"), found.get("shape")
         good = isinstance(shape, list) and len(shape) == 3 and all(_is_size(n) for n in shape)
         if not good or not isinstance(data, bytes):

@@ -53,14 +53,14 @@ class FilesHandler:
         raise NotImplementedError
 
     async def metadata(self, directory: Any) -> None:
-        """There is none."""
+        """Returns nothing: these files carry no metadata."""
 
     def is_handleable(self, checkpointable: Any) -> bool:
-        """Whether these are `Files`."""
+        """Returns whether these are `Files`."""
         return isinstance(checkpointable, Files)
 
     def is_abstract_handleable(self, abstract_checkpointable: Any) -> bool | None:
-        """They are never read through Orbax."""
+        """Returns False: they are never read through Orbax."""
         return False
 
 
@@ -183,7 +183,7 @@ class CheckpointStore:
             raise OutputError(f"{self.directory}: the checkpoint could not be written: {error}") from error
 
     def close(self) -> None:
-        """Waits, and lets go."""
+        """Waits for what is being written, and releases it."""
         self.wait()
         self.checkpointer.close()
 

@@ -120,7 +120,7 @@ def run_contract(
 
 
 def _rule(fitted: Contract, numbers: Numbers, codec: ActionCodec | None) -> NormRule:
-    """How a run normalises. Statistics serve every rule; an action tokenizer is of actions by one."""
+    """Returns how a run normalises. Statistics serve every rule; an action tokenizer is of actions by one."""
     chosen = numbers.normalization or numbers.family.normalization
     rule = NormRule.openpi(chosen)
     if codec is not None and fitted.action_norm not in (UNKNOWN, rule):

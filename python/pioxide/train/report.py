@@ -72,11 +72,11 @@ class Reporter(Protocol):
     """Somebody who is told: a progress bar, TensorBoard, a tracker."""
 
     def updated(self, report: Report) -> None:
-        """Some updates are done."""
+        """Reports updates that are done."""
         ...
 
     def judged(self, step: int, numbers: dict[str, float]) -> None:
-        """The policy was judged."""
+        """Reports how the policy was judged."""
         ...
 
 

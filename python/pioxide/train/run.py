@@ -214,7 +214,7 @@ class _Loop:
         return Trained(self.directory, self.store.path(done), done, self.loss)
 
     def _agreed(self, done: int, wanted: bool) -> bool:
-        """Whether to end after this update. Several hosts agree on it, when a line is due."""
+        """Returns whether to end after this update. Several hosts agree on it, when a line is due."""
         if jax.process_count() == 1:
             return wanted
         if done % self.config.logging.every:

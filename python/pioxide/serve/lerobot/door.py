@@ -148,7 +148,7 @@ class Door:
         return len(payload) <= LIMITS.message_bytes and self._room.acquire(blocking=False)
 
     def _hand_over(self, came: _Came) -> None:
-        """Called from Zenoh's threads: leaves a message to the loop."""
+        """Leaves a message to the loop; called from Zenoh's threads."""
 
         def begin() -> None:
             task = self._loop.create_task(self._answer(came))

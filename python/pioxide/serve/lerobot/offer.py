@@ -258,7 +258,7 @@ def _modes(policy: Policy) -> tuple[Mode, ...]:
 
 
 def _camera_names(policy: Policy) -> dict[str, str]:
-    """LeRobot's names of the cameras, and the robot's keys."""
+    """Returns LeRobot's names of the cameras, and the robot's keys."""
     named: dict[str, str] = {}
     robot: RobotSpec = policy.robot
     for camera in known(policy.contract.cameras, "cameras"):
