@@ -28,7 +28,7 @@ const MOST: usize = 1 << 32;
 /// Bytes of a file.
 const LARGEST_FILE: usize = 1 << 28;
 const VERSION: i64 = 1;
-const FIELDS: [&str; 22] = [
+const FIELDS: [&str; 23] = [
     "family",
     "robot",
     "cameras",
@@ -51,9 +51,10 @@ const FIELDS: [&str; 22] = [
     "fast",
     "max_delay",
     "answer_gap",
+    "subtask_style",
 ];
 /// Fields that files of this version may lack, because they were not known at first: unknown there.
-const ADDED: [&str; 1] = ["answer_gap"];
+const ADDED: [&str; 2] = ["answer_gap", "subtask_style"];
 
 /// One image input of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +75,14 @@ pub enum Resize {
     Antialias,
     /// Interpolated alone, as LeRobot does.
     Interpolate,
+}
+
+/// How a language model writes subtasks before actions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubtaskStyle {
+    /// The subtask stands in the instruction's place in the prompt of the actions.
+    Instead,
 }
 
 /// What stands for a camera that is not there.
@@ -136,6 +145,8 @@ pub struct Contract {
     pub max_delay: Option<usize>,
     /// Positions left free between a π0-FAST prompt and its answer.
     pub answer_gap: Option<usize>,
+    /// How π0.5's language model writes a subtask before actions; `Some(None)` for a model that did not learn to.
+    pub subtask_style: Option<Option<SubtaskStyle>>,
     /// Where all this was read, for messages.
     pub source: String,
 }
@@ -233,6 +244,12 @@ impl Contract {
             fast: fields.optional("fast", |value| value.or_null(ActionVocabulary::read))?,
             max_delay: up_to("max_delay", MOST)?,
             answer_gap: up_to("answer_gap", 1)?,
+            subtask_style: fields.optional("subtask_style", |value| {
+                value.or_null(|value| match value.text()? {
+                    "instead" => Ok(SubtaskStyle::Instead),
+                    _ => Err(value.wrong("instead or null")),
+                })
+            })?,
             source: fields.optional("source", text)?.unwrap_or_default(),
         })
     }

@@ -76,6 +76,7 @@ def contracts() -> dict[str, Contract]:
         fast=None,
         max_delay=0,
         answer_gap=0,
+        subtask_style=None,
         source="recorded",
     )  # fmt: skip
     linear = RobotSpec(
@@ -119,7 +120,9 @@ def contracts() -> dict[str, Contract]:
             fast=action_vocabulary(codec()),
             answer_gap=1,
         ),
-        "π0.5 without a state": replace(base, state_in_text=False, default_prompt=None),
+        "π0.5 without a state": replace(
+            base, state_in_text=False, default_prompt=None, subtask_style="instead"
+        ),
         "another codec": replace(
             base,
             **few,
@@ -182,6 +185,7 @@ def spoilt() -> list:
         ("text_len", "text_len", 2.0),
         ("max_delay", "max_delay", -1),
         ("answer_gap", "answer_gap", 2),
+        ("subtask_style", "subtask_style", "beside"),
         ("state_in_text", "state_in_text", 1),
         ("default_prompt", "default_prompt", 3),
         ("prompt_style", "prompt_style", "other"),

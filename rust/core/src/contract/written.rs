@@ -7,7 +7,8 @@ use crate::prompt::{Family, FastIds, PromptOptions, Prompts, is_blank};
 use crate::{Result, SentencePiece};
 
 impl Contract {
-    /// The prompts of its family and style. Rows have [`Contract::text_len`] ids.
+    /// The prompts of its family and style. Rows have [`Contract::text_len`] ids. Where [`Contract::subtask_style`] says so,
+    /// what stands in the instruction's place is the subtask that the model wrote.
     ///
     /// # Errors
     /// [`Error::Argument`](crate::Error::Argument) names a field that is unknown, or what the family can't do, or the
