@@ -179,4 +179,6 @@ def _sentences(name: str) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        sys.exit("usage: make_site.py DIRECTORY")
     write(Path(sys.argv[1]))
