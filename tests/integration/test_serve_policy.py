@@ -15,7 +15,9 @@ import pytest
 pytest.importorskip("jax")
 
 from pioxide.cli import main
+from pioxide.cli.serve import Serve
 from pioxide.codec import TextTokenizer
+from pioxide.errors import InputError
 from pioxide.models import Pi0Config
 from pioxide.policy import FlowSampler, Policy, PolicyOptions
 from pioxide.robots import libero
@@ -127,3 +129,8 @@ def test_a_hangup_swaps_to_the_newest_step_of_a_run_or_leaves_the_old_one_where_
         server.send_signal(signal.SIGHUP)
         said(server, log, "swap refused, the old policy goes on reason=.*horizon is 5, was 6")
         assert np.array_equal(answered().actions, after.actions)
+
+
+def test_a_checkpoint_at_an_address_is_not_read_again_from_its_copy():
+    with pytest.raises(InputError, match=r"gs://bucket/run: what was copied .* serve a directory"):
+        Serve(checkpoint="gs://bucket/run").read_again()

@@ -118,12 +118,27 @@ class Serve:
         self._warm_up(policy)
         server = Server(policy, config)
         del policy  # the server's, until another takes its place
-        swapper = Swapper(server, self._policy, self._warm_up)
+        swapper = Swapper(server, self.read_again, self._warm_up)
         run(server, on_hangup=swapper.ask)
         if swapper.busy:
             # A compiler can't be told to stop, and an interpreter that ends beside one may abort.
             logging.shutdown()
             os._exit(0)
+
+    def read_again(self) -> Policy:
+        """Reads the checkpoint as it is now, for a swap.
+
+        Raises:
+            InputError: It is at an address, of which only the copy of the first reading is here.
+        """
+        from pioxide.errors import InputError
+
+        if "://" in self.checkpoint:
+            raise InputError(
+                f"{self.checkpoint}: what was copied from an address is not copied again; serve a directory "
+                "where checkpoints are to be swapped"
+            )
+        return self._policy()
 
     def _warm_up(self, policy: Policy) -> None:
         from pioxide.serve.server import batch_sizes
