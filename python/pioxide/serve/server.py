@@ -4,37 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import ssl
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
-from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
-from pioxide.contract import Frames
 from pioxide.control.rerun import Moment, RerunLog
 from pioxide.errors import ContractError, InputError, PioxideError, ServerError, WireError
 from pioxide.serve.batcher import Batcher, refusal
 from pioxide.serve.bounded import Bounds, bounded
 from pioxide.serve.config import ServeConfig
-from pioxide.serve.describe import document, metadata
-from pioxide.serve.hosts import is_this_machine
+from pioxide.serve.describe import metadata
+from pioxide.serve.http import respond
+from pioxide.serve.jobs import Answered, Job, Serving, answer_all
 from pioxide.serve.messages import (
     KEY,
     PROMISED,
     Ask,
     ServerTiming,
-    continuation,
     error_code,
     read_ask,
     sentence,
@@ -44,11 +39,11 @@ from pioxide.serve.messages import (
 )
 from pioxide.serve.metrics import Metrics
 from pioxide.serve.record import Entry, Recorder
-from pioxide.serve.status import Watched, figures, left_to_play, page
+from pioxide.serve.status import Watched, figures, left_to_play
 from pioxide.serve.wire import encode
 
 if TYPE_CHECKING:
-    from pioxide.policy import Policy, Prediction, Session
+    from pioxide.policy import Policy, Session
     from pioxide.serve.lerobot.door import Door
 
 log = logging.getLogger("pioxide.serve")
@@ -57,54 +52,6 @@ log = logging.getLogger("pioxide.serve")
 _UNDER_WAY = 8
 # Seconds that a peer has to agree to an end.
 _GOODBYE = 1.0
-
-
-class Serving(NamedTuple):
-    """What answers.
-
-    Attributes:
-        policy: The policy.
-        number: Its place among those that have answered here, from 1.
-    """
-
-    policy: Policy
-    number: int
-
-
-class Job(NamedTuple):
-    """What one robot waits for: its request, its session, and the policy that both were checked with.
-
-    Attributes:
-        ask: The request.
-        session: Of its robot.
-        serving: What answers it.
-        frames: Its observation, as that policy's pipeline read it.
-        reading: Seconds that this took.
-    """
-
-    ask: Ask
-    session: Session
-    serving: Serving
-    frames: Frames
-    reading: float
-
-
-class Answered(NamedTuple):
-    """An answer, and what is needed to give it again.
-
-    Attributes:
-        prediction: What the policy said.
-        session: The session's state before it, as JSON; empty where nothing is recorded.
-        rows: Robots in its batch.
-        row: Which of them it was.
-        serving: What answered.
-    """
-
-    prediction: Prediction
-    session: str
-    rows: int
-    row: int
-    serving: Serving
 
 
 @dataclass
@@ -127,6 +74,8 @@ class Server:
     Attributes:
         config: What was chosen.
         metrics: What was counted.
+        keys: Whom it lets in.
+        is_closing: Whether it lets nobody in any more.
     """
 
     def __init__(self, policy: Policy, config: ServeConfig | None = None) -> None:
@@ -140,7 +89,7 @@ class Server:
             InputError: The config would open the server to everybody without a word.
         """
         self.config = config or ServeConfig()
-        self._keys = self.config.keys()
+        self.keys = self.config.keys()
         self._serving, self._seeds = Serving(policy, 1), 0
         self._robots: dict[Hashable, Robot] = {}
         self._batcher = Batcher[Job, Answered](self._compute, self.config.batch)
@@ -154,7 +103,7 @@ class Server:
         self._listening: WebSocketServer | None = None
         self._batching: asyncio.Task[None] | None = None
         self._door: Door | None = None
-        self._closing = False
+        self.is_closing = False
         self._bounds = Bounds(self.config.connections, self.config.message_timeout, self._bitten)
         self._logged = set[str]()
 
@@ -168,6 +117,16 @@ class Server:
     def policy(self) -> Policy:
         """Returns what answers now."""
         return self._serving.policy
+
+    def status(self) -> dict[str, Any]:
+        """Returns what the page shows, as JSON values."""
+        return figures(
+            self.policy,
+            [robot.watched for robot in self._robots.values()],
+            number=self._serving.number,
+            waiting=self._batcher.waiting,
+            batches=self._batcher.batches,
+        )
 
     def check(self, policy: Policy) -> None:
         """Refuses a policy that robots would have to be told of.
@@ -261,7 +220,7 @@ class Server:
 
     async def stop(self) -> None:
         """Lets nobody in any more, finishes the batch under way, tells every robot, and ends."""
-        self._closing = True
+        self.is_closing = True
         if self._listening is None:
             return
         self._listening.close(close_connections=False)
@@ -288,40 +247,14 @@ class Server:
         log.info("stopped")
 
     def _compute(self, jobs: Sequence[Job]) -> list[Answered | Exception]:
-        """Answers a batch, in the inference thread; what spoils a batch is told to its own robot alone."""
+        """Answers a batch, in the inference thread."""
         self.metrics.batch.observe(len(jobs))
-        answers: dict[int, Answered | Exception] = {}
-        # Robots that asked before a swap are answered by the policy that checked them.
-        for serving in {job.serving.number: job.serving for job in jobs}.values():
-            rows = [i for i, job in enumerate(jobs) if job.serving.number == serving.number]
-            answers.update(zip(rows, self._answers(serving, [jobs[i] for i in rows]), strict=True))
-        return [answers[i] for i in range(len(jobs))]
-
-    def _answers(self, serving: Serving, jobs: Sequence[Job]) -> list[Answered | Exception]:
-        policy = serving.policy
-        before = [continuation(job.ask, policy) for job in jobs]
-        # What is not recorded costs nothing.
-        records = self._recorder is not None
-        states = [json.dumps(job.session.state()) if records else "" for job in jobs]
-        try:
-            predictions = policy.batch(
-                Frames.joined([job.frames for job in jobs]),
-                [job.session for job in jobs],
-                left_over=before,
-            )
-        except Exception as error:
-            if len(jobs) == 1:
-                return [error]
-            return [answer for job in jobs for answer in self._answers(serving, [job])]
-        return [
-            Answered(_with_reading(prediction, job.reading), state, len(jobs), row, serving)
-            for row, (prediction, state, job) in enumerate(zip(predictions, states, jobs, strict=True))
-        ]
+        return answer_all(jobs, with_states=self._recorder is not None)
 
     @property
     def has_room(self) -> bool:
         """Returns whether one more robot is taken."""
-        return not self._closing and len(self._robots) < self.config.connections
+        return not self.is_closing and len(self._robots) < self.config.connections
 
     def join(self, owner: Hashable, name: str) -> Robot:
         """Takes a robot in, from whatever protocol; see `has_room`.
@@ -480,7 +413,7 @@ class Server:
             ServerError: It belongs to an episode that is over.
             InputError: The observation is not what the policy reads.
         """
-        if self._closing:
+        if self.is_closing:
             raise refusal("closed", "the server closes")
         if ask.generation < robot.generation:
             raise refusal(
@@ -510,53 +443,7 @@ class Server:
             pass
 
     def _http(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Answers plain HTTP, and says who may open a WebSocket; None lets the handshake go on."""
-        path = request.path.partition("?")[0]
-        if self.config.is_local and not _names_this_machine(request.headers.get("Host", "")):
-            # A page elsewhere whose name was made to lead here.
-            return _response(HTTPStatus.FORBIDDEN, b"this server is for this machine\n")
-        if path == "/healthz":
-            return _response(HTTPStatus.OK, b"OK\n")
-        if path == "/readyz":
-            ready = not self._closing
-            return _response(
-                HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE,
-                b"ready\n" if ready else b"closing\n",
-            )
-        if not self._keys.admit(request.headers.get("Authorization")):
-            return _response(
-                HTTPStatus.UNAUTHORIZED,
-                b"send Authorization: Api-Key KEY, or in a browser the key as password\n",
-                more={"WWW-Authenticate": 'Basic realm="pioxide"'},
-            )
-        if path == "/metrics":
-            return _response(HTTPStatus.OK, self.metrics.text(), "text/plain; version=0.0.4")
-        if path == "/v1/metadata":
-            said = json.dumps(document(self.policy, self.config.limits), ensure_ascii=False, indent=2)
-            return _response(HTTPStatus.OK, said.encode() + b"\n", "application/json")
-        if path == "/v1/status":
-            watched = [robot.watched for robot in self._robots.values()]
-            said = figures(
-                self.policy,
-                watched,
-                number=self._serving.number,
-                waiting=self._batcher.waiting,
-                batches=self._batcher.batches,
-            )
-            return _response(HTTPStatus.OK, json.dumps(said).encode(), "application/json")
-        if "upgrade" not in request.headers.get("Connection", "").lower():
-            if path == "/":
-                return _response(HTTPStatus.OK, page(), "text/html; charset=utf-8", more=_PAGE_POLICY)
-            return _response(HTTPStatus.NOT_FOUND, b"there is /, /healthz, /readyz, /metrics, /v1/metadata\n")
-        if not self.has_room:
-            return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"no more robots are taken\n")
-        return None
-
-
-def _with_reading(prediction: Prediction, seconds: float) -> Prediction:
-    """Returns a prediction whose first stage holds the reading, which was done before the batch."""
-    timing = prediction.timing
-    return prediction._replace(timing=timing._replace(robot=timing.robot + seconds))
+        return respond(self, request)
 
 
 def _name(connection: ServerConnection) -> str:
@@ -571,38 +458,6 @@ def batch_sizes(most: int) -> list[int]:
     while sizes[-1] < most:
         sizes.append(sizes[-1] * 2)
     return sizes
-
-
-# The page runs its own script and asks its own server, and nothing else.
-_PAGE_POLICY = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "img-src data:; connect-src 'self'; frame-ancestors 'none'"
-}
-
-
-def _response(
-    status: HTTPStatus,
-    body: bytes,
-    kind: str = "text/plain; charset=utf-8",
-    more: Mapping[str, str] | None = None,
-) -> Response:
-    headers = Headers(
-        {
-            "Content-Type": kind,
-            "Content-Length": str(len(body)),
-            "Connection": "close",
-            "X-Content-Type-Options": "nosniff",
-            "Cache-Control": "no-store",
-            **(more or {}),
-        }
-    )
-    return Response(status.value, status.phrase, headers, body)
-
-
-def _names_this_machine(host: str) -> bool:
-    """Returns whether a request's Host is a name of this machine alone."""
-    name = urlsplit(f"//{host}").hostname or ""
-    return is_this_machine(name)
 
 
 def _tls(config: ServeConfig) -> ssl.SSLContext | None:
