@@ -1,9 +1,9 @@
 """A real S3 server in a process of its own, on this machine: moto's."""
 
-import socket
+import re
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,18 +35,19 @@ def object_store() -> Iterator[ObjectStore]:
     """Starts it, with an empty bucket, and has this process and its children use it."""
     import s3fs
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = [sys.executable, "-m", "moto.server", "-p", str(port)]
-    quiet = subprocess.DEVNULL
+    # It takes a free port itself, and says which: one that was looked for here could be another's by then.
+    arguments = [sys.executable, "-m", "moto.server", "-p", "0"]
     with (
-        subprocess.Popen(arguments, stdout=quiet, stderr=quiet) as server,
+        subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server,
         pytest.MonkeyPatch.context() as patch,
     ):
         try:
+            assert server.stderr is not None
+            address = next(found[0] for line in server.stderr if (found := re.search(r"http://\S+", line)))
+            # A server that nobody reads would wait for its reader.
+            threading.Thread(target=server.stderr.read, daemon=True).start()
             settings = {
-                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+                "AWS_ENDPOINT_URL": address,
                 "AWS_ACCESS_KEY_ID": "somebody",
                 "AWS_SECRET_ACCESS_KEY": "something",
                 "AWS_DEFAULT_REGION": "us-east-1",
@@ -54,15 +55,8 @@ def object_store() -> Iterator[ObjectStore]:
             }
             for name, value in settings.items():
                 patch.setenv(name, value)
-            until = time.monotonic() + 60
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port)).close()
-                    break
-                except OSError:
-                    assert time.monotonic() < until
-                    assert server.poll() is None
-                    time.sleep(0.05)
+            # Kept ones would ask the server before, which has ended.
+            s3fs.S3FileSystem.clear_instance_cache()
             files = s3fs.S3FileSystem(use_listings_cache=False)
             files.mkdir(BUCKET)
             yield ObjectStore(files)

@@ -138,7 +138,7 @@ def test_verbose_shows_log_lines_once_and_leaves_logging_as_it_was(world, tmp_pa
     before = (list(log.handlers), log.level, log.propagate)
     assert cli.main(tokenize(world, tmp_path / "out", "-v")) == 0
     err = capsys.readouterr().err
-    assert len(re.findall(r"^INFO pioxide\.shards\.local: shard-00000\.parquet", err, re.MULTILINE)) == 1
+    assert len(re.findall(r"^INFO pioxide\.shards\.run: shard-00000\.parquet", err, re.MULTILINE)) == 1
     assert (list(log.handlers), log.level, log.propagate) == before
     assert output.current.speaks
 
