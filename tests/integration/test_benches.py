@@ -78,6 +78,7 @@ def test_policy(tmp_path):
         "model",
         "download",
         "actions",
+        "subtask",
     }
     assert list(result["batch"]) == ["1 robot", "4 robots", "16 robots"]
     assert all(row["p99"] >= row["p50"] > 0 for row in result["batch"].values())
