@@ -30,6 +30,7 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 
 $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet -r requirements-dev.lock
+	$(BIN)/pip install --quiet --no-deps "openpi-client==0.1.2" # it asks for NumPy 1, and works with 2
 	@touch $@ $(VENV)/.demo
 
 build: | $(BIN)/python ## Compile the Rust half into the environment
