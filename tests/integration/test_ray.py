@@ -24,7 +24,12 @@ pytest.importorskip("tyro")
 ray = pytest.importorskip("ray", reason='SKIPPED: a job on Ray; pip install "pioxide[ray]"')
 TESTS = Path(__file__).parent.parent
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::FutureWarning",
+    "ignore::ResourceWarning",
+    # Ray forks to begin a node, which becomes another program at once; a test before may have imported JAX.
+    r"ignore:os\.fork\(\) was called:RuntimeWarning",
+)
 
 
 class Cluster:
