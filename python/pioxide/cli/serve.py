@@ -132,8 +132,9 @@ class Serve:
             InputError: It is at an address, of which only the copy of the first reading is here.
         """
         from pioxide.errors import InputError
+        from pioxide.files import as_address
 
-        if "://" in self.checkpoint:
+        if as_address(self.checkpoint):
             raise InputError(
                 f"{self.checkpoint}: what was copied from an address is not copied again; serve a directory "
                 "where checkpoints are to be swapped"

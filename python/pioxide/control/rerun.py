@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from pioxide.control.runner import ChunkSource, Request
 from pioxide.errors import InputError
+from pioxide.files import as_address
 
 log = logging.getLogger("pioxide.rerun")
 
@@ -79,7 +80,7 @@ class RerunLog:
             raise InputError('rerun: pip install "pioxide[rerun]" (rerun-sdk is missing)') from error
         self._hz, self._joints = hz, list(joints)
         self._stream: Any = self._rerun.RecordingStream("pioxide")
-        if "://" in target:
+        if as_address(target):
             self._stream.connect_grpc(target)
         elif Path(target).exists():
             raise InputError(f"{target}: is there already; a recording of Rerun's is not written over")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pioxide.errors import CheckpointError
+from pioxide.files import as_address
 from pioxide.weights.adapter import is_adapter, open_adapter
 from pioxide.weights.openpi import is_orbax
 
@@ -76,7 +77,7 @@ def newest(path: str | Path) -> str | Path:
 
     A step appears under its number when all of it is written. Addresses are given back as they are.
     """
-    if "://" in str(path):
+    if as_address(path):
         return path
     for directory in (Path(path) / STEPS, Path(path)):
         steps = [step for step in _steps(directory) if is_orbax(step / "params")]
