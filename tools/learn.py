@@ -47,6 +47,11 @@ class Plan:
         max_delay: For trained real-time chunking: the largest delay, in actions.
         base: Name of the plan whose policy it starts from; "" for noise.
         late: Ways to continue chunks (--realtime) that it is also judged by, with answers that come late.
+        kind: Kinds of instruction that are recorded, by commas; "" for all.
+        only: What its name ends in, where it is one of several of a task and a model.
+        lora: Rank of low-rank updates, of language model and action expert; 0 for training everything.
+        kinds: Kinds that it is also judged by, one by one, and its base beside it.
+        targets: What π0.5 learns from (--train.loss.targets); "" for the flow alone.
     """
 
     task: str
@@ -57,21 +62,42 @@ class Plan:
     max_delay: int = 0
     base: str = ""
     late: tuple[str, ...] = ()
+    kind: str = ""
+    only: str = ""
+    lora: int = 0
+    kinds: tuple[str, ...] = ()
+    targets: str = ""
 
     @property
     def name(self) -> str:
         """What tables and directories call it."""
-        return f"{self.task}:{self.family}" + (f":delay{self.max_delay}" if self.max_delay else "")
+        return f"{self.task}:{self.family}" + (f":{self.only}" if self.only else "")
+
+    @property
+    def data(self) -> str:
+        """What its demonstrations' directory is called."""
+        return f"{self.task}-{self.episodes}" + (f"-{self.kind.replace(',', '-')}" if self.kind else "")
 
 
 PLANS = (
     Plan("reach", "pi0", 1500, 1500, late=("off", "guided")),
-    Plan("reach", "pi0", 1500, 400, 5e-4, max_delay=DELAY, base="reach:pi0", late=("trained",)),
+    Plan("reach", "pi0", 1500, 400, 5e-4, DELAY, "reach:pi0", ("trained",), only="delay4"),
     Plan("reach", "pi05", 1500, 2000),
+    Plan("reach", "pi05", 1500, 1000, only="insulated", targets="INSULATED"),
+    Plan("reach", "pi05", 1500, 1000, only="joint", targets="JOINT"),
     Plan("reach", "pi0_fast", 1500, 1000),
     Plan("words", "pi0", 2000, 3000, peak=2e-3),
     Plan("words", "pi05", 2000, 3000, peak=2e-3),
     Plan("words", "pi0_fast", 2000, 3000, peak=2e-3),
+    Plan("words", "pi0", 2000, 1500, peak=2e-3, kind="named,lit-one,lit-two", only="two-lamps"),
+    Plan(
+        *("words", "pi0", 300, 300),
+        base="words:pi0:two-lamps",
+        kind="lit-three",
+        only="third-lamp",
+        lora=8,
+        kinds=("lit-three", "lit-one,lit-two", "named"),
+    ),
     Plan("push", "pi0", 1500, 3500),
 )
 
@@ -105,12 +131,15 @@ def directory(plan: Plan, options: Options) -> Path:
 
 def learn(plan: Plan, options: Options) -> dict[str, Any]:
     """Makes everything of one plan that is not there yet; returns its result."""
-    data, run = options.out / f"{plan.task}-{plan.episodes}", directory(plan, options)
+    data, run = options.out / plan.data, directory(plan, options)
     result = run / "result.json"
     if result.exists():
         return json.loads(result.read_text())
     if not data.exists():
-        subprocess.run(command("record", plan.task, "--episodes", plan.episodes, "-o", data), check=True)
+        kind = ("--kind", plan.kind) if plan.kind else ()
+        subprocess.run(
+            command("record", plan.task, "--episodes", plan.episodes, *kind, "-o", data), check=True
+        )
     began = time.monotonic()
     training = [
         *("train", "mini", data, "-o", run, "--resume"),
@@ -123,6 +152,11 @@ def learn(plan: Plan, options: Options) -> dict[str, Any]:
     ]
     if plan.max_delay:
         training += ["--numbers.max-delay", plan.max_delay]
+    if plan.targets:
+        training += ["--train.loss.targets", plan.targets, "--train.loss.answer-len", 24]
+    if plan.lora:
+        training += ["--train.lora.language", plan.lora, "--train.lora.action", plan.lora]
+    base = None
     if plan.base:
         (before,) = (one for one in PLANS if one.name == plan.base)
         learn(before, options)
@@ -130,16 +164,23 @@ def learn(plan: Plan, options: Options) -> dict[str, Any]:
         width = json.loads((base / "assets/contract.json").read_text())["model_dim"]
         training += ["--train.base", base, "--numbers.model-dim", width]
         training += ["--data.no-cut-vocabulary", "--data.text-model", base / "assets/tokenizer.model"]
+        # The numbers mean what they meant to it.
+        training += ["--data.fit", directory(before, options) / "fit"]
     subprocess.run(command(*training), check=True)
     seconds = time.monotonic() - began
     # One instruction can't be exchanged.
     without = "blank,exchanged" if plan.task == "words" else "blank"
-    judging = ["eval", run / "checkpoints" / str(plan.steps), "--task", plan.task, "--seeds", options.seeds]
+    checkpoint = run / "checkpoints" / str(plan.steps)
+    judging = ["eval", checkpoint, "--task", plan.task, "--seeds", options.seeds]
     if plan.family != "pi0_fast":
         judging += ["--num-steps", 5]
     found = judged(*judging, "--without", without, "--video", run / "film.mp4")
     late = {how: judged(*judging, "--delay", DELAY, "--realtime", how) for how in plan.late}
-    found |= {"training_seconds": seconds, "late": late}
+    kinds = {}
+    for kind in plan.kinds:
+        asked = ("--task", plan.task, "--seeds", options.seeds, "--num-steps", 5, "--kind", kind)
+        kinds[kind] = [judged("eval", one, *asked)["scores"][0] for one in (base, checkpoint)]
+    found |= {"training_seconds": seconds, "late": late, "kinds": kinds}
     write_json(result, found)
     return found
 
@@ -164,6 +205,7 @@ def main(options: Options) -> None:
     shown = (("plain", "all"), ("plain", "named"), ("plain", "lit"), ("blank", "all"), ("exchanged", "all"))
     rows: list[list[str]] = []
     late: list[list[str]] = []
+    kinds: list[list[str]] = []
     for plan in PLANS:
         if names and plan.name not in names:
             continue
@@ -176,6 +218,7 @@ def main(options: Options) -> None:
             score = one["scores"][0]
             steps = "-" if score["steps"] is None else f"{score['steps']:.1f}"
             late.append([plan.name, how or "not late", rate(score), steps, f"{score['jerk']:.0f}"])
+        kinds += [[plan.name, kind, *map(rate, scores)] for kind, scores in found["kinds"].items()]
     columns = ["task:model", "demos", "updates", "minutes", "success", "named", "lit", "blanked", "exchanged"]
     print()
     table(f"{options.seeds} fresh seeds each, with 95% intervals", columns, rows)
@@ -185,6 +228,8 @@ def main(options: Options) -> None:
             ["task:model", "", "success", "steps", "jerk"],
             late,
         )
+    if kinds:
+        table("a policy that another began with", ["task:model", "asked", "before", "after"], kinds)
 
 
 if __name__ == "__main__":

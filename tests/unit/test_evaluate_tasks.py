@@ -97,6 +97,25 @@ def test_a_named_target_is_not_the_lamps():
     assert 8 <= same <= 35  # a third by chance
 
 
+def test_kinds_can_be_asked_for_together_and_by_part():
+    environment, seen = Words(), set()
+    for seed in range(30):
+        _, info = environment.reset(seed=seed, options={"kind": "named,lit-two"})
+        seen.add(info["kind"])
+        if info["kind"] == "lit-two":
+            assert (environment.instruction, environment._target) == ("touch the lit one", 1)
+    assert seen == {"named", "lit-two"}
+
+
+def test_asking_for_a_kind_changes_nothing_else():
+    environment = Words()
+    for seed in range(6):
+        drawn, info = environment.reset(seed=seed)
+        asked, _ = environment.reset(seed=seed, options={"kind": info["kind"]})
+        np.testing.assert_array_equal(asked["state"], drawn["state"])
+        assert asked["instruction"] == drawn["instruction"]
+
+
 def test_pushing_moves_the_puck_and_nothing_else_does():
     environment = Push()
     environment.reset(seed=1)
@@ -116,7 +135,7 @@ def test_an_action_that_is_none_is_refused(action):
         environment.step(np.array(action))
 
 
-@pytest.mark.parametrize("options", [{"kind": "sung"}, {"colour": "red"}])
+@pytest.mark.parametrize("options", [{"kind": "sung"}, {"kind": "named,"}, {"colour": "red"}])
 def test_an_unknown_option_is_refused(options):
     with pytest.raises(InputError, match="there is no"):
         Words().reset(seed=0, options=options)

@@ -26,7 +26,7 @@ class RecordSettings:
         first_seed: The first one's seed; the others follow it. All stay below a million, where those of
             evaluations begin. An episode in which the noise made the expert fail is left out, and the next
             seed takes its place.
-        kind: Only this kind of instruction; all by default.
+        kind: Only this kind of instruction, or these with commas between; all by default.
         noise: Standard deviation, in metres, of what is added to the expert's actions as they are sent. The
             actions that are written are without, so the policy learns the way back.
         correlation: Of that noise from step to step, 0 to below 1.

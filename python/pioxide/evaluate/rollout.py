@@ -29,7 +29,8 @@ class EvaluationSettings:
             says, else half a chunk.
         delay: Control periods between an observation and the chunk that answers it; 0 stops the world while
             the policy thinks.
-        kind: Only this kind of instruction, of a task that has several; all by default.
+        kind: Only this kind of instruction, or these with commas between, of a task that has several; all by
+            default.
         lanes: Robots that run at once, in one batch of the policy.
     """
 

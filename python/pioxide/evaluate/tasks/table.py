@@ -44,6 +44,8 @@ class TableTask(gymnasium.Env[dict[str, Any], NDArray[np.floating]]):
     pace: ClassVar[float] = 0.05
     # Every kind of instruction, with all its instructions.
     instructions: ClassVar[Mapping[str, tuple[str, ...]]]
+    # Parts of a kind, which are laid out when they are asked for, and never drawn.
+    parts: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, render_mode: str | None = "rgb_array") -> None:
         """Makes MuJoCo's state; nothing is drawn yet.
@@ -93,7 +95,8 @@ class TableTask(gymnasium.Env[dict[str, Any], NDArray[np.floating]]):
 
         Args:
             seed: What lies where, and which instruction.
-            options: `{"kind": ...}` chooses the kind of instruction; by default it is drawn.
+            options: `{"kind": ...}` chooses the kind of instruction, or several with commas between, of which
+                one is drawn; by default all.
 
         Raises:
             InputError: There is no such option or kind.
@@ -101,11 +104,14 @@ class TableTask(gymnasium.Env[dict[str, Any], NDArray[np.floating]]):
         super().reset(seed=seed)
         options = dict(options or {})
         kinds = list(self.instructions)
-        drawn = kinds[self.np_random.integers(len(kinds))]
-        kind = options.pop("kind", drawn)
-        if options or kind not in kinds:
-            wrong = f"option {next(iter(options))!r}" if options else f"kind {kind!r}"
-            raise InputError(f"{type(self).__name__}: there is no {wrong}; the kinds are {kinds}")
+        kind = kinds[self.np_random.integers(len(kinds))]
+        asked = str(options.pop("kind", kind)).split(",")
+        unknown = [one for one in asked if one not in (*kinds, *self.parts)]
+        if options or unknown:
+            wrong = f"option {next(iter(options))!r}" if options else f"kind {unknown[0]!r}"
+            there = ", ".join((*kinds, *self.parts))
+            raise InputError(f"{type(self).__name__}: there is no {wrong}; the kinds are {there}")
+        kind = asked[self.np_random.integers(len(asked))]
         self._mujoco.mj_resetData(self._model, self.data)
         self.kind = kind
         self._lay(self.np_random, kind)

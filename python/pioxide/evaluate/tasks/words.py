@@ -35,6 +35,8 @@ class Words(TableTask):
         "named": tuple(f"touch target {name}" for name in NAMES),
         "lit": ("touch the lit one",),
     }
+    # "lit" with the lamp of one colour.
+    parts = tuple(f"lit-{name}" for name in NAMES)
 
     def _lay(self, random: np.random.Generator, kind: str) -> None:
         while True:
@@ -47,10 +49,14 @@ class Words(TableTask):
             self._put(f"target{i + 1}", places[i + 1])
         lamp = random.uniform(-0.25, 0.25, 2)
         lit, named = (int(i) for i in random.integers(3, size=2))
+        if kind in self.parts:
+            lit = self.parts.index(kind)
         for i in range(3):
             self._put(f"lamp{i + 1}", lamp if i == lit else OUT_OF_SIGHT)
-        self._target = lit if kind == "lit" else named
-        self.instruction = self.instructions[kind][named if kind == "named" else 0]
+        self._target = named if kind == "named" else lit
+        self.instruction = (
+            self.instructions["named"][named] if kind == "named" else self.instructions["lit"][0]
+        )
 
     def _state(self) -> Floats:
         return np.concatenate([self.tip, *(self.place(f"target{i + 1}") for i in range(3))])
