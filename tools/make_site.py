@@ -107,11 +107,19 @@ def _shown(target: str) -> str:
 
 
 def _notebook(notebook: Path) -> str:
-    """A notebook's cells as a page, with the file to open."""
+    """A notebook's cells as a page, with what they printed and drew, and the file to open."""
     parts = []
     for cell in json.loads(notebook.read_text())["cells"]:
         text = "".join(cell["source"])
         parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {"text/plain": output.get("text", ())})
+            if picture := data.get("image/png"):
+                parts.append(f'<img alt="What this cell draws" src="data:image/png;base64,{picture}">')
+            elif "text/html" in data:
+                parts.append("".join(data["text/html"]))
+            else:
+                parts.append("\n".join(["```text", *"".join(data["text/plain"]).splitlines(), "```"]))
     return "\n\n".join([*parts, f"[This notebook]({notebook.name})"]) + "\n"
 
 

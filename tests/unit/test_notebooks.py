@@ -1,46 +1,41 @@
-"""The notebooks run from top to bottom, hold no outputs, and show what they end their cells with."""
+"""The notebooks run from top to bottom, and hold what they print and draw."""
 
-import ast
+import copy
+import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import pytest
 
-NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "docs/notebooks").glob("*.ipynb"))
+ROOT = Path(__file__).resolve().parents[2]
+spec = importlib.util.spec_from_file_location("run_notebooks", ROOT / "tools/run_notebooks.py")
+assert spec is not None
+assert spec.loader is not None
+notebooks = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(notebooks)
 
 
-def cells(notebook: Path) -> list[dict[str, Any]]:
-    return [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+def said(notebook: dict[str, Any]) -> list[list[str]]:
+    """Returns each cell's outputs: words as they are, without numbers, and that there is a picture."""
+    found: list[list[str]] = []
+    for cell in notebooks.code_cells(notebook):
+        texts: list[str] = []
+        for output in cell["outputs"]:
+            data = output.get("data", {"text/plain": output.get("text")})
+            texts += ["a picture"] if "image/png" in data else ["".join(text) for text in data.values()]
+        found.append([re.sub(r"-?\d[\d.e+-]*", "#", text) for text in texts])
+    return found
 
 
-def shown(code: str, names: dict[str, Any], place: str) -> Any:
-    """Runs a cell; returns the value of its last line, as a notebook does."""
-    tree = ast.parse(code)
-    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
-    exec(compile(tree, place, "exec"), names)
-    return None if last is None else eval(compile(ast.Expression(last.value), place, "eval"), names)
-
-
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mpl.use("agg")
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    values = [
-        shown("".join(cell["source"]), names, f"{notebook.name}[{i}]")
-        for i, cell in enumerate(cells(notebook))
-    ]
-    tables = [value._repr_html_() for value in values if hasattr(value, "_repr_html_")]
-    assert all(table.startswith("<table>") for table in tables)
+@pytest.mark.parametrize("path", notebooks.NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_holds_what_it_prints_and_draws(path: Path) -> None:
+    """Numbers are left out: some are times, and some depend on the processor in their last digits."""
+    kept = json.loads(path.read_text())
+    fresh = copy.deepcopy(kept)
+    names = notebooks.run(fresh, path.name)
+    assert said(kept) == said(fresh), "python tools/run_notebooks.py"
+    assert sum(texts.count("a picture") for texts in said(kept)) >= 1
     if "losses" in names:
         assert sum(names["losses"][-10:]) < 0.8 * sum(names["losses"][:10])
-    else:
-        assert tables
-
-
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_is_kept_without_outputs(notebook: Path) -> None:
-    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells(notebook))
-    assert len(cells(notebook)) > 3
