@@ -120,6 +120,7 @@ def contract_for(
         fast=None,
         max_delay=0,
         subtask_style=None,
+        advantage_style=None,
         source="a test",
     )
     return replace(base, **changes)

@@ -73,6 +73,7 @@ def whole(**changes) -> Contract:
         max_delay=0,
         answer_gap=0,
         subtask_style=None,
+        advantage_style=None,
         source="a test",
     )
     return replace(base, **changes)
@@ -128,6 +129,7 @@ def test_every_robot_survives_in_a_contract(name):
         (lambda d: d.update(max_delay=-1), "max_delay"),
         (lambda d: d.update(default_prompt=3), "default_prompt"),
         (lambda d: d.update(subtask_style="behind"), "subtask_style"),
+        (lambda d: d.update(advantage_style="0.3"), "advantage_style"),
     ],
 )
 def test_a_damaged_file_is_refused_with_the_field(change, says):
@@ -188,6 +190,7 @@ DIFFERENT = {
     "max_delay": 4,
     "answer_gap": 1,
     "subtask_style": "instead",
+    "advantage_style": "text",
     "cameras": (CameraSlot("top"), CameraSlot("side")),
     "robot": aloha(),
     "norm_stats": {"state": stats(6), "actions": stats(6)},

@@ -9,6 +9,7 @@ Text to PaliGemma's ids and back:
 
 Prompts, as each model was trained to read them:
     Pi0Prompts, Pi05Prompts, Pi0FastPrompts, Prompt, PromptBatch, FastPrompt, FastPromptBatch, PromptStyle
+    SubtaskPrompts; Advantage, with_advantage
 
 A robot's state as bins:
     state_bins
@@ -17,6 +18,7 @@ Every object here is immutable and may be shared between threads.
 """
 
 from pioxide.codec.action_codec import ActionCodec, holds_codec, load_codec
+from pioxide.codec.advantage import Advantage, with_advantage
 from pioxide.codec.beast import BeastCodec
 from pioxide.codec.binning import BinningCodec
 from pioxide.codec.cut import CutTextModel, cut_text_model
@@ -39,6 +41,7 @@ from pioxide.codec.text import TextTokenizer
 __all__ = [
     "CODEC_FILE",
     "ActionCodec",
+    "Advantage",
     "BeastCodec",
     "BinningCodec",
     "CutTextModel",
@@ -60,4 +63,5 @@ __all__ = [
     "holds_codec",
     "load_codec",
     "state_bins",
+    "with_advantage",
 ]

@@ -1,7 +1,7 @@
 """What a dataset, a tokenizer, weights and a robot must agree on, and the computation that follows from it.
 
 Contract, UNKNOWN, CameraSlot, FastVocabulary, CodecVocabulary, PromptStyle, Resize, AbsentCamera,
-    SubtaskStyle
+    SubtaskStyle, AdvantageStyle
 load_contract, save_contract: the file `contract.json`
 model_card: the same in words, for a checkpoint's README.md
 differences, merge, refuse_differences: two contracts that meet
@@ -24,6 +24,7 @@ from pioxide.contract.contract import (
     FIELDS,
     UNKNOWN,
     AbsentCamera,
+    AdvantageStyle,
     CameraSlot,
     CodecVocabulary,
     Contract,
@@ -55,6 +56,7 @@ __all__ = [
     "FILE_NAME",
     "UNKNOWN",
     "AbsentCamera",
+    "AdvantageStyle",
     "CameraSlot",
     "CodecVocabulary",
     "Contract",

@@ -52,6 +52,18 @@ class SubtaskStyle(StrEnum):
     INSTEAD = "instead"
 
 
+class AdvantageStyle(StrEnum):
+    """In which prompts an advantage stood behind the text while weights were trained; see `with_advantage`.
+
+    Attributes:
+        TEXT: In all of them.
+        TEXT_OR_NONE: Left out of some, so that a policy can be asked without it, which guidance needs.
+    """
+
+    TEXT = "text"
+    TEXT_OR_NONE = "text_or_none"
+
+
 class Resize(StrEnum):
     """How images are resized: openpi filters before it shrinks, LeRobot does not."""
 
@@ -161,6 +173,8 @@ class Contract:
             as openpi decodes. Unknown means the released weights' way.
         subtask_style: How π0.5's language model writes a subtask before actions, which stands in the
             instruction's place in their prompt; None for a model that did not learn to.
+        advantage_style: Whether prompts say if the actions are good ones (RECAP, arXiv 2511.14759); None for
+            weights that know no advantage.
         source: Where all this was read, for messages; not compared.
     """
 
@@ -187,6 +201,7 @@ class Contract:
     max_delay: int | Unknown = UNKNOWN
     answer_gap: int | Unknown = UNKNOWN
     subtask_style: SubtaskStyle | Unknown | None = UNKNOWN
+    advantage_style: AdvantageStyle | Unknown | None = UNKNOWN
     source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -197,7 +212,7 @@ class Contract:
         """
         for name, kind in _ENUMS.items():
             value = getattr(self, name)
-            if value is not UNKNOWN and not (value is None and name == "subtask_style"):
+            if value is not UNKNOWN and not (value is None and name in _MAY_BE_NONE):
                 try:
                     object.__setattr__(self, name, kind(value))
                 except (TypeError, ValueError):  # a list is no key to look a name up by
@@ -285,7 +300,9 @@ _ENUMS: dict[str, type[StrEnum]] = {
     "prompt_style": PromptStyle,
     "resize": Resize,
     "subtask_style": SubtaskStyle,
+    "advantage_style": AdvantageStyle,
 }
+_MAY_BE_NONE = ("subtask_style", "advantage_style")
 _KINDS: dict[str, tuple[type | UnionType, str]] = {
     **{name: (kind, f"one of {', '.join(kind)}") for name, kind in _ENUMS.items()},
     "robot": (RobotSpec, "a RobotSpec"),
@@ -296,6 +313,7 @@ _KINDS: dict[str, tuple[type | UnionType, str]] = {
     "default_prompt": (str | None, "a text or None"),
     "fast": (FastVocabulary | CodecVocabulary | None, "a FastVocabulary, a CodecVocabulary or None"),
     "subtask_style": (SubtaskStyle | None, '"instead" or None'),
+    "advantage_style": (AdvantageStyle | None, '"text", "text_or_none" or None'),
 }
 _NATURALS = (
     "state_text_dim",
@@ -334,4 +352,6 @@ WAYS_OUT: dict[str, str] = {
     "answer_gap": "where a π0-FAST answer begins: Contract(answer_gap=0) as in training, 1 as openpi decodes",
     "max_delay": "the delay that trained real-time chunking saw: Contract(max_delay=0)",
     "subtask_style": 'whether the language model writes subtasks: Contract(subtask_style="instead"), or None',
+    "advantage_style": "whether prompts say the actions' advantage, and some of training's did not: "
+    'Contract(advantage_style="text_or_none"), "text", or None',
 }

@@ -27,7 +27,7 @@ from pioxide.transforms.stats import FIELDS as STATISTICS
 FILE_NAME = "contract.json"
 VERSION = 1
 # Fields that files of this version may lack, because pioxide did not know them at first: unknown there.
-_ADDED = ("answer_gap", "subtask_style")
+_ADDED = ("answer_gap", "subtask_style", "advantage_style")
 
 
 def to_json(contract: Contract) -> dict[str, Any]:

@@ -13,12 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from pioxide.codec import (
     ActionCodec,
+    Advantage,
     FastCodec,
     Pi0FastPrompts,
     Pi0Prompts,
     Pi05Prompts,
     SubtaskPrompts,
     TextTokenizer,
+    with_advantage,
 )
 from pioxide.contract.contract import (
     AbsentCamera,
@@ -205,9 +207,23 @@ class Pipeline:
         return images, present
 
     def tokenize(
-        self, prompts: Sequence[str], states: NDArray[np.float64]
+        self,
+        prompts: Sequence[str],
+        states: NDArray[np.float64],
+        advantage: Advantage | None = Advantage.POSITIVE,
     ) -> tuple[tuple[NDArray[np.int32], ...], NDArray[np.bool_]]:
-        """Returns the ids of B prompts, not padded, and whether each was cut; `states` [B, S] normalised."""
+        """Returns the ids of B prompts, not padded, and whether each was cut.
+
+        Args:
+            prompts: Instructions.
+            states: [B, S] normalised.
+            advantage: What prompts say of the actions to weights that know it; None for nothing.
+
+        Raises:
+            InputError: There is no tokenizer, or a prompt says its advantage already.
+        """
+        if self.contract.advantage_style:
+            prompts = [with_advantage(prompt, advantage) for prompt in prompts]
         if self.prompts is None:
             raise InputError("this pipeline was made without a tokenizer, which prompts need")
         if isinstance(self.prompts, Pi0Prompts):

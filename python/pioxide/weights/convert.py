@@ -193,6 +193,7 @@ def _beside_openpi(contract: Contract) -> list[str]:
             ("max_delay", contract.max_delay, 0),
             ("answer_gap", contract.answer_gap, 0 if family.is_flow else 1),
             ("subtask_style", contract.subtask_style, None),
+            ("advantage_style", contract.advantage_style, None),
         )
         if value is not UNKNOWN and value != openpis
     ]

@@ -65,6 +65,11 @@ def left_out(contract: Contract) -> tuple[str, ...]:
         said.append(f"the delay of {contract.max_delay} actions that training saw")
     if contract.subtask_style:
         said.append("that its language model writes subtasks, by which it then acts")
+    if contract.advantage_style:
+        said.append(
+            "that its prompts say the actions' advantage: send LeRobot each instruction with a last line "
+            '"Advantage: positive"'
+        )
     if contract.fast and not fast:
         said.append("which action tokens its language model learnt beside the flow")
     elif isinstance(contract.fast, CodecVocabulary):

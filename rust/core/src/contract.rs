@@ -28,7 +28,7 @@ const MOST: usize = 1 << 32;
 /// Bytes of a file.
 const LARGEST_FILE: usize = 1 << 28;
 const VERSION: i64 = 1;
-const FIELDS: [&str; 23] = [
+const FIELDS: [&str; 24] = [
     "family",
     "robot",
     "cameras",
@@ -52,9 +52,10 @@ const FIELDS: [&str; 23] = [
     "max_delay",
     "answer_gap",
     "subtask_style",
+    "advantage_style",
 ];
 /// Fields that files of this version may lack, because they were not known at first: unknown there.
-const ADDED: [&str; 2] = ["answer_gap", "subtask_style"];
+const ADDED: [&str; 3] = ["answer_gap", "subtask_style", "advantage_style"];
 
 /// One image input of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +84,16 @@ pub enum Resize {
 pub enum SubtaskStyle {
     /// The subtask stands in the instruction's place in the prompt of the actions.
     Instead,
+}
+
+/// In which prompts an advantage stood behind the text while weights were trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AdvantageStyle {
+    /// In all of them.
+    Text,
+    /// Left out of some, so that a policy can be asked without it, which guidance needs.
+    TextOrNone,
 }
 
 /// What stands for a camera that is not there.
@@ -147,6 +158,8 @@ pub struct Contract {
     pub answer_gap: Option<usize>,
     /// How π0.5's language model writes a subtask before actions; `Some(None)` for a model that did not learn to.
     pub subtask_style: Option<Option<SubtaskStyle>>,
+    /// Whether prompts say if the actions are good ones; `Some(None)` for weights that know no advantage.
+    pub advantage_style: Option<Option<AdvantageStyle>>,
     /// Where all this was read, for messages.
     pub source: String,
 }
@@ -248,6 +261,13 @@ impl Contract {
                 value.or_null(|value| match value.text()? {
                     "instead" => Ok(SubtaskStyle::Instead),
                     _ => Err(value.wrong("instead or null")),
+                })
+            })?,
+            advantage_style: fields.optional("advantage_style", |value| {
+                value.or_null(|value| match value.text()? {
+                    "text" => Ok(AdvantageStyle::Text),
+                    "text_or_none" => Ok(AdvantageStyle::TextOrNone),
+                    _ => Err(value.wrong("text, text_or_none or null")),
                 })
             })?,
             source: fields.optional("source", text)?.unwrap_or_default(),

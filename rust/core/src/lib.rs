@@ -65,7 +65,7 @@ mod vocab;
 struct Readme;
 
 pub use contract::{
-    AbsentCamera, ActionVocabulary, Arithmetic, Camera, CameraSlot, Contract, Gripper, NormMode, NormRule,
+    AbsentCamera, ActionVocabulary, AdvantageStyle, Arithmetic, Camera, CameraSlot, Contract, Gripper, NormMode, NormRule,
     Numbers, Resize, Robot, Stats, SubtaskStyle,
 };
 pub use control::{ActionQueue, Limits, OnEmpty, SafetyFilter, Taken, Violations};
@@ -74,7 +74,7 @@ pub use error::{Error, Result};
 pub use fast::{FastCodec, FastFiles, FastScratch, OnOverflow, Partial};
 pub use fit::FitOptions;
 pub use prompt::{
-    ActionTokens, Family, FastIds, FastPromptRows, FastRow, GoOn, Instructions, Pi0FastPrompts, Pi0Prompts,
+    ActionTokens, Advantage, Family, FastIds, FastPromptRows, FastRow, GoOn, Instructions, Pi0FastPrompts, Pi0Prompts,
     Pi05Prompts, PromptBatches, PromptOptions, PromptRows, PromptStyle, Prompts, TokenizedInstruction,
     Written,
 };

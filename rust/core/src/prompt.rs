@@ -1,6 +1,7 @@
 //! The prompts of π0, π0.5 and π0-FAST as the models were trained on them: an instruction is tokenized once, and put
 //! together with a state in the caller's own buffers, one prompt or a batch at a time.
 
+mod advantage;
 mod any;
 mod batch;
 mod clean;
@@ -14,6 +15,7 @@ mod style;
 use std::sync::Arc;
 
 use crate::{Error, Float, Result, SentencePiece};
+pub use advantage::Advantage;
 pub use any::{PromptBatches, Prompts};
 use batch::States;
 pub use batch::{GoOn, Instructions, PromptRows};
@@ -68,6 +70,7 @@ pub struct Pi0Prompts {
     bos: i32,
     pad: i32,
     newline: Vec<i32>,
+    advantage: Option<Advantage>,
     last: LastInstruction,
 }
 
@@ -86,21 +89,30 @@ impl Pi0Prompts {
             bos: bos_of(&text)?,
             pad: pad_of(&text),
             newline,
+            advantage: None,
             last: LastInstruction::default(),
             text,
         })
+    }
+
+    /// The same prompts, each of whose instructions says this of the actions.
+    #[must_use]
+    pub fn with_advantage(mut self, advantage: Option<Advantage>) -> Self {
+        self.advantage = advantage;
+        self
     }
 
     /// Tokenizes an instruction. openpi's is stripped, its underscores and newlines become spaces, and a newline follows,
     /// encoded on its own. LeRobot's is kept, and a newline that it does not end in is added and encoded with it.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a text over 1 GiB.
+    /// [`Error::Argument`] for a text over 1 GiB, or one that says the advantage that is added.
     pub fn tokenize(&self, prompt: &str) -> Result<TokenizedInstruction> {
+        let prompt = Advantage::behind(self.advantage, prompt)?;
         let (ids, newline) = match self.style {
-            PromptStyle::OpenPi => (self.style.encode(&self.text, &clean::flow(prompt))?, &*self.newline),
+            PromptStyle::OpenPi => (self.style.encode(&self.text, &clean::flow(&prompt))?, &*self.newline),
             PromptStyle::LeRobot => {
-                (self.style.encode(&self.text, &clean::ends_in_newline(prompt))?, &[][..])
+                (self.style.encode(&self.text, &clean::ends_in_newline(&prompt))?, &[][..])
             }
         };
         let head = [&[self.bos], &*ids, newline].concat();
@@ -155,6 +167,7 @@ impl Pi0Prompts {
 pub struct Pi05Prompts {
     prompt: StatedPrompt,
     pad: i32,
+    advantage: Option<Advantage>,
     last: LastInstruction,
 }
 
@@ -169,7 +182,7 @@ impl Pi05Prompts {
     pub fn new(text: Arc<SentencePiece>, options: PromptOptions) -> Result<Self> {
         let pad = pad_of(&text);
         let prompt = StatedPrompt::new(text, ";\nAction: ", options)?;
-        Ok(Self { prompt, pad, last: LastInstruction::default() })
+        Ok(Self { prompt, pad, advantage: None, last: LastInstruction::default() })
     }
 
     /// Whether the state is written from a table; otherwise each prompt is encoded as a whole, which is far slower.
@@ -178,12 +191,20 @@ impl Pi05Prompts {
         self.prompt.by_parts()
     }
 
+    /// The same prompts, each of whose instructions says this of the actions.
+    #[must_use]
+    pub fn with_advantage(mut self, advantage: Option<Advantage>) -> Self {
+        self.advantage = advantage;
+        self
+    }
+
     /// Tokenizes an instruction: stripped, underscores and newlines as spaces.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a text over 1 GiB.
+    /// [`Error::Argument`] for a text over 1 GiB, or one that says the advantage that is added.
     pub fn tokenize(&self, prompt: &str) -> Result<TokenizedInstruction> {
-        Ok(TokenizedInstruction { family: Family::Pi05, head: self.prompt.head(clean::flow(prompt))? })
+        let prompt = Advantage::behind(self.advantage, prompt)?;
+        Ok(TokenizedInstruction { family: Family::Pi05, head: self.prompt.head(clean::flow(&prompt))? })
     }
 
     /// Writes one row for a normalised, unpadded state; `tokens` and `mask` as in [`Pi0Prompts::write_into`].

@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 
 use counting::allocations;
 use pioxide_core::{
-    Contract, Error, FastCodec, Float, Numbers, PromptBatches, PromptRows, SentencePiece, SubtaskStyle,
+    AdvantageStyle, Contract, Error, FastCodec, Float, Numbers, PromptBatches, PromptRows, SentencePiece, SubtaskStyle,
     Written,
 };
 use serde_json::{Value, json};
@@ -179,6 +179,7 @@ fn a_contract_that_does_not_say_enough_names_what_it_lacks() {
     assert!(empty.prompts(text()).unwrap_err().to_string().contains("does not say family"));
     assert!(empty.instruction(" \n").unwrap_err().to_string().contains("no instruction"));
     assert_eq!(case("π0.5 without a state").subtask_style, Some(Some(SubtaskStyle::Instead)));
+    assert_eq!(case("π0.5 with an advantage").advantage_style, Some(Some(AdvantageStyle::Text)));
     assert_eq!(case("π0-FAST").instruction(" \x1f"), Ok("fold"));
     assert_eq!(case("π0-FAST").instruction("hand over"), Ok("hand over"));
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pioxide.codec import FastCodec, TextTokenizer
+from pioxide.codec import Advantage, FastCodec, TextTokenizer, with_advantage
 from pioxide.contract import (
     CameraSlot,
     CodecVocabulary,
@@ -77,6 +77,7 @@ def contracts() -> dict[str, Contract]:
         max_delay=0,
         answer_gap=0,
         subtask_style=None,
+        advantage_style=None,
         source="recorded",
     )  # fmt: skip
     linear = RobotSpec(
@@ -123,6 +124,10 @@ def contracts() -> dict[str, Contract]:
         "π0.5 without a state": replace(
             base, state_in_text=False, default_prompt=None, subtask_style="instead"
         ),
+        "π0 with an advantage": replace(
+            base, family="pi0", state_in_text=False, prompt_style="lerobot", advantage_style="text_or_none"
+        ),
+        "π0.5 with an advantage": replace(base, advantage_style="text"),
         "another codec": replace(
             base,
             **few,
@@ -166,7 +171,8 @@ def prompts(contract: Contract, tokenizer: TextTokenizer) -> list:
     made = make_prompts(contract, tokenizer, codec() if contract.family == "pi0_fast" else None)
     state = np.linspace(-1.1, 1.1, contract.robot.state_dim)
     stated = contract.state_in_text
-    rows = [made.encode(task, state) if stated else made.encode(task) for task in TASKS]
+    tasks = [with_advantage(one, Advantage.POSITIVE if contract.advantage_style else None) for one in TASKS]
+    rows = [made.encode(task, state) if stated else made.encode(task) for task in tasks]
     return [row.tokens[: row.length].tolist() for row in rows]
 
 
@@ -186,6 +192,7 @@ def spoilt() -> list:
         ("max_delay", "max_delay", -1),
         ("answer_gap", "answer_gap", 2),
         ("subtask_style", "subtask_style", "beside"),
+        ("advantage_style", "advantage_style", True),
         ("state_in_text", "state_in_text", 1),
         ("default_prompt", "default_prompt", 3),
         ("prompt_style", "prompt_style", "other"),

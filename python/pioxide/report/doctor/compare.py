@@ -66,6 +66,7 @@ _FIELDS: dict[str, tuple[Code, Severity, str]] = {
     "max_delay": (Code.SAMPLING, Severity.WARNING, _AGAIN),
     "answer_gap": (Code.SAMPLING, Severity.WARNING, _AGAIN),
     "subtask_style": (Code.PROMPT, Severity.WARNING, _AGAIN),
+    "advantage_style": (Code.PROMPT, Severity.PROBLEM, _AGAIN),
 }
 
 
@@ -78,8 +79,8 @@ def unknown_fields(contract: Contract, kind: Kind) -> Iterator[Diagnosis]:
     for name in contract.unknown:
         if name == "answer_gap" and contract.family is not UNKNOWN and contract.family.is_flow:
             continue  # which writes no answer
-        if name == "subtask_style":
-            continue  # only who asks for subtasks needs it
+        if name in ("subtask_style", "advantage_style"):
+            continue  # only who asks for subtasks, or for guidance, needs it
         what, _, way_out = WAYS_OUT[name].partition(": ")
         yield warning(Code.UNKNOWN, name, f"nothing says {what}", way_out or WAYS_OUT[name])
 

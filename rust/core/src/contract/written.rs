@@ -3,17 +3,23 @@
 use std::sync::Arc;
 
 use super::{Contract, refused, stated};
-use crate::prompt::{Family, FastIds, PromptOptions, Prompts, is_blank};
+use crate::prompt::{Advantage, Family, FastIds, PromptOptions, Prompts, is_blank};
 use crate::{Result, SentencePiece};
 
 impl Contract {
     /// The prompts of its family and style. Rows have [`Contract::text_len`] ids. Where [`Contract::subtask_style`] says so,
-    /// what stands in the instruction's place is the subtask that the model wrote.
+    /// what stands in the instruction's place is the subtask that the model wrote. Where [`Contract::advantage_style`] says
+    /// so, each instruction says that the actions are good ones.
     ///
     /// # Errors
     /// [`Error::Argument`](crate::Error::Argument) names a field that is unknown, or what the family can't do, or the
     /// vocabulary can't hold.
     pub fn prompts(&self, text: Arc<SentencePiece>) -> Result<Prompts> {
+        let advantage = self.advantage_style.flatten().map(|_| Advantage::Positive);
+        Ok(self.plain_prompts(text)?.with_advantage(advantage))
+    }
+
+    fn plain_prompts(&self, text: Arc<SentencePiece>) -> Result<Prompts> {
         const DOING: &str = "writing prompts";
         let family = *stated(&self.family, "family", DOING)?;
         let style = *stated(&self.prompt_style, "prompt_style", DOING)?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{
-    FastIds, GoOn, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, PromptOptions, PromptRows, PromptStyle, States,
+    Advantage, FastIds, GoOn, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, PromptOptions, PromptRows, PromptStyle, States,
     TokenizedInstruction, Written,
 };
 use crate::{Error, Float, Result, SentencePiece};
@@ -45,6 +45,16 @@ impl Prompts {
         Pi0FastPrompts::new(text, fast, options).map(Self::Pi0Fast)
     }
 
+    /// The same prompts, each of whose instructions says this of the actions.
+    #[must_use]
+    pub fn with_advantage(self, advantage: Option<Advantage>) -> Self {
+        match self {
+            Self::Pi0(prompts) => Self::Pi0(prompts.with_advantage(advantage)),
+            Self::Pi05(prompts) => Self::Pi05(prompts.with_advantage(advantage)),
+            Self::Pi0Fast(prompts) => Self::Pi0Fast(prompts.with_advantage(advantage)),
+        }
+    }
+
     /// Whether they hold the state.
     #[must_use]
     pub fn hold_state(&self) -> bool {
@@ -54,7 +64,7 @@ impl Prompts {
     /// Tokenizes an instruction.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a text over 1 GiB.
+    /// [`Error::Argument`] for a text over 1 GiB, or one that says the advantage that is added.
     pub fn tokenize(&self, prompt: &str) -> Result<TokenizedInstruction> {
         match self {
             Self::Pi0(prompts) => prompts.tokenize(prompt),

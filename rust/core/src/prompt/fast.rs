@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::row::{Row, Written, fill_range, same_length};
 use super::stated::StatedPrompt;
 use super::{
-    Family, GoOn, Instructions, LastInstruction, PromptOptions, PromptRows, PromptStyle, States,
+    Advantage, Family, GoOn, Instructions, LastInstruction, PromptOptions, PromptRows, PromptStyle, States,
     TokenizedInstruction, bos_of, clean, pad_of, to_i32,
 };
 use crate::sentencepiece::{ESCAPED_SPACE, Surface};
@@ -50,6 +50,7 @@ pub struct Pi0FastPrompts {
     /// The text id of FAST id 0. They count down from here.
     first: i32,
     fast_vocab: i32,
+    advantage: Option<Advantage>,
     last: LastInstruction,
 }
 
@@ -139,6 +140,7 @@ impl Pi0FastPrompts {
             end: [&*to_i32(&text.encode("|")?), &[eos]].concat(),
             first: (size - 1 - skipped) as i32,
             fast_vocab: count as i32,
+            advantage: None,
             last: LastInstruction::default(),
             text,
         };
@@ -184,14 +186,22 @@ impl Pi0FastPrompts {
         (0..self.fast_vocab).contains(&id).then_some(id as u32)
     }
 
+    /// The same prompts, each of whose instructions says this of the actions.
+    #[must_use]
+    pub fn with_advantage(mut self, advantage: Option<Advantage>) -> Self {
+        self.advantage = advantage;
+        self
+    }
+
     /// Tokenizes an instruction: stripped, underscores as spaces; openpi's in lower case, LeRobot's with newlines as spaces.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a text over 1 GiB.
+    /// [`Error::Argument`] for a text over 1 GiB, or one that says the advantage that is added.
     pub fn tokenize(&self, prompt: &str) -> Result<TokenizedInstruction> {
+        let prompt = Advantage::behind(self.advantage, prompt)?;
         let cleaned = match self.style {
-            PromptStyle::OpenPi => clean::fast(prompt),
-            PromptStyle::LeRobot => clean::flow(prompt),
+            PromptStyle::OpenPi => clean::fast(&prompt),
+            PromptStyle::LeRobot => clean::flow(&prompt),
         };
         Ok(TokenizedInstruction { family: Family::Pi0Fast, head: self.prompt.head(cleaned)? })
     }
