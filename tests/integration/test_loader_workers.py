@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pioxide.data.advantages import Advantages
 from pioxide.errors import DatasetError
-from support.loading import make_pictured
+from support.loading import LENGTHS, make_pictured
 
 pytestmark = pytest.mark.slow
 
@@ -71,10 +72,13 @@ def alive(pid: int) -> bool:
 
 
 def test_workers_change_nothing_about_the_batches(world):
-    with world.loader(seed=4) as plain:
+    said = [{"episode": e, "advantage": ("positive", "negative")[e // 2]} for e in range(len(LENGTHS))]
+    judged = Advantages.of_file(said, world.dataset)
+    source = world.source(stated={"advantage_style": "text_or_none"}, advantages=judged)
+    with world.loader(source, seed=4, advantage_dropout=0.3) as plain:
         expected = [plain.at(5 + i) for i in range(6)]
     for workers in (1, 2):
-        with world.loader(seed=4, workers=workers) as loader:
+        with world.loader(source, seed=4, advantage_dropout=0.3, workers=workers) as loader:
             found = [batch for batch, _ in zip(loader.batches(5), range(6), strict=False)]
         for one, two in zip(expected, found, strict=True):
             assert list(one.images) == list(two.images)

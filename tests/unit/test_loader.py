@@ -4,8 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pioxide.codec import Advantage
 from pioxide.contract import CameraSlot, Contract, Pipeline, openpi_contract
 from pioxide.data import TaskChoice
+from pioxide.data.advantages import AdvantageRule, Advantages
 from pioxide.data.loader import Loader, LoaderSettings, Source
 from pioxide.data.loader.rows import Widths
 from pioxide.data.subtasks import Subtasks
@@ -529,3 +531,135 @@ def test_subtasks_that_are_missing_or_of_another_model_are_refused(world, saying
             world.loader(source, family, subtask_share=0.5)
     with pytest.raises(InputError, match="holds numbers"):
         Subtasks.of_column("action", world.dataset)
+
+
+@pytest.fixture(scope="module")
+def judged(world):
+    """Good are the first 20 frames of episode 0 and all of episode 1."""
+    said = [
+        {"episode": 0, "from": 0, "to": 20, "advantage": "positive"},
+        {"episode": 0, "from": 20, "to": 30, "advantage": "negative"},
+        {"episode": 1, "advantage": "positive"},
+    ]
+    return Advantages.of_file(said, world.dataset)
+
+
+CONDITIONED = {"advantage_style": "text_or_none"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_prompts_of_rows_are_those_that_a_policy_asks_with(world, judged, family):
+    source = world.source(family, stated=CONDITIONED, advantages=judged, episodes=(0, 1))
+    batches = in_order(world, family, source, batch_size=42)
+    (batch,) = batches
+    pipeline = Pipeline(source.contract, world.tokenizer, world.codec(family))
+    states = np.concatenate(
+        [one.columns["observation.state"] for one in world.dataset.scan(("observation.state",), (0, 1))]
+    )
+    tasks = [t for one in world.dataset.scan((), (0, 1)) for t in np.array(one.prompts[0])[one.prompts[1]]]
+    normalised = pipeline.numbers.apply_state(states)
+    good = [True] * 20 + [False] * 10 + [True] * 12
+    words = [Advantage.POSITIVE if one else Advantage.NEGATIVE for one in good]
+    for i, (task, word) in enumerate(zip(tasks, words, strict=True)):
+        (asked,), cut = pipeline.tokenize([task], normalised[i : i + 1], word)
+        mask = batch.token_mask[i] if batch.loss_mask is None else batch.token_mask[i] & ~batch.loss_mask[i]
+        assert batch.tokens[i][mask].tolist() == asked.tolist()
+        assert f"dvantage: {word}" in world.tokenizer.decode(asked)
+        assert not cut.any()
+
+
+def test_a_share_of_the_prompts_leaves_the_advantage_out_whoever_makes_the_batch(world, judged):
+    def texts(steps, **settings):
+        options = {"batch_size": 40, "advantage_dropout": 0.3, "seed": 7} | settings
+        with world.loader(source, "pi05", **options) as loader:
+            batches = loader.batches(steps.start)
+            return [loader.texts(next(batches)) for _ in steps]
+
+    source = world.source("pi05", stated=CONDITIONED, advantages=judged, episodes=(0, 1))
+    whole = texts(range(12))
+    plain = [["Advantage" not in text for text in batch] for batch in whole]
+    assert np.mean(plain) == pytest.approx(0.3, abs=0.06)
+    assert len({tuple(batch) for batch in plain}) == 12  # other rows in each batch
+    assert texts(range(10, 12)) == whole[10:]
+    halves = [texts(range(2), host=host, hosts=2) for host in (0, 1)]
+    assert [one + two for one, two in zip(*halves, strict=True)] == whole[:2]
+    assert texts(range(2), seed=8) != whole[:2]
+
+
+def test_advantages_that_a_contract_or_a_recording_lacks_are_refused(world, judged):
+    for stated, settings, changes, says in (
+        (CONDITIONED, {}, {}, "has none; say which frames are good"),
+        (
+            {"advantage_style": None},
+            {},
+            {"advantages": judged, "episodes": (0,)},
+            "that prompts don't hold it",
+        ),
+        (CONDITIONED, {}, {"advantages": judged}, "25 of 25 frames of episode 2 have no advantage"),
+        (
+            {"advantage_style": "text"},
+            {"advantage_dropout": 0.3},
+            {"advantages": judged, "episodes": (0,)},
+            "30% of the prompts are to leave",
+        ),
+        (
+            CONDITIONED | {"text_len": 28},
+            {},
+            {"advantages": judged, "episodes": (0,)},
+            "takes 29 tokens, and text_len is 28",
+        ),
+    ):
+        source = replace(world.source("pi0", stated=stated), **changes)
+        with pytest.raises((InputError, ContractError), match=says):
+            world.loader(source, "pi0", **settings)
+    with pytest.raises(InputError, match="advantage_dropout is 1"):
+        LoaderSettings(4, advantage_dropout=1)
+
+
+def span(episode, start, stop, advantage):
+    return {"episode": episode, "from": start, "to": stop, "advantage": advantage}
+
+
+@pytest.mark.parametrize(
+    ("said", "rule", "says"),
+    [
+        ([span(0, 0, 10, "positive"), span(0, 9, 12, "negative")], {}, "frame 9 of episode 0 has an"),
+        ([span(9, 0, 1, "positive")], {}, "no episode 9"),
+        ([span(0, 0, 31, "positive")], {}, "0 <= from < to <= 30"),
+        ([span(0, 0, 3, "good")], {}, "expected positive or negative, got 'good'"),
+        ([span(0, True, 3, "positive")], {}, "from: expected a whole number"),
+        ([{"episode": 0, "from": 3, "advantage": "positive"}], {}, "episode, from, to and advantage"),
+        ([span(0, 0, 3, "positive")], {"threshold": 0.5}, "says good or bad by itself"),
+        ([span(0, 0, 3, "negative")], {}, "calls no frame good"),
+        ([{"episode": 3, "values": [0.5] * 7}], {"threshold": 0.0}, "expected 8 values.*got 7"),
+        ([{"episode": 3, "values": [float("nan")] * 8}], {"threshold": 0}, r"values\[0\]: expected a number"),
+        ([{"episode": 3, "values": [0.5] * 8}], {}, "neither 0 nor 1: say above which number"),
+        ([{"episode": 3, "values": [0.5] * 8}], {"positive_share": 0.3}, "100% of its frames have 0.5"),
+        ([{"episode": 3, "values": [1] * 8}, span(0, 0, 3, "positive")], {}, "episode and values"),
+        ({}, {}, "expected a list of spans or values"),
+    ],
+)  # fmt: skip
+def test_advantages_that_cannot_be_meant_are_refused(world, said, rule, says):
+    with pytest.raises(InputError, match=says):
+        Advantages.of_file(said, world.dataset, AdvantageRule(**rule))
+
+
+def test_the_best_of_each_task_are_good_and_so_is_what_a_person_did(world):
+    dataset = world.dataset
+    rng = np.random.default_rng(0)
+    values = {e: rng.normal(3 * e, 1, n).tolist() for e, n in enumerate(LENGTHS)}
+    said = [{"episode": e, "values": v} for e, v in values.items()]
+    found = Advantages.of_file(said, dataset, AdvantageRule(positive_share=0.3))
+    by_task = {}
+    for one in dataset.scan(()):
+        for task, value, good in zip(one.task_index, values[one.index], found.frames[one.index], strict=True):
+            by_task.setdefault(int(task), []).append((value, good))
+    assert len(by_task) > 1
+    for each in by_task.values():
+        good = [value for value, one in each if one]
+        assert len(good) == pytest.approx(0.3 * len(each), abs=1)
+        assert min(good) > max(value for value, one in each if not one)
+    above = Advantages.of_file(said, dataset, AdvantageRule(threshold=0.5), episodes=(0, 1))
+    assert {e: of.tolist() for e, of in above.frames.items()} == {
+        e: [int(v > 0.5) for v in values[e]] for e in (0, 1)
+    }

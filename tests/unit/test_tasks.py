@@ -14,6 +14,7 @@ from pioxide.data import (
     check_dataset,
     write_lerobot_v21,
 )
+from pioxide.data.advantages import AdvantageRule, Advantages
 from pioxide.data.subtasks import Subtasks
 from pioxide.errors import DatasetError, InputError
 from support.datasets import rewrite, with_column, write_v3, write_v21
@@ -118,9 +119,9 @@ def test_a_given_task_that_nothing_needs_is_a_warning(root):
     assert "empty-task" in {f.code.value for f in check_dataset(LeRobotDataset.open(root), FrameColumns())}
 
 
-def declare(root, key, dtype):
+def declare(root, key, dtype, shape=(1,)):
     info = json.loads((root / "meta/info.json").read_text())
-    info["features"][key] = {"dtype": dtype, "shape": [1], "names": None}
+    info["features"][key] = {"dtype": dtype, "shape": list(shape), "names": None}
     (root / "meta/info.json").write_text(json.dumps(info))
 
 
@@ -230,3 +231,45 @@ def test_subtasks_come_from_a_column_of_texts(root):
     }
     with pytest.raises(InputError, match="no column"):
         Subtasks.read("subtsk", LeRobotDataset.open(root))
+
+
+def test_advantages_come_from_a_column_and_a_persons_frames_are_good(root):
+    declare(root, "good", "bool")
+    declare(root, "value", "float32")
+    declare(root, "person", "int64")
+    declare(root, "pair", "float32", shape=[2])
+
+    def add(table):
+        places = _places(table)
+        for name, values, kind in (
+            ("good", [f < 2 for _, f in places], pa.bool_()),
+            ("value", [float(e - f) if (e, f) != (2, 8) else float("nan") for e, f in places], pa.float32()),
+            ("person", [int(e == 0 and f >= 5) for e, f in places], pa.int64()),
+            ("pair", [[0.0, 1.0]] * len(places), pa.list_(pa.float32(), 2)),
+        ):
+            table = table.append_column(name, pa.array(values, kind))
+        return table
+
+    each_file(root, add)
+    dataset, threshold = LeRobotDataset.open(root), AdvantageRule(threshold=-2.5)
+    rule = AdvantageRule(interventions="person")
+    found = Advantages.read("good", dataset, rule, episodes=(0, 1))
+    assert {e: of.tolist() for e, of in found.frames.items()} == {0: [1, 1, 0, 0, 0, 1, 1], 1: [1, 1, 0, 0]}
+    assert found.count == (6, 11)
+    above = Advantages.read("value", dataset, threshold, episodes=(0, 1))
+    assert {e: of.tolist() for e, of in above.frames.items()} == {0: [1, 1, 1, 0, 0, 0, 0], 1: [1] * 4}
+    for column, rule, says in (
+        ("value", threshold, 'episode 2: "value" frame 8, dimension 0 is nan'),
+        ("pair", None, "holds 2 numbers a frame"),
+        ("god", None, "no column 'god'; columns of one number are .*good"),
+        ("good", threshold, "says good or bad by itself"),
+        (
+            "person",
+            AdvantageRule(interventions="index"),
+            "is 2 in frame 2 of episode 0; expected true or false",
+        ),
+    ):
+        with pytest.raises((InputError, DatasetError), match=says):
+            Advantages.read(column, dataset, rule)
+    with pytest.raises(InputError, match="not both"):
+        AdvantageRule(threshold=0.0, positive_share=0.3)

@@ -47,6 +47,10 @@ class Eval:
     num_steps: Annotated[int | None, left_open("INT")] = None
     """Flow steps; what the checkpoint says by default."""
 
+    guidance: Annotated[float | None, left_open("NUMBER")] = None
+    """How far to go beyond what weights that know an advantage do with it (π0 and π0.5): 1.5 to 2.5 in the
+    paper, 1 where it is left out."""
+
     video: Annotated[Path | None, left_open("FILE.mp4")] = None
     """Film of up to sixteen episodes side by side, failures first."""
 
@@ -154,7 +158,7 @@ class Eval:
             tokenizer=self.text_model,
             codec=self.fast,
             options=PolicyOptions(
-                sampler=flow_sampler(self.realtime, self.num_steps), compile_when="on_demand"
+                sampler=flow_sampler(self.realtime, self.num_steps, self.guidance), compile_when="on_demand"
             ),
         )
 
@@ -167,6 +171,7 @@ class Eval:
         said = {
             "--realtime": self.realtime != "off",
             "--num-steps": self.num_steps is not None,
+            "--guidance": self.guidance is not None,
             "--contract": self.contract is not None,
             "--fast": self.fast is not None,
             "--text-model": self.text_model is not None,

@@ -265,15 +265,16 @@ def slot_keys(texts: Sequence[str], option: str) -> dict[str, str | None] | None
     return keys or None
 
 
-def flow_sampler(realtime: Realtime, num_steps: int | None = None) -> FlowSampler | None:
+def flow_sampler(
+    realtime: Realtime, num_steps: int | None = None, guidance: float | None = None
+) -> FlowSampler | None:
     """Returns how chunks are sampled where a person chose something of it; None leaves it to the model."""
     from pioxide.policy import FlowSampler, RTCConfig
 
-    if realtime == "off" and num_steps is None:
+    if realtime == "off" and num_steps is None and guidance is None:
         return None
-    if realtime == "guided":
-        return FlowSampler(num_steps, realtime=RTCConfig())
-    return FlowSampler(num_steps, realtime=None if realtime == "off" else realtime)
+    how = {"off": None, "guided": RTCConfig(), "trained": "trained"}[realtime]
+    return FlowSampler(num_steps, how, 1.0 if guidance is None else guidance)
 
 
 def read_robot(text: str) -> Any:

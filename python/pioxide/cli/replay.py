@@ -43,6 +43,9 @@ class Replay:
     realtime: Realtime = "off"
     """Whether chunks continued what was left to play, as it was served."""
 
+    guidance: Annotated[float | None, left_open("NUMBER")] = None
+    """Of an advantage, as it was served."""
+
     json: FlagCreatePairsOff[bool] = False
     """Print one JSON document and no table."""
 
@@ -71,7 +74,7 @@ class Replay:
             tokenizer=self.tokenizer,
             codec=self.codec,
             dtype=self.dtype,
-            options=PolicyOptions(sampler=flow_sampler(self.realtime)),
+            options=PolicyOptions(sampler=flow_sampler(self.realtime, guidance=self.guidance)),
         )
         found = compare(recording, policy)
         if self.json:

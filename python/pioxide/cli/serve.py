@@ -74,6 +74,10 @@ class Serve:
     realtime: Realtime = "off"
     """Whether a chunk continues what a robot still plays: guided by gradients, or as weights were trained."""
 
+    guidance: Annotated[float | None, left_open("NUMBER")] = None
+    """How far to go beyond what weights that know an advantage do with it (π0 and π0.5): 1.5 to 2.5 in the
+    paper, 1 where it is left out."""
+
     batch_size: int = 8
     """Robots that are answered together at most."""
 
@@ -190,7 +194,7 @@ class Serve:
             action_horizon=self.action_horizon,
             dtype=self.dtype,
             options=PolicyOptions(
-                sampler=flow_sampler(self.realtime),
+                sampler=flow_sampler(self.realtime, guidance=self.guidance),
                 subtask=None if self.subtask_every is None else SubtaskOptions(every=self.subtask_every),
             ),
         )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pioxide.codec import ActionCodec, TextTokenizer
     from pioxide.contract import Contract
     from pioxide.data import LeRobotDataset
+    from pioxide.data.advantages import Advantages
     from pioxide.data.loader import CacheSettings, Loader
     from pioxide.data.subtasks import Subtasks
     from pioxide.shards import FitResult
@@ -122,10 +123,12 @@ class Train:
         config = self.train
         if subtasks is not None:
             config = replace(config, loss=replace(config.loss, subtasks=True))
-        left_out = held_out | {one["episode"] for one in fitted.skipped}
-        training = tuple(i for i in self._episodes(dataset) if i not in left_out)
+        skipped = {one["episode"] for one in fitted.skipped}
+        used = [i for i in self._episodes(dataset) if i not in skipped]
+        training = tuple(i for i in used if i not in held_out)
+        advantages = self._advantages(dataset, {*used, *held_out})
 
-        def loader(episodes: Sequence[int], seed: int, workers: int) -> Loader:
+        def loader(episodes: Sequence[int], seed: int, workers: int, dropout: float) -> Loader:
             source = Source(
                 dataset,
                 contract,
@@ -133,6 +136,7 @@ class Train:
                 episodes=tuple(episodes),
                 on_overflow="clip",
                 subtasks=subtasks,
+                advantages=advantages,
             )
             settings = LoaderSettings(
                 config.batch_size,
@@ -142,6 +146,7 @@ class Train:
                 hosts=jax.process_count(),
                 answer_len=config.loss.answer_len if config.loss.tokens else 0,
                 subtask_share=self.data.subtask_share if subtasks is not None else 0.0,
+                advantage_dropout=dropout if advantages is not None else 0.0,
             )
             with FrameProgress("keeping pictures") as shown:
                 return Loader(source, settings, tokenizer, codec, cache=self._cache(shown))
@@ -154,18 +159,22 @@ class Train:
         if first and config.logging.tracker is not Tracker.NONE:
             reporters.append(Service(config.logging.tracker, config, settings_of(config), self.output))
         seed = config.seed if config.augment else None
-        with closing(progress), loader(training, config.seed, self.data.workers) as batches:
+        with (
+            closing(progress),
+            loader(training, config.seed, self.data.workers, self.data.advantage_dropout) as batches,
+        ):
             judge = None
             if held_out and jax.process_count() > 1:
                 warnings.warn(
                     "several hosts do not judge held-out episodes, which are left out", stacklevel=1
                 )
             elif held_out:
-                with loader(sorted(held_out), 0, 0) as unseen:
+                with loader(sorted(held_out), 0, 0, 0.0) as unseen:
                     judge = HeldOut(config, Sourced(unseen, tokenizer, codec), make_mesh(config.fsdp))
             data = {"episodes": self.data.episodes, "cached": bool(self.data.cache)}
             if subtasks is not None:
                 data |= {"subtasks": self.data.subtasks, "subtask_share": self.data.subtask_share}
+            data |= self._advantage_settings()
             made = train(
                 config,
                 Sourced(batches, tokenizer, codec),
@@ -240,6 +249,32 @@ class Train:
             )
         return Subtasks.read(self.data.subtasks, dataset)
 
+    def _advantages(self, dataset: LeRobotDataset, episodes: set[int]) -> Advantages | None:
+        from pioxide.data.advantages import AdvantageRule, Advantages
+
+        data = self.data
+        if not data.advantage:
+            for name in ("advantage_threshold", "advantage_share", "interventions"):
+                if getattr(data, name) not in (None, ""):
+                    raise InputError(f"data.{name}: say which actions are good (--data.advantage)")
+            return None
+        if not 0 <= data.advantage_dropout < 1:
+            raise InputError(
+                f"data.advantage_dropout: expected 0 or a share below 1, got {data.advantage_dropout}"
+            )
+        rule = AdvantageRule(data.advantage_threshold, data.advantage_share, data.interventions)
+        found = Advantages.read(data.advantage, dataset, rule, episodes)
+        good, every = found.count
+        print(f"advantage: {good:,} of {every:,} frames are positive ({good / every:.0%})", file=sys.stderr)
+        return found
+
+    def _advantage_settings(self) -> dict[str, Any]:
+        """What of the advantages a resumed run must have alike; empty where there are none."""
+        if not self.data.advantage:
+            return {}
+        names = ("advantage", "advantage_threshold", "advantage_share", "advantage_dropout", "interventions")
+        return {name: getattr(self.data, name) for name in names}
+
     def _codec(self) -> ActionCodec | None:
         from pioxide.codec import load_codec
 
@@ -250,7 +285,7 @@ class Train:
     def _tokenizer(
         self, dataset: LeRobotDataset, codec: ActionCodec | None, subtasks: Subtasks | None
     ) -> TextTokenizer:
-        from pioxide.codec import TextTokenizer, cut_text_model
+        from pioxide.codec import Advantage, TextTokenizer, cut_text_model, with_advantage
         from pioxide.fetch import text_model
 
         whole = TextTokenizer.load(self.data.text_model or text_model())
@@ -263,11 +298,18 @@ class Train:
         texts = set(dataset.tasks.values()) | {self.numbers.prompt}
         if subtasks is not None:
             texts |= {*subtasks.texts, ";\nSubtask: "}
+        if self.data.advantage:
+            said = {with_advantage(text, one) for text in texts for one in Advantage}
+            texts |= said | {text.replace("\n", " ") for text in said}
         return cut_text_model(whole, sorted(texts), fast_tokens=codec.vocab_size if codec else 0).tokenizer
 
     def _contract(self, fitted: Contract, codec: ActionCodec | None) -> Contract:
+        from pioxide.contract import AdvantageStyle
         from pioxide.train.contracts import run_contract
 
+        advantage = None
+        if self.data.advantage:
+            advantage = AdvantageStyle.TEXT_OR_NONE if self.data.advantage_dropout else AdvantageStyle.TEXT
         size, based = self.train.model.size, self.train.base is not None
         return run_contract(
             fitted,
@@ -276,6 +318,7 @@ class Train:
             codec,
             based=based,
             subtasks=bool(self.data.subtasks),
+            advantage=advantage,
             cameras=slot_keys(self.data.camera, "--data.camera"),
         )
 

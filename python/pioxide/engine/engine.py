@@ -244,7 +244,7 @@ class Engine:
         if self._more_cameras:
             masks = inputs.image_masks or {}
             cameras = [name for name in cameras if name not in masks or masks[name].any()]
-        return self.shape(rows, cameras, int(inputs.lengths.max()))
+        return self.shape(rows, cameras, inputs.longest)
 
     def _choose(self, wanted: Shape) -> Shape:
         compiled = self.programs.shapes

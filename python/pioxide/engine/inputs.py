@@ -30,6 +30,8 @@ class Inputs(NamedTuple):
         prev_chunk_left_over: What is left of each row's previous chunk, where chunks are continued; None
             where no row has any.
         draft: A guess at each row's answer, where π0-FAST speculates; None where there is none.
+        plain_tokens: [B, L] ids of the prompts without their advantage; read by a sampler with guidance.
+        plain_lengths: [B] how many of them are real.
     """
 
     images: dict[str, NDArray[Any]]
@@ -41,6 +43,14 @@ class Inputs(NamedTuple):
     keys: NDArray[np.uint32] | None = None
     prev_chunk_left_over: PrevChunkLeftOver | None = None
     draft: Draft | None = None
+    plain_tokens: NDArray[np.int32] | None = None
+    plain_lengths: NDArray[np.int32] | None = None
+
+    @property
+    def longest(self) -> int:
+        """Returns how many ids the longest text has."""
+        plain = 0 if self.plain_lengths is None else int(self.plain_lengths.max())
+        return max(int(self.lengths.max()), plain)
 
 
 class Batch(NamedTuple):
@@ -56,6 +66,8 @@ class Batch(NamedTuple):
         keys: [B, 2] uint32, of π0-FAST at a temperature above 0.
         prev_chunk_left_over: Where chunks are continued.
         draft: Where π0-FAST speculates.
+        plain_tokens: [B, L] the prompts without their advantage, where answers are guided.
+        plain_lengths: [B] how many are real.
     """
 
     images: dict[str, NDArray[Any]]
@@ -67,6 +79,8 @@ class Batch(NamedTuple):
     keys: NDArray[np.uint32] | None = None
     prev_chunk_left_over: PrevChunkLeftOver | None = None
     draft: Draft | None = None
+    plain_tokens: NDArray[np.int32] | None = None
+    plain_lengths: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +117,11 @@ class Reads:
         return isinstance(self.sampler, FlowSampler) and self.sampler.realtime is not None
 
     @property
+    def plain(self) -> bool:
+        """Returns whether prompts without their advantage are read beside those with it."""
+        return isinstance(self.sampler, FlowSampler) and self.sampler.guided
+
+    @property
     def draft(self) -> int:
         """Returns how many ids a draft holds; 0 where there is no draft."""
         return (
@@ -121,11 +140,13 @@ class Reads:
         if np.ndim(inputs.tokens) != 2 or len(inputs.tokens) == 0:
             raise InputError(f"tokens: expected [B, L] of 1 row or more, got shape {np.shape(inputs.tokens)}")
         rows = len(inputs.tokens)
-        slots = inputs.tokens.shape[1]
-        _check("tokens", inputs.tokens, (rows, slots), np.int32)
-        _check("lengths", inputs.lengths, (rows,), np.int32)
-        if (inputs.lengths < 1).any() or (inputs.lengths > slots).any():
-            raise InputError(f"lengths: expected 1 to {slots} ids in each row, got {inputs.lengths.tolist()}")
+        _check_text("", inputs.tokens, inputs.lengths, rows)
+        for name in ("plain_tokens", "plain_lengths"):
+            if (getattr(inputs, name) is None) == self.plain:
+                reads = "needs it, and there is none" if self.plain else "does not read it"
+                raise InputError(f"{name}: {c.family.symbol} with {self.sampler} {reads}")
+        if inputs.plain_tokens is not None and inputs.plain_lengths is not None:
+            _check_text("plain_", inputs.plain_tokens, inputs.plain_lengths, rows)
         masks = inputs.image_masks or {}
         if unknown := sorted({*inputs.images, *masks} - {*c.cameras}):
             raise InputError(f"images: there is no camera {unknown[0]!r}; this model has {list(c.cameras)}")
@@ -181,11 +202,10 @@ class Reads:
         if count < shape.batch:
             rows = np.minimum(np.arange(first, first + shape.batch), first + count - 1)
         c, size = self.config, self.config.vision.image_size
-        tokens = np.zeros((shape.batch, shape.text), np.int32)
-        width = min(shape.text, inputs.tokens.shape[1])
-        lengths = inputs.lengths[rows]
-        tokens[:, :width] = inputs.tokens[rows, :width]
-        tokens[np.arange(shape.text)[None] >= lengths[:, None]] = 0
+        tokens, lengths = _padded(inputs.tokens[rows], inputs.lengths[rows], shape.text)
+        plain: tuple[NDArray[np.int32] | None, NDArray[np.int32] | None] = (None, None)
+        if inputs.plain_tokens is not None and inputs.plain_lengths is not None:
+            plain = _padded(inputs.plain_tokens[rows], inputs.plain_lengths[rows], shape.text)
         images, given_masks = {}, inputs.image_masks or {}
         masks = np.zeros((shape.batch, len(shape.cameras)), bool)
         for column, name in enumerate(shape.cameras):
@@ -224,7 +244,26 @@ class Reads:
             taken(inputs.keys),
             left,
             draft,
+            *plain,
         )
+
+
+def _check_text(name: str, tokens: NDArray[np.int32], lengths: NDArray[np.int32], rows: int) -> None:
+    slots = tokens.shape[1] if np.ndim(tokens) == 2 else 0
+    _check(f"{name}tokens", tokens, (rows, slots), np.int32)
+    _check(f"{name}lengths", lengths, (rows,), np.int32)
+    if (lengths < 1).any() or (lengths > slots).any():
+        raise InputError(f"{name}lengths: expected 1 to {slots} ids in each row, got {lengths.tolist()}")
+
+
+def _padded(
+    tokens: NDArray[np.int32], lengths: NDArray[np.int32], size: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    padded = np.zeros((len(tokens), size), np.int32)
+    width = min(size, tokens.shape[1])
+    padded[:, :width] = tokens[:, :width]
+    padded[np.arange(size)[None] >= lengths[:, None]] = 0
+    return padded, lengths
 
 
 def _check(name: str, array: object, shape: tuple[int, ...], dtype: type) -> None:

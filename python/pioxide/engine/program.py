@@ -28,6 +28,7 @@ from pioxide.models.tuning import Tuning
 from pioxide.sampling import (
     Draft,
     Grammar,
+    Guided,
     PrevChunkLeftOver,
     RTCConfig,
     Speculation,
@@ -152,17 +153,19 @@ class Programs:
         c, reads, rows = self.reads.config, self.reads, shape.batch
         size = c.vision.image_size
         chunk = _like((rows, c.action_horizon, c.action_dim), np.float32)
-        count = _like((rows,), np.int32)
+        count, text = _like((rows,), np.int32), _like((rows, shape.text), np.int32)
         return Batch(
             {name: _like((rows, size, size, 3), self.reads.pixel) for name in shape.cameras},
             _like((rows, len(shape.cameras)), np.bool_),
-            _like((rows, shape.text), np.int32),
+            text,
             count,
             _like((rows, c.action_dim), np.float32) if reads.state else None,
             chunk if reads.noise else None,
             _like((rows, 2), np.uint32) if reads.keys else None,
             PrevChunkLeftOver(chunk, count, count) if reads.left_over else None,
             Draft(_like((rows, reads.draft), np.int32), count) if reads.draft else None,
+            text if reads.plain else None,
+            count if reads.plain else None,
         )
 
 
@@ -185,6 +188,9 @@ def _observation(batch: Any, causal: int | None) -> Observation:
 
 def _actions(model: Any, conditions: Any, batch: Any, sampler: FlowSampler) -> jax.Array:
     observation, steps = _observation(batch, None), sampler.steps
+    if sampler.guided:
+        real = jnp.arange(batch.plain_tokens.shape[1])[None] < batch.plain_lengths[:, None]
+        model = Guided(model, batch.plain_tokens, real, sampler.guidance)
     if sampler.realtime is None:
         return sample_actions(model, observation, batch.noise, num_steps=steps, conditions=conditions)
     left = batch.prev_chunk_left_over

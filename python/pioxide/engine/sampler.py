@@ -22,21 +22,33 @@ class FlowSampler:
         realtime: How a chunk continues what is left of the one before: guided by an `RTCConfig` (any weights,
             a gradient in each step), or "trained" (weights that were trained with
             `pioxide.sampling.training_time_rtc_loss`). None: each chunk on its own.
+        guidance: How far a chunk goes from what weights that know an advantage would do without one to what
+            they do with it, and past that: v = v_without + guidance * (v_with - v_without). 1 is plain
+            conditioning; any other number computes both, in one call.
     """
 
     num_steps: int | None = None
     realtime: RTCConfig | Literal["trained"] | None = None
+    guidance: float = 1.0
 
     def __post_init__(self) -> None:
         """Checks the values.
 
         Raises:
-            InputError: There is no step, or `realtime` is none of the three.
+            InputError: There is no step, `realtime` is none of the three, or `guidance` no number from 0 on.
         """
         if self.num_steps is not None:
             _whole("num_steps", self.num_steps, 1)
         if not (self.realtime in (None, "trained") or isinstance(self.realtime, RTCConfig)):
             raise InputError(f'realtime: expected None, an RTCConfig or "trained", got {self.realtime!r}')
+        number = isinstance(self.guidance, int | float) and not isinstance(self.guidance, bool)
+        if not number or not 0 <= self.guidance < math.inf:
+            raise InputError(f"guidance: expected a number from 0 on, 1 for none, got {self.guidance!r}")
+
+    @property
+    def guided(self) -> bool:
+        """Returns whether the prompts without their advantage are read, too."""
+        return self.guidance != 1
 
     @property
     def steps(self) -> int:

@@ -316,7 +316,12 @@ class Pi0(nnx.Module):
 
     def prefill(self, observation: Observation, *, scan_layers: bool = False) -> PrefixCache:
         """Computes the prefix's keys and values, in a cache with slots for a suffix behind them."""
-        prefix = self.embed_prefix(observation, scan_layers=scan_layers)
+        return self.prefill_of(
+            self.embed_prefix(observation, scan_layers=scan_layers), scan_layers=scan_layers
+        )
+
+    def prefill_of(self, prefix: Prefix, *, scan_layers: bool = False) -> PrefixCache:
+        """Computes the keys and values of an embedded prefix, see `prefill`."""
         batch, length = prefix.valid.shape
         suffix = self.config.action_horizon + (0 if self.config.pi05 else 1)
         cache = self.language.empty_cache(batch, length + suffix, scan_layers=scan_layers)

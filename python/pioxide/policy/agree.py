@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pioxide.codec import TextTokenizer
-from pioxide.contract import UNKNOWN, CameraSlot, Contract, assign_cameras, known, merge, openpi_contract
+from pioxide.codec import Advantage, TextTokenizer
+from pioxide.contract import (
+    UNKNOWN,
+    AdvantageStyle,
+    CameraSlot,
+    Contract,
+    assign_cameras,
+    known,
+    merge,
+    openpi_contract,
+)
 from pioxide.errors import ContractError, InputError
 from pioxide.family import Family
 from pioxide.models import Pi0Config, Pi0FastConfig
@@ -135,6 +144,33 @@ def check_tokenizer(tokenizer: TextTokenizer, config: Pi0Config | Pi0FastConfig)
             f"the tokenizer has {tokenizer.vocab_size} ids, and the model's vocabulary "
             f"{config.language.vocab}: it is not the one that these weights were trained with; pass that "
             "one (tokenizer=)"
+        )
+
+
+def check_advantage(contract: Contract, asked: Advantage | None, guidance: float) -> None:
+    """Refuses to ask weights about an advantage that they don't know.
+
+    Args:
+        contract: The weights'.
+        asked: What prompts are to say; good actions are asked of any weights, and nothing is said to those
+            that know no advantage.
+        guidance: 1 for none, see `FlowSampler`.
+
+    Raises:
+        ContractError: They were trained on no such prompts, or nobody says whether they were.
+    """
+    if guidance == 1 and asked is Advantage.POSITIVE:
+        return
+    doing = f"guidance={guidance:g}" if guidance != 1 else f"advantage={asked and str(asked)!r}"
+    if guidance != 1 and asked is None:
+        raise ContractError(f"{doing}: there is nothing to guide towards where advantage is None")
+    contract.require("advantage_style", doing=doing)
+    style, without = contract.advantage_style, guidance != 1 or asked is None
+    if style is None or (without and style is AdvantageStyle.TEXT):
+        why = "know no advantage" if style is None else "never saw a prompt without an advantage"
+        raise ContractError(
+            f"{doing}: {contract.source or 'the contract'} says that these weights {why}; leave the option "
+            "out, or train with --data.advantage and a --data.advantage-dropout"
         )
 
 

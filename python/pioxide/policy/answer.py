@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pioxide.codec import Advantage
 from pioxide.engine import CompileWhen, Quantization, Sampler, SpeculativeStats
 from pioxide.errors import InputError
 from pioxide.policy.session import Subtask
@@ -52,6 +53,9 @@ class PolicyOptions:
             this, in half spans (`Prediction.state_range` tells the distance); None only tells.
         subtask: How often π0.5 says what it does next before it acts by that. None asks before each chunk
             where the contract says that the weights learnt to, and elsewhere not at all.
+        advantage: What is asked of weights that know an advantage (the contract's `advantage_style`): good
+            actions, bad ones, or None for what they do untold, where training had such prompts.
+            `FlowSampler.guidance` goes beyond what they do when told.
         seed: Where noise begins; two policies with one seed give the same answers to the same calls.
     """
 
@@ -61,14 +65,21 @@ class PolicyOptions:
     compile_when: CompileWhen = "until_warm_up"
     state_limit: float | None = None
     subtask: SubtaskOptions | None = None
+    advantage: Advantage | None = Advantage.POSITIVE
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuses a limit inside the statistics.
+        """Refuses a limit inside the statistics, and an advantage that is none.
 
         Raises:
-            InputError: The limit is below 1.
+            InputError: The limit is below 1, or the advantage another word.
         """
+        if self.advantage is not None:
+            if self.advantage not in tuple(Advantage):
+                raise InputError(
+                    f"advantage: expected one of {', '.join(Advantage)}, or None, got {self.advantage!r}"
+                )
+            object.__setattr__(self, "advantage", Advantage(self.advantage))
         if self.state_limit is not None and not self.state_limit >= 1:
             raise InputError(f"state_limit: expected 1 half span or more, got {self.state_limit!r}")
 

@@ -24,7 +24,7 @@ from pioxide.engine import Answer, Engine, FlowSampler, Inputs, Sampler, Shape, 
 from pioxide.errors import ContractError, IncompleteChunkError, InputError, PolicyError
 from pioxide.models import Pi0, Pi0Fast
 from pioxide.notebook import facts_table
-from pioxide.policy.agree import check_model, check_tokenizer
+from pioxide.policy.agree import check_advantage, check_model, check_tokenizer
 from pioxide.policy.answer import PolicyOptions, Prediction, SubtaskOptions, Timing
 from pioxide.policy.continuation import Continuation, Continuations
 from pioxide.policy.session import Session, Subtask
@@ -107,6 +107,8 @@ class Policy:
         self.robot = self.pipeline.numbers.robot
         self._sampler = sampler = _own_sampler(contract, self.options.sampler)
         _check_trained_delay(contract, sampler)
+        guidance = sampler.guidance if isinstance(sampler, FlowSampler) else 1.0
+        check_advantage(contract, self.options.advantage, guidance)
         self._continuations = Continuations(self.pipeline, sampler, self.horizon, model.config.action_dim)
         token_format = self._token_format(sampler)
         self._answer_start = np.asarray(
@@ -387,7 +389,7 @@ class Policy:
             text if now is None else now.text for text, now in zip(frames.prompts, subtasks, strict=True)
         ]
         clock.lap()
-        ids, truncated = self.pipeline.tokenize(prompts, frames.state)
+        ids, truncated = self.pipeline.tokenize(prompts, frames.state, self.options.advantage)
         truncated |= cut
         tokens, lengths = padded([np.concatenate([one, self._answer_start]) for one in ids])
         inputs = Inputs(
@@ -399,6 +401,11 @@ class Policy:
             self._noise(sessions, noise),
             np.stack([one.keys() for one in sessions]) if self.draws_tokens else None,
         )
+        if isinstance(self._sampler, FlowSampler) and self._sampler.guided:
+            plain, _ = self.pipeline.tokenize(prompts, frames.state, None)
+            inputs = inputs._replace(
+                **dict(zip(("plain_tokens", "plain_lengths"), padded(plain), strict=True))
+            )
         before = left_over or [None] * rows
         inputs = inputs._replace(**self._continuations.inputs(before, frames.robot_state, sessions))
         clock.lap()
@@ -539,7 +546,10 @@ class Policy:
         if not prompt.strip():
             raise InputError(f"prompts: expected an instruction, got {prompt!r}")
         ends = [
-            self.pipeline.tokenize([prompt], np.full((1, self.robot.state_dim), x))[0][0] for x in (-1.0, 1.0)
+            self.pipeline.tokenize([prompt], np.full((1, self.robot.state_dim), x), self.options.advantage)[
+                0
+            ][0]
+            for x in (-1.0, 1.0)
         ]
         longest = self.engine.text_lengths[-1]
         sizes = [min(len(ids) + len(self._answer_start), longest) for ids in ends]

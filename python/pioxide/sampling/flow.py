@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from pioxide.models.observation import Observation
-from pioxide.models.pi0 import Condition, Pi0
+from pioxide.models.pi0 import Condition
+from pioxide.sampling.guidance import FlowModel
 
 
 def step_times(num_steps: int) -> Float[Array, " n"]:
@@ -28,7 +29,7 @@ def step_times(num_steps: int) -> Float[Array, " n"]:
 
 
 def sample_actions(
-    model: Pi0,
+    model: FlowModel,
     observation: Observation,
     noise: Float[Array, "b h d"],
     *,
@@ -39,7 +40,7 @@ def sample_actions(
     """Samples an action chunk in `num_steps` Euler steps of equal length, from time 1 (noise) to 0.
 
     Args:
-        model: π0 or π0.5.
+        model: π0 or π0.5, guided or not.
         observation: What the robot sees.
         noise: Standard normal.
         num_steps: Evaluations of the velocity.

@@ -20,6 +20,7 @@ from pioxide.errors import InputError
 from pioxide.models.observation import Observation
 from pioxide.models.pi0 import Condition, Pi0
 from pioxide.sampling.flow import of_step, step_times
+from pioxide.sampling.guidance import FlowModel
 
 
 class PrevChunkLeftOver(NamedTuple):
@@ -150,7 +151,7 @@ def guidance_strength(time: Float[Array, ""], max_guidance_weight: float) -> Flo
 
 
 def sample_guided_rtc(
-    model: Pi0,
+    model: FlowModel,
     observation: Observation,
     noise: Float[Array, "b h d"],
     leftover: PrevChunkLeftOver,
@@ -208,7 +209,7 @@ def sample_guided_rtc(
 
 
 def sample_trained_rtc(
-    model: Pi0,
+    model: FlowModel,
     observation: Observation,
     noise: Float[Array, "b h d"],
     leftover: PrevChunkLeftOver,

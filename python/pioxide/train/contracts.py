@@ -9,6 +9,7 @@ from typing import Literal
 from pioxide.codec import ActionCodec
 from pioxide.contract import (
     UNKNOWN,
+    AdvantageStyle,
     CameraSlot,
     Contract,
     SubtaskStyle,
@@ -62,6 +63,7 @@ def run_contract(
     *,
     based: bool = False,
     subtasks: bool = False,
+    advantage: AdvantageStyle | None = None,
     cameras: Mapping[str, str | None] | None = None,
 ) -> Contract:
     """Returns the contract of a run on a dataset.
@@ -73,6 +75,7 @@ def run_contract(
         codec: The action tokenizer of π0-FAST, or of tokens that a flow model learns too; else None.
         based: Whether the run starts from released weights, whose width is 32.
         subtasks: Whether the language model learns to say subtasks.
+        advantage: Whether prompts hold an advantage, and all of them.
         cameras: A robot's camera key by image slot, where names do not tell.
 
     Raises:
@@ -115,6 +118,7 @@ def run_contract(
         max_delay=numbers.max_delay if family.is_flow else 0,
         answer_gap=0,
         subtask_style=SubtaskStyle.INSTEAD if subtasks else None,
+        advantage_style=advantage,
         source="the run",
     )
 

@@ -65,8 +65,8 @@ mod vocab;
 struct Readme;
 
 pub use contract::{
-    AbsentCamera, ActionVocabulary, AdvantageStyle, Arithmetic, Camera, CameraSlot, Contract, Gripper, NormMode, NormRule,
-    Numbers, Resize, Robot, Stats, SubtaskStyle,
+    AbsentCamera, ActionVocabulary, AdvantageStyle, Arithmetic, Camera, CameraSlot, Contract, Gripper,
+    NormMode, NormRule, Numbers, Resize, Robot, Stats, SubtaskStyle,
 };
 pub use control::{ActionQueue, Limits, OnEmpty, SafetyFilter, Taken, Violations};
 pub use dct::{Dct, Float};
@@ -74,9 +74,9 @@ pub use error::{Error, Result};
 pub use fast::{FastCodec, FastFiles, FastScratch, OnOverflow, Partial};
 pub use fit::FitOptions;
 pub use prompt::{
-    ActionTokens, Advantage, Family, FastIds, FastPromptRows, FastRow, GoOn, Instructions, Pi0FastPrompts, Pi0Prompts,
-    Pi05Prompts, PromptBatches, PromptOptions, PromptRows, PromptStyle, Prompts, TokenizedInstruction,
-    Written,
+    ActionTokens, Advantage, Family, FastIds, FastPromptRows, FastRow, GoOn, Instructions, Pi0FastPrompts,
+    Pi0Prompts, Pi05Prompts, PromptBatches, PromptOptions, PromptRows, PromptStyle, Prompts,
+    TokenizedInstruction, Written,
 };
 pub use sentencepiece::{SentencePiece, TextScratch};
 pub use state::{state_bin, state_bins_into};

@@ -9,8 +9,8 @@ use std::sync::{Arc, LazyLock};
 
 use counting::allocations;
 use pioxide_core::{
-    AdvantageStyle, Contract, Error, FastCodec, Float, Numbers, PromptBatches, PromptRows, SentencePiece, SubtaskStyle,
-    Written,
+    AdvantageStyle, Contract, Error, FastCodec, Float, Numbers, PromptBatches, PromptRows, SentencePiece,
+    SubtaskStyle, Written,
 };
 use serde_json::{Value, json};
 

@@ -24,8 +24,8 @@ IMAGE, IMAGE_MASK = "image/", "image_mask/"
 class Assembler:
     """Makes batches of row numbers.
 
-    The rows of all sources are numbered on, one source after another, and then once more: those that ask for
-    their subtask.
+    The rows of all sources are numbered on, one source after another, and then twice more: those that ask for
+    their subtask, and those that leave their advantage out.
 
     Attributes:
         opened: The sources.
@@ -63,8 +63,7 @@ class Assembler:
             PioxideError: A row can't be read; says of which source.
         """
         numbers = np.asarray(numbers, np.int64)
-        asking = numbers >= self.starts[-1]
-        numbers = numbers % self.starts[-1]
+        turn, numbers = np.divmod(numbers, self.starts[-1])
         source = np.searchsorted(self.starts, numbers, side="right") - 1
         out: dict[str, NDArray[Any]] = {"source": source.astype(np.int32)}
         for slot in self.slots:
@@ -74,8 +73,8 @@ class Assembler:
             at = np.flatnonzero(source == one)
             opened = self.opened[one]
             rows = opened.drawn[numbers[at] - self.starts[one]]
-            for kind, part in ((~asking[at], opened.rows.part), (asking[at], opened.rows.question)):
-                if kind.any():
+            for number, part in enumerate((opened.rows.part, opened.rows.question, opened.rows.unadvised)):
+                if (kind := turn[at] == number).any():
                     self._fill(out, at[kind], part(rows[kind]))
             for slot, pictures in opened.pictures.items():
                 try:

@@ -7,6 +7,7 @@ workers there are nor on how fast they are, and the loader's whole state is the 
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 import warnings
 import weakref
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pioxide.codec import ActionCodec, TextTokenizer
-from pioxide.contract import Contract, make_subtask_prompts, refuse_differences
+from pioxide.contract import AdvantageStyle, Contract, make_subtask_prompts, refuse_differences
 from pioxide.data.images import Fit
 from pioxide.data.loader.assemble import Assembler
 from pioxide.data.loader.batch import Batch
@@ -51,6 +52,7 @@ MODEL_SIDE = (
     "fast",
     "max_delay",
     "subtask_style",
+    "advantage_style",
 )
 
 
@@ -74,6 +76,8 @@ class LoaderSettings:
             too; longer ones are cut. 0 for none.
         subtask_share: π0.5: the share of rows that teach the language model to say the subtask, which all
             sources then need; the others act by it. 0 for none: where sources have subtasks, rows only act.
+        advantage_dropout: The share of rows that act whose prompts leave their advantage out, which the
+            contract's `advantage_style` has to say; a row's place in the order decides, and the seed.
     """
 
     batch_size: int
@@ -88,6 +92,7 @@ class LoaderSettings:
     exact_images: bool = False
     answer_len: int = 0
     subtask_share: float = 0.0
+    advantage_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuses what can't be.
@@ -105,8 +110,9 @@ class LoaderSettings:
         ):
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}, expected at least {least}")
-        if not 0 <= self.subtask_share < 1:
-            raise InputError(f"subtask_share is {self.subtask_share}, expected 0 to below 1")
+        for name in ("subtask_share", "advantage_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}, expected 0 to below 1")
         if not 0 <= self.host < self.hosts:
             raise InputError(f"host is {self.host}, expected 0 to {self.hosts - 1}")
         if self.batch_size % self.hosts:
@@ -153,6 +159,7 @@ class Loader:
         """
         several = [sources] if isinstance(sources, Source) else list(sources)
         _check(several)
+        _check_advantages(several, settings)
         self.settings, self._tokenizer = settings, tokenizer
         self.contracts = tuple(source.contract for source in several)
         self.names = tuple(source.name for source in several)
@@ -249,6 +256,8 @@ class Loader:
             rows = drawn[0] if len(drawn) == 1 else grain.MapDataset.mix(drawn, weights)
         else:
             rows = self._shuffled(grain.MapDataset.range(0, every), 0)
+        if settings.advantage_dropout:
+            rows = rows.map_with_index(_Dropout(settings.seed, settings.advantage_dropout, self.rows))
         size = settings.batch_size // settings.hosts
         # The rows of a batch stand side by side, and each host takes its part of them.
         batched = rows.batch(size, drop_remainder=settings.drop_last or settings.hosts > 1)
@@ -339,6 +348,39 @@ def _check(sources: Sequence[Source]) -> None:
     weights = [source.weight is None for source in sources]
     if any(weights) and not all(weights):
         raise InputError("some sources have a weight and some have none; give all of them one, or none")
+
+
+def _check_advantages(sources: Sequence[Source], settings: LoaderSettings) -> None:
+    """Refuses rows whose prompts would not be what the contract says of them."""
+    for source in sources:
+        style, where = source.contract.advantage_style, source.contract.source or "the contract"
+        if style and source.advantages is None:
+            raise ContractError(
+                f"advantage_style: {where} says that prompts hold an advantage, and {source.name} has none; "
+                "say which frames are good (Source.advantages, --data.advantage)"
+            )
+        if source.advantages is not None and not style:
+            raise ContractError(
+                f"advantage_style: {source.name} says which frames are good, and {where} that prompts don't "
+                'hold it; say Contract(advantage_style="text_or_none")'
+            )
+        if settings.advantage_dropout and style is not AdvantageStyle.TEXT_OR_NONE:
+            raise ContractError(
+                f"advantage_style: {settings.advantage_dropout:.0%} of the prompts are to leave their "
+                f"advantage out, and {where} does not say text_or_none"
+            )
+
+
+class _Dropout:
+    """Leaves the advantage out of some rows that act; the same ones whoever asks, and whenever."""
+
+    def __init__(self, seed: int, share: float, rows: int) -> None:
+        self._seed, self._share, self._rows = seed, share, rows
+
+    def __call__(self, place: int, row: int) -> int:
+        drawn = hashlib.blake2b(f"{self._seed} {place}".encode(), digest_size=4).digest()
+        dropped = row < self._rows and int.from_bytes(drawn) < self._share * (1 << 32)
+        return row + 2 * self._rows if dropped else row
 
 
 def _saying(sources: Sequence[Source], tokenizer: TextTokenizer, answer_len: int) -> Saying:

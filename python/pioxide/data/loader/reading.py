@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pioxide.codec import ActionCodec, TextTokenizer
+from pioxide.codec import ActionCodec, Pi0Prompts, TextTokenizer
 from pioxide.contract import Pipeline, known, refuse_differences
 from pioxide.data.episode import Episode, EpisodeInfo
 from pioxide.data.images import Fit
@@ -168,11 +168,32 @@ def _recorded(
         answers,
     )
     drawn = np.arange(len(index), dtype=np.int64)
-    if source.subtasks is None:
-        return index, drawn, rows
-    subtask = _subtask_of(source, source.subtasks, index)
-    rows = replace(rows, subtask=subtask, subtasks=source.subtasks.texts, saying=saying)
-    return index, drawn[subtask >= 0], rows
+    if source.subtasks is not None:
+        subtask = _subtask_of(source, source.subtasks, index)
+        rows = replace(rows, subtask=subtask, subtasks=source.subtasks.texts, saying=saying)
+        drawn = drawn[subtask >= 0]
+    if source.advantages is not None:
+        said = source.advantages
+        each = [said.of_episode(info.index, index.length(i), source.name) for i, info in enumerate(infos)]
+        rows = replace(rows, good=np.concatenate(each))
+        _check_room(source.name, rows)
+    return index, drawn, rows
+
+
+def _check_room(name: str, rows: RecordedRows) -> None:
+    """Refuses instructions whose advantage would be cut off."""
+    state = np.zeros((1, rows.pipeline.numbers.robot.state_dim))
+    length = known(rows.pipeline.contract.text_len, "text_len")
+    for text in rows.said():
+        # A state that is in the text has three digits a joint here, as many as it can.
+        prompts = rows.pipeline.prompts
+        assert prompts is not None
+        written = prompts.encode(text) if isinstance(prompts, Pi0Prompts) else prompts.encode(text, state[0])
+        if written.truncated:
+            raise InputError(
+                f"{name}: {text!r} takes {written.length} tokens, and text_len is {length}: what stands last "
+                "would be cut; a larger text_len keeps it (--numbers.text-len)"
+            )
 
 
 def _subtask_of(source: Source, subtasks: Subtasks, index: FrameIndex) -> NDArray[np.int32]:

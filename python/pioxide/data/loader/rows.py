@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pioxide.codec import Pi0FastPrompts, Pi05Prompts, SubtaskPrompts
+from pioxide.codec import Advantage, Pi0FastPrompts, Pi05Prompts, SubtaskPrompts, with_advantage
 from pioxide.contract import Contract, Pipeline, known
 from pioxide.data.loader.answers import Answers
 from pioxide.data.loader.index import FrameIndex
@@ -38,6 +38,10 @@ class Rows(Protocol):
 
     def part(self, rows: NDArray[np.int64]) -> Part:
         """Returns those of rows [n], in this order."""
+        ...
+
+    def unadvised(self, rows: NDArray[np.int64]) -> Part:
+        """Returns those of rows [n] without the advantage in their prompts."""
         ...
 
     def question(self, rows: NDArray[np.int64]) -> Part:
@@ -131,6 +135,7 @@ class RecordedRows:
         subtask: [N] which of `subtasks`, -1 for none; None where there are none.
         subtasks: What stands in the instruction's place.
         saying: How the language model is asked for them; None where it is not.
+        good: [N] whether the actions of each are good, which prompts then say; None where nobody says.
     """
 
     index: FrameIndex
@@ -146,17 +151,39 @@ class RecordedRows:
     subtask: NDArray[np.int32] | None = None
     subtasks: tuple[str, ...] = ()
     saying: Saying | None = None
+    good: NDArray[np.bool_] | None = None
 
     def part(self, rows: NDArray[np.int64]) -> Part:
         """See `Rows`."""
+        return self._part(rows, self._texts(rows, self.good))
+
+    def unadvised(self, rows: NDArray[np.int64]) -> Part:
+        """See `Rows`."""
+        return self._part(rows, self._texts(rows, None))
+
+    def said(self) -> tuple[str, ...]:
+        """Returns every text that `part` writes into prompts."""
+        acting = np.ones(len(self.index), np.bool_) if self.subtask is None else self.subtask >= 0
+        return self._texts(np.flatnonzero(acting), self.good)[0]
+
+    def _texts(
+        self, rows: NDArray[np.int64], good: NDArray[np.bool_] | None
+    ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+        """Returns what stands in the prompts of rows, and which of it each has."""
+        texts, which = self.prompts, self.task
+        if self.subtask is not None:
+            texts, which = self.subtasks, self.subtask
+        advantage = np.zeros(len(rows), np.int64) if good is None else 1 + good[rows]
+        said, row = np.unique(3 * which[rows].astype(np.int64) + advantage, return_inverse=True)
+        words = (None, Advantage.NEGATIVE, Advantage.POSITIVE)
+        return tuple(with_advantage(texts[one // 3], words[one % 3]) for one in said.tolist()), row
+
+    def _part(self, rows: NDArray[np.int64], texts: tuple[tuple[str, ...], NDArray[np.int64]]) -> Part:
         window, there = self.index.window(rows, self.widths.horizon)
         made = self.pipeline.numbers.episode(self.states[rows], self.actions[window.reshape(-1)])
         everything = slice(0, len(rows))
         state = made.state(everything)
         chunks = made.chunks(made.steps.reshape(len(rows), self.widths.horizon, -1), everything)
-        texts = (self.prompts, self.task[rows])
-        if self.subtask is not None:
-            texts = (self.subtasks, self.subtask[rows])
         prompts = self.pipeline.prompts
         if isinstance(prompts, Pi0FastPrompts):
             tokens = self._encoded(chunks, rows)
@@ -258,6 +285,10 @@ class TokenizedRows:
         _, there = self.index.window(rows, self.widths.horizon)
         state = None if self.state is None else self.pipeline.state_vector(self.state[at].astype(np.float64))
         return Part(tokens, mask, state, *self.widths.actions(self.actions[at], there))
+
+    def unadvised(self, rows: NDArray[np.int64]) -> Part:
+        """See `Rows`."""
+        return self.part(rows)
 
     def question(self, rows: NDArray[np.int64]) -> Part:
         """See `Rows`."""

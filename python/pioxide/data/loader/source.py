@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 from numpy.typing import NDArray
 
 from pioxide.contract import Contract
+from pioxide.data.advantages import Advantages
 from pioxide.data.columns import FrameColumns
 from pioxide.data.lerobot import LeRobotDataset
 from pioxide.data.subtasks import Subtasks
@@ -51,6 +52,8 @@ class Source:
             instructions and `on_overflow` are theirs, and of the dataset only images are read.
         subtasks: What the robot does in each frame, which stands in the instruction's place in the prompts of
             actions. Frames without a subtask are left out, and the loader says how many.
+        advantages: Which frames have good actions, for prompts that say so; the contract's `advantage_style`
+            has to be one. Every frame of the chosen episodes needs one.
         name: What messages call it.
     """
 
@@ -63,6 +66,7 @@ class Source:
     on_overflow: Literal["error", "clip"] = "error"
     tokens: TokenRows | None = None
     subtasks: Subtasks | None = None
+    advantages: Advantages | None = None
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -78,9 +82,10 @@ class Source:
                 raise InputError(f"{self.name}: no episodes are chosen")
         if self.weight is not None and not 0 < self.weight < float("inf"):
             raise InputError(f"{self.name}: weight is {self.weight}, expected a number above 0")
-        if self.subtasks is not None and self.tokens is not None:
+        if self.tokens is not None and not (self.subtasks is None and self.advantages is None):
+            what = "advantages" if self.subtasks is None else "subtasks"
             raise InputError(
-                f"{self.name}: token rows hold their instructions already; subtasks are of the recording"
+                f"{self.name}: token rows hold their instructions already; {what} are of the recording"
             )
         if self.on_overflow not in ("error", "clip"):
             raise InputError(f"{self.name}: on_overflow {self.on_overflow!r}, expected error or clip")

@@ -21,6 +21,12 @@ class Data:
         subtasks: What the robot does in each frame: a column of texts, or a file of spans (.json). π0.5 then
             learns to say it, and acts by it.
         subtask_share: The share of rows that teach it to say subtasks; the others act.
+        advantage: Which actions are good: a column of truth values or numbers, or a file of spans or numbers
+            (.json). Prompts then say it, and the policy is asked for good ones (RECAP).
+        advantage_threshold: What numbers are to be above; or
+        advantage_share: the share of each task's frames that is good, the best ones: 0.3 in the paper.
+        advantage_dropout: The share of prompts that leave it out, so that a policy can be guided.
+        interventions: A column of which frames a person acted in: these are good, whatever their number.
         episodes: Which episodes to use at all, as in 0:100,!17.
         workers: Processes that decode images.
         cache: Directory where pictures are kept at the model's size, as JPEG: decoded once, and read many
@@ -36,6 +42,11 @@ class Data:
     cut_vocabulary: bool = False
     subtasks: str = ""
     subtask_share: float = 0.3
+    advantage: str = ""
+    advantage_threshold: float | None = None
+    advantage_share: float | None = None
+    advantage_dropout: float = 0.3
+    interventions: str = ""
     episodes: str = ""
     workers: int = 2
     cache: str = ""

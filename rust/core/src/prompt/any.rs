@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{
-    Advantage, FastIds, GoOn, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, PromptOptions, PromptRows, PromptStyle, States,
-    TokenizedInstruction, Written,
+    Advantage, FastIds, GoOn, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, PromptOptions, PromptRows,
+    PromptStyle, States, TokenizedInstruction, Written,
 };
 use crate::{Error, Float, Result, SentencePiece};
 

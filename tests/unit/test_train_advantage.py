@@ -1,0 +1,79 @@
+"""`pioxide train --data.advantage`: labels become prompts, a contract, and settings that a run keeps."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import pioxide.train.run
+from pioxide.cli.main import main
+from pioxide.contract import AdvantageStyle
+from pioxide.demo import text_model_path
+from support.videos import write_v3_video
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    root = tmp_path_factory.mktemp("world")
+    camera = "observation.images.front"
+    write_v3_video(root / "data", lengths=(9, 8, 7, 8), cameras=(camera,))
+    said = [{"episode": e, "advantage": "positive" if e % 4 < 2 else "negative"} for e in range(4)]
+    (root / "good.json").write_text(json.dumps(said))
+    assert main(["fit", str(root / "data"), "-o", str(root / "fit"), "--horizon", "4", "--quiet"]) in (0, 4)
+    return root
+
+
+@pytest.fixture
+def begun(world, tmp_path, monkeypatch):
+    """Begins a run that ends before its first update; returns what it was given."""
+
+    def begin(*options):
+        given = {}
+
+        def train(config, source, directory, *, data, **_):
+            batch = next(iter(source.batches()))
+            given.update(contract=source.contract, texts=source.loader.texts(batch), data=data)
+            return pioxide.train.run.Trained(Path(directory), Path("none"), 0, 0.0)
+
+        monkeypatch.setattr(pioxide.train.run, "train", train)
+        made = ["--data.fit", str(world / "fit"), "--data.text-model", str(text_model_path())]
+        made += ["--numbers.horizon", "4", "--data.camera", "base_0_rgb=observation.images.front"]
+        made += ["--numbers.text-len", "48", "--data.workers", "0", "--train.batch-size", "16"]
+        run = ["train", "mini", str(world / "data"), "-o", str(tmp_path / "run"), *made, *options]
+        return main(run), given
+
+    return begin
+
+
+def test_labels_become_prompts_and_a_contract(world, begun, capsys):
+    file = str(world / "good.json")
+    status, given = begun("--data.advantage", file, "--data.advantage-dropout", "0.4")
+    assert status == 0
+    assert "advantage: 17 of 32 frames are positive" in capsys.readouterr().err
+    assert given["contract"].advantage_style is AdvantageStyle.TEXT_OR_NONE
+    ends = {
+        text.strip().rpartition("Advantage:")[2].split(",")[0].split("\n")[0].strip()
+        for text in given["texts"]
+    }
+    assert {"positive", "negative"} < ends
+    assert any("Advantage" not in text for text in given["texts"])
+    assert given["data"]["advantage"] == file
+    assert given["data"]["advantage_dropout"] == 0.4
+    status, given = begun("--data.advantage", file, "--data.advantage-dropout", "0")
+    assert given["contract"].advantage_style is AdvantageStyle.TEXT
+    assert all("Advantage" in text for text in given["texts"])
+
+
+def test_a_run_without_labels_knows_no_advantage(begun, capsys):
+    status, given = begun()
+    assert (status, given["contract"].advantage_style) == (0, None)
+    assert not any("Advantage" in text for text in given["texts"])
+    assert "advantage" not in given["data"]
+    for options, says in (
+        (("--data.advantage-share", "0.3"), "say which actions are good"),
+        (("--data.advantage", "god"), "no column 'god'"),
+        (("--data.advantage", "action"), "numbers a frame"),
+        (("--data.advantage", "x.json", "--data.advantage-dropout", "1"), "advantage_dropout"),
+    ):
+        assert begun(*options)[0] == 2
+        assert says in capsys.readouterr().err
