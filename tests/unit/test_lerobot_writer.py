@@ -67,6 +67,7 @@ def test_what_would_move_the_robot_elsewhere_is_refused(change: dict[str, object
         ({"resize": Resize.ANTIALIAS}, "filtered"),
         ({"absent_camera": AbsentCamera.BLACK}, "black image"),
         ({"default_prompt": "fold"}, "'fold'"),
+        ({"advantage_style": "text"}, 'a newline and "Advantage: positive"'),
         ({"robot": replace(ARM, state=(StatePart("arm", 2), StatePart("hand", 1)))}, "arm, hand"),
         ({"max_delay": 4}, "delay of 4"),
         ({"family": "pi0", "prompt_style": PromptStyle.OPENPI}, "newlines"),

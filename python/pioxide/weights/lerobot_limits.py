@@ -66,9 +66,11 @@ def left_out(contract: Contract) -> tuple[str, ...]:
     if contract.subtask_style:
         said.append("that its language model writes subtasks, by which it then acts")
     if contract.advantage_style:
+        # Its newline was cleaned to a space where openpi's π0 was trained, and LeRobot would keep it.
+        behind = "a space" if openpi and contract.family is Family.PI0 else "a newline"
         said.append(
-            "that its prompts say the actions' advantage: send LeRobot each instruction with a last line "
-            '"Advantage: positive"'
+            f"that its prompts say the actions' advantage: send LeRobot each instruction with {behind} and "
+            '"Advantage: positive" behind it'
         )
     if contract.fast and not fast:
         said.append("which action tokens its language model learnt beside the flow")
