@@ -121,6 +121,7 @@ def contract_for(
         max_delay=0,
         subtask_style=None,
         advantage_style=None,
+        memory=None,
         source="a test",
     )
     return replace(base, **changes)

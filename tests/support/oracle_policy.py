@@ -18,21 +18,34 @@ class OraclePolicy:
     """Chunks of straight lines to the target; where the picture says nothing, to the first."""
 
     horizon = 8
+    remembers = False
 
     def __init__(self, robot: RobotSpec) -> None:
         self.robot = robot
         self.contract = Contract()
         self.batches: list[int] = []
         self.delays: list[int] = []
+        self.hz = robot.hz or 1.0
+        self.shown: dict[int, list[int]] = {}
+        self.asked: dict[int, list[int]] = {}
 
     def new_session(self, seed: int = 0) -> Session:
         return Session(seed)
 
+    def observe(
+        self, observations: Sequence[Any], sessions: Sequence[Session], *, at: Sequence[float]
+    ) -> None:
+        """Keeps when each robot was shown something, in ticks."""
+        for session, one in zip(sessions, at, strict=True):
+            self.shown.setdefault(id(session), []).append(round(one * self.hz))
+
     def chunks(self, requests: Sequence[Request], sessions: Sequence[Session]) -> list[Prediction]:
         self.batches.append(len(requests))
         self.delays += [one.inference_delay for one in requests]
-        for session in sessions:
+        for session, one in zip(sessions, requests, strict=True):
             session.calls += 1
+            if one.at is not None:
+                self.asked.setdefault(id(session), []).append(round(one.at * self.hz))
         return [
             Prediction(self._chunk(one.observation), np.zeros((8, 2)), Timing(*[0.0] * 7), False)
             for one in requests

@@ -65,6 +65,8 @@ class Echo:
     A state above 1000 breaks a batch, as a network's NaN does.
     """
 
+    remembers = False
+
     def __init__(self, seconds: float = 0.0, *, continues: bool = False, offset: float = 0.0) -> None:
         self.contract = echo_contract()
         self.pipeline = Pipeline(self.contract)

@@ -116,6 +116,7 @@ class ToySource:
             fast=action_vocabulary(self.codec) if self.codec else None,
             max_delay=self.max_delay,
             subtask_style="instead" if self.subtasks else None,
+            memory=None,
         )
         return agree(said, toy_robot())
 

@@ -14,6 +14,7 @@ from pioxide.contract import (
     CameraSlot,
     Contract,
     FastVocabulary,
+    Memory,
     assign_cameras,
     check_delta_mask,
     differences,
@@ -74,6 +75,7 @@ def whole(**changes) -> Contract:
         answer_gap=0,
         subtask_style=None,
         advantage_style=None,
+        memory=None,
         source="a test",
     )
     return replace(base, **changes)
@@ -130,6 +132,9 @@ def test_every_robot_survives_in_a_contract(name):
         (lambda d: d.update(default_prompt=3), "default_prompt"),
         (lambda d: d.update(subtask_style="behind"), "subtask_style"),
         (lambda d: d.update(advantage_style="0.3"), "advantage_style"),
+        (lambda d: d.update(memory={"frames": 1, "stride": 1.0, "every": 4}), "memory"),
+        (lambda d: d.update(memory={"frames": 6, "stride": 0, "every": 4}), "memory"),
+        (lambda d: d.update(memory={"frames": 6, "stride": 1.0}), "memory"),
     ],
 )
 def test_a_damaged_file_is_refused_with_the_field(change, says):
@@ -191,10 +196,23 @@ DIFFERENT = {
     "answer_gap": 1,
     "subtask_style": "instead",
     "advantage_style": "text",
+    "memory": Memory(frames=4, stride=0.5),
     "cameras": (CameraSlot("top"), CameraSlot("side")),
     "robot": aloha(),
     "norm_stats": {"state": stats(6), "actions": stats(6)},
 }
+
+
+def test_a_memory_survives_its_file_and_old_files_have_none():
+    contract = whole(memory=Memory(frames=4, stride=0.5, every=2))
+    document = json.loads(json.dumps(to_json(contract)))
+    assert from_json(document) == contract
+    del document["memory"]
+    assert from_json(document).memory is None
+    assert contract.memory.ages == (1.5, 1.0, 0.5, 0.0)
+    for changes in ({"family": "pi0"}, {"absent_camera": "black"}):
+        with pytest.raises(InputError, match="memory"):
+            replace(contract, **changes)
 
 
 @pytest.mark.parametrize("name", FIELDS)

@@ -62,6 +62,18 @@ def test_scores_are_by_variant_and_by_kind_where_there_are_several():
     ]
 
 
+def test_a_policy_that_remembers_is_shown_every_tick_and_told_when_it_is_asked(words):
+    policy = OraclePolicy(words.robot)
+    policy.hz, policy.remembers = words.hz, True
+    sessions = []  # kept, so that no two have one number
+    new_session = policy.new_session
+    policy.new_session = lambda seed=0: sessions.append(new_session(seed)) or sessions[-1]
+    made = evaluate(policy, words, EvaluationSettings(seeds=3, lanes=2, play=4))
+    assert [policy.shown[id(one)] for one in sessions] == [list(range(o.steps)) for o in made.outcomes]
+    for one, outcome in zip(sessions, made.outcomes, strict=True):
+        assert policy.asked[id(one)] == list(range(0, outcome.steps, 4))
+
+
 def test_what_is_taken_away_is_what_the_task_needs(words):
     policy = OraclePolicy(words.robot)
     made = evaluate(policy, words, EvaluationSettings(seeds=60), variants=list(Variant))

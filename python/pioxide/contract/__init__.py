@@ -1,7 +1,7 @@
 """What a dataset, a tokenizer, weights and a robot must agree on, and the computation that follows from it.
 
 Contract, UNKNOWN, CameraSlot, FastVocabulary, CodecVocabulary, PromptStyle, Resize, AbsentCamera,
-    SubtaskStyle, AdvantageStyle
+    SubtaskStyle, AdvantageStyle, Memory
 load_contract, save_contract: the file `contract.json`
 model_card: the same in words, for a checkpoint's README.md
 differences, merge, refuse_differences: two contracts that meet
@@ -29,6 +29,7 @@ from pioxide.contract.contract import (
     CodecVocabulary,
     Contract,
     FastVocabulary,
+    Memory,
     PromptStyle,
     Resize,
     SubtaskStyle,
@@ -64,6 +65,7 @@ __all__ = [
     "EpisodeNumbers",
     "FastVocabulary",
     "Frames",
+    "Memory",
     "ModelInputs",
     "Numbers",
     "Pipeline",

@@ -39,6 +39,7 @@ _WORDS = {
     "max_delay": "delay that training saw, in actions",
     "subtask_style": "subtasks, from the language model",
     "advantage_style": "advantage of the actions, in the prompt",
+    "memory": "what it sees of the past",
 }
 # Where weights lie that are under Gemma's terms; of others the header says nothing.
 _GEMMAS = ("gs://openpi-assets/", "hf://lerobot/pi0", "hf://google/paligemma")

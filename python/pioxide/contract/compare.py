@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pioxide.contract.contract import FIELDS, UNKNOWN, CameraSlot, CodecVocabulary, Contract
+from pioxide.contract.contract import FIELDS, UNKNOWN, CameraSlot, CodecVocabulary, Contract, Memory
 from pioxide.errors import ContractError
 from pioxide.robots import RobotSpec
 from pioxide.transforms import NormRule, Stats
@@ -226,6 +226,9 @@ def describe(name: str, value: Any) -> str:
             return "none"
         codec = f"{value.codec} of " if isinstance(value, CodecVocabulary) else ""
         return f"{codec}{value.vocab_size} tokens ({value.sha256[:12]}), {_fitted(value)}"
+    if isinstance(value, Memory):
+        layers = f"{value.every} layers" if value.every > 1 else "layer"
+        return f"{value.frames} frames, {value.stride:g} s apart, mixed over time every {layers}"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, NormRule):

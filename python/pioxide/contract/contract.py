@@ -6,6 +6,7 @@ source does not state stays `UNKNOWN`; whoever needs it must say it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum, StrEnum
@@ -135,6 +136,46 @@ class CodecVocabulary:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """What the model sees of the past: of each camera the frames a stride apart that end with the newest.
+
+    Attributes:
+        frames: T, the newest among them.
+        stride: Seconds from one to the next.
+        every: Layers of the vision tower from one that attends over time to the next.
+    """
+
+    frames: int = 6
+    stride: float = 1.0
+    every: int = 4
+
+    def __post_init__(self) -> None:
+        """Refuses what is no memory.
+
+        Raises:
+            InputError: A single frame, no time between them, or no layer; names the field.
+        """
+        for name, least in (("frames", 2), ("every", 1)):
+            value = getattr(self, name)
+            if not _is_natural(value) or value < least:
+                raise InputError(f"memory.{name}: expected a whole number from {least}, got {value!r}")
+        stride: Any = self.stride
+        if isinstance(stride, bool) or not isinstance(stride, int | float) or not 0 < stride < math.inf:
+            raise InputError(f"memory.stride: expected seconds above 0, got {stride!r}")
+        object.__setattr__(self, "stride", float(stride))
+
+    @property
+    def span(self) -> float:
+        """Returns the seconds from the first frame to the newest."""
+        return (self.frames - 1) * self.stride
+
+    @property
+    def ages(self) -> tuple[float, ...]:
+        """Returns how old each frame is, in seconds; the last is the newest."""
+        return tuple(back * self.stride for back in range(self.frames - 1, -1, -1))
+
+
+@dataclass(frozen=True)
 class Contract:
     """What a dataset, a tokenizer, weights and a robot must agree on. Every field may be UNKNOWN.
 
@@ -175,6 +216,7 @@ class Contract:
             instruction's place in their prompt; None for a model that did not learn to.
         advantage_style: Whether prompts say if the actions are good ones (RECAP, arXiv 2511.14759); None for
             weights that know no advantage.
+        memory: What π0.5 sees of the past; None for a model that sees the present alone.
         source: Where all this was read, for messages; not compared.
     """
 
@@ -202,6 +244,7 @@ class Contract:
     answer_gap: int | Unknown = UNKNOWN
     subtask_style: SubtaskStyle | Unknown | None = UNKNOWN
     advantage_style: AdvantageStyle | Unknown | None = UNKNOWN
+    memory: Memory | Unknown | None = UNKNOWN
     source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -230,6 +273,11 @@ class Contract:
             raise InputError(f"max_delay: expected 0 or a whole number above it, got {self.max_delay!r}")
         if self.answer_gap is not UNKNOWN and self.answer_gap not in (0, 1):
             raise InputError(f"answer_gap: expected 0 or 1, got {self.answer_gap!r}")
+        if self.memory:
+            if not isinstance(self.family, Unknown) and self.family is not Family.PI05:
+                raise InputError(f"memory: {self.family.symbol} sees no past, π0.5 may")
+            if self.absent_camera is AbsentCamera.BLACK:
+                raise InputError("memory: absent_camera has to be masked, as what lies before an episode is")
         if not isinstance(self.delta_mask, Unknown):
             # Run lengths would be taken for truth values: (6, -1) for two relative dimensions.
             given: tuple[Any, ...] = tuple(self.delta_mask)
@@ -314,6 +362,7 @@ _KINDS: dict[str, tuple[type | UnionType, str]] = {
     "fast": (FastVocabulary | CodecVocabulary | None, "a FastVocabulary, a CodecVocabulary or None"),
     "subtask_style": (SubtaskStyle | None, '"instead" or None'),
     "advantage_style": (AdvantageStyle | None, '"text", "text_or_none" or None'),
+    "memory": (Memory | None, "a Memory or None"),
 }
 _NATURALS = (
     "state_text_dim",
@@ -354,4 +403,5 @@ WAYS_OUT: dict[str, str] = {
     "subtask_style": 'whether the language model writes subtasks: Contract(subtask_style="instead"), or None',
     "advantage_style": "whether prompts say the actions' advantage, and some of training's did not: "
     'Contract(advantage_style="text_or_none"), "text", or None',
+    "memory": "what the model sees of the past: Contract(memory=None), or Memory(frames=6, stride=1.0)",
 }

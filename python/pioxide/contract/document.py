@@ -16,6 +16,7 @@ from pioxide.contract.contract import (
     CodecVocabulary,
     Contract,
     FastVocabulary,
+    Memory,
 )
 from pioxide.errors import FormatError, InputError, PioxideError
 from pioxide.files import read_json, write_json
@@ -28,6 +29,8 @@ FILE_NAME = "contract.json"
 VERSION = 1
 # Fields that files of this version may lack, because pioxide did not know them at first: unknown there.
 _ADDED = ("answer_gap", "subtask_style", "advantage_style")
+# And those that say what older models did not have: none there.
+_ADDED_NONE = ("memory",)
 
 
 def to_json(contract: Contract) -> dict[str, Any]:
@@ -48,7 +51,7 @@ def from_json(value: Any, where: str = "contract") -> Contract:
     """
     if not isinstance(value, Mapping):
         raise FormatError(f"{where}: expected an object, got {type(value).__name__}")
-    document = cast("Mapping[str, Any]", value)
+    document = dict(cast("Mapping[str, Any]", value))
     if document.get("version") != VERSION:
         raise FormatError(f"{where}: version {document.get('version')!r}, this pioxide reads {VERSION}")
     listed: Any = document.get("unknown")
@@ -56,6 +59,7 @@ def from_json(value: Any, where: str = "contract") -> Contract:
         raise FormatError(f'{where}: "unknown" must list the fields that nobody stated')
     unknown = cast("list[str]", listed)
     unknown = [*unknown, *(name for name in _ADDED if name not in document and name not in unknown)]
+    document = {name: None for name in _ADDED_NONE if name not in unknown} | document
     if foreign := sorted({*document, *unknown} - {*FIELDS, "version", "source", "unknown"}, key=str):
         raise FormatError(f"{where}: this pioxide knows no field {foreign[0]!r}; a newer one wrote it")
     said: dict[str, Any] = {}
@@ -104,7 +108,7 @@ def _plain(value: Any) -> Any:
         return plain if value.key is UNKNOWN else {**plain, "key": value.key}
     if isinstance(value, NormRule):
         return {"mode": str(value.mode), "arithmetic": str(value.arithmetic), "epsilon": value.epsilon}
-    if isinstance(value, FastVocabulary | CodecVocabulary):
+    if isinstance(value, FastVocabulary | CodecVocabulary | Memory):
         return asdict(value)
     if isinstance(value, StrEnum):
         return str(value)
@@ -136,6 +140,12 @@ def _vocabulary(value: Mapping[str, Any]) -> FastVocabulary | CodecVocabulary:
     return CodecVocabulary(**value) if "codec" in value else FastVocabulary(**value)
 
 
+def _memory(value: Mapping[str, Any]) -> Memory:
+    if {*value} != {"frames", "stride", "every"}:
+        raise TypeError(f"expected frames, stride and every, got {sorted(value)}")
+    return Memory(**value)
+
+
 def _stats(value: Mapping[str, Any]) -> dict[str, Stats]:
     return {key: Stats(**vectors) for key, vectors in value.items()}
 
@@ -162,4 +172,5 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "state_in_text": _flag,
     "default_prompt": _text,
     "fast": lambda value: None if value is None else _vocabulary(value),
+    "memory": lambda value: None if value is None else _memory(value),
 }

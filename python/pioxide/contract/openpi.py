@@ -34,5 +34,6 @@ def openpi_contract(family: Family | str) -> Contract:
         fast=None if family.is_flow else UNKNOWN,
         max_delay=0,
         answer_gap=0 if family.is_flow else 1,
+        memory=None,
         source="openpi",
     )

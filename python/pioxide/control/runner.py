@@ -35,12 +35,15 @@ class Request(NamedTuple):
         inference_delay: Actions that will probably be consumed before the answer is there: those are fixed
             already.
         limits: How often the safety filter has changed an action, by kind; a server counts it.
+        at: When the observation was taken, in seconds on any one clock, for a model with memory; None for
+            now.
     """
 
     observation: Mapping[str, Any]
     prev_chunk_left_over: NDArray[np.float64]
     inference_delay: int
     limits: Mapping[str, int] = {}
+    at: float | None = None
 
 
 class Answer(NamedTuple):

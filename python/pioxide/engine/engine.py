@@ -137,6 +137,7 @@ class Engine:
         self._warm = False
         # A masked camera takes no position in π0, and nothing sees it. π0-FAST counts slots as in training.
         self._more_cameras = isinstance(self.config, Pi0Config)
+        self._film = bool(self._reads.frames)
         self._image_tokens = self.config.vision.tokens
 
     def writer(self, sampler: TextSampler, token_format: TokenFormat) -> Engine:
@@ -243,7 +244,9 @@ class Engine:
         cameras = list(inputs.images)
         if self._more_cameras:
             masks = inputs.image_masks or {}
-            cameras = [name for name in cameras if name not in masks or masks[name].any()]
+            # A camera that is away now is masked, whatever it showed before.
+            now = {name: mask[:, -1] if self._film else mask for name, mask in masks.items()}
+            cameras = [name for name in cameras if name not in now or now[name].any()]
         return self.shape(rows, cameras, inputs.longest)
 
     def _choose(self, wanted: Shape) -> Shape:

@@ -20,10 +20,11 @@ class Inputs(NamedTuple):
 
     Attributes:
         images: By camera, [B, S, S, 3] uint8, or float32 in [-1, 1] for an engine of float images. A camera
-            that no row has is left out.
+            that no row has is left out. With memory [B, T, S, S, 3], the newest last.
         tokens: [B, L] ids, real ones first; any L.
         lengths: [B] how many ids of each row are real.
-        image_masks: By camera, [B] whether each row has it. A camera without a mask is there in every row.
+        image_masks: By camera, [B] whether each row has it, or with memory [B, T] which frames. A camera
+            without a mask is there in every row and frame.
         state: [B, W] float32 normalised and padded; read by π0 alone.
         noise: [B, H, W] float32 standard normal; read by π0 and π0.5.
         keys: [B, 2] uint32 random bits; read by π0-FAST at a temperature above 0.
@@ -57,8 +58,8 @@ class Batch(NamedTuple):
     """What one call uploads: `Inputs` padded to a shape, with every array that its program reads.
 
     Attributes:
-        images: By camera of the shape, [B, S, S, 3].
-        image_mask: [B, C] which of the shape's cameras each row has.
+        images: By camera of the shape, [B, S, S, 3], or with memory [B, T, S, S, 3].
+        image_mask: [B, C] which of the shape's cameras each row has, or [B, C, T] which frames.
         tokens: [B, L] ids, padded with 0.
         lengths: [B] how many are real.
         state: [B, W] float32, of π0.
@@ -95,6 +96,12 @@ class Reads:
     def pixel(self) -> type[np.uint8] | type[np.float32]:
         """Returns what images are made of."""
         return np.float32 if self.float_images else np.uint8
+
+    @property
+    def frames(self) -> tuple[int, ...]:
+        """Returns (T,), the frames of each camera, or () for a single image."""
+        memory = self.config.memory if isinstance(self.config, Pi0Config) else None
+        return () if memory is None else (memory.frames,)
 
     @property
     def state(self) -> bool:
@@ -151,9 +158,9 @@ class Reads:
         if unknown := sorted({*inputs.images, *masks} - {*c.cameras}):
             raise InputError(f"images: there is no camera {unknown[0]!r}; this model has {list(c.cameras)}")
         for name, image in inputs.images.items():
-            _check(f"images[{name!r}]", image, (rows, size, size, 3), self.pixel)
+            _check(f"images[{name!r}]", image, (rows, *self.frames, size, size, 3), self.pixel)
         for name, mask in masks.items():
-            _check(f"image_masks[{name!r}]", mask, (rows,), np.bool_)
+            _check(f"image_masks[{name!r}]", mask, (rows, *self.frames), np.bool_)
             if name not in inputs.images and mask.any():
                 raise InputError(f"image_masks[{name!r}]: rows have this camera, and there is no image of it")
         chunk = (rows, c.action_horizon, c.action_dim)
@@ -207,13 +214,13 @@ class Reads:
         if inputs.plain_tokens is not None and inputs.plain_lengths is not None:
             plain = _padded(inputs.plain_tokens[rows], inputs.plain_lengths[rows], shape.text)
         images, given_masks = {}, inputs.image_masks or {}
-        masks = np.zeros((shape.batch, len(shape.cameras)), bool)
+        masks = np.zeros((shape.batch, len(shape.cameras), *self.frames), bool)
         for column, name in enumerate(shape.cameras):
             if name in inputs.images:
                 images[name] = inputs.images[name][rows]
                 masks[:, column] = given_masks[name][rows] if name in given_masks else True
             else:
-                images[name] = np.zeros((shape.batch, size, size, 3), self.pixel)
+                images[name] = np.zeros((shape.batch, *self.frames, size, size, 3), self.pixel)
         left = draft = None
         if self.left_over:
             given = inputs.prev_chunk_left_over

@@ -155,8 +155,8 @@ class Programs:
         chunk = _like((rows, c.action_horizon, c.action_dim), np.float32)
         count, text = _like((rows,), np.int32), _like((rows, shape.text), np.int32)
         return Batch(
-            {name: _like((rows, size, size, 3), self.reads.pixel) for name in shape.cameras},
-            _like((rows, len(shape.cameras)), np.bool_),
+            {name: _like((rows, *reads.frames, size, size, 3), reads.pixel) for name in shape.cameras},
+            _like((rows, len(shape.cameras), *reads.frames), np.bool_),
             text,
             count,
             _like((rows, c.action_dim), np.float32) if reads.state else None,

@@ -156,8 +156,14 @@ class Lane(Generic[S]):
 
     def ask(self) -> Request | None:
         """Returns what the policy is asked now; None where no chunk is due."""
-        self.runner.ask(self._observation())
-        return self.worker.question
+        self.runner.ask(self.seen())
+        question = self.worker.question
+        return None if question is None else question._replace(at=self.at)
+
+    @property
+    def at(self) -> float:
+        """Returns how many seconds the episode has lasted for the robot."""
+        return len(self._sent) / self._adapter.hz
 
     def answer(self, prediction: PlayAnswer) -> None:
         """Hands over what the policy answered."""
@@ -167,7 +173,7 @@ class Lane(Generic[S]):
     def step(self) -> Outcome | None:
         """Sends one action; returns how the episode went when it has ended."""
         before = sum(self._counts.values())
-        action, dry = self.runner.step(self._observation())
+        action, dry = self.runner.step(self.seen())
         self._limited += sum(self._counts.values()) > before
         if action is None or dry:
             raise PioxideError("the queue ran dry in lockstep: a chunk was not asked for in time")
@@ -184,7 +190,8 @@ class Lane(Generic[S]):
         """Frees the environment."""
         self._environment.close()
 
-    def _observation(self) -> dict[str, Any]:
+    def seen(self) -> dict[str, Any]:
+        """Returns what the policy is shown of the moment."""
         assert self._moment is not None
         return self._adapter.changed(self._moment.observation, self._episode.variant, self._episode.seed)
 

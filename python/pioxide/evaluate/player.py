@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,17 @@ class Player(Protocol[S]):
     @property
     def contract(self) -> Contract:
         """Returns what it was trained for, as far as it is known here."""
+        ...
+
+    @property
+    def remembers(self) -> bool:
+        """Returns whether it is to see what robots see between two answers, see `observe`."""
+        ...
+
+    def observe(
+        self, observations: Sequence[Mapping[str, Any]], sessions: Sequence[S], *, at: Sequence[float]
+    ) -> None:
+        """Shows what robots see, and when, in seconds of their episodes."""
         ...
 
     def new_session(self, seed: int = 0) -> S:

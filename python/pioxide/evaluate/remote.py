@@ -65,7 +65,10 @@ class RemotePolicy:
         robot: Whose observations it reads, as far as the server tells.
         horizon: Actions in a chunk.
         contract: How many of them are played, where the checkpoint says so.
+        remembers: Whether it is to see what comes between two answers: no policy behind a server does.
     """
+
+    remembers = False
 
     def __init__(self, uri: str, *, key: str | None = None, config: ClientConfig | None = None) -> None:
         """Connects.
@@ -107,6 +110,15 @@ class RemotePolicy:
         # Nobody says when an episode is over: its connection is free once its session is gone.
         weakref.finalize(session, self._free.append, client)
         return session
+
+    def observe(
+        self,
+        observations: Sequence[Mapping[str, Any]],
+        sessions: Sequence[RemoteSession],
+        *,
+        at: Sequence[float],
+    ) -> None:
+        """See `Player.observe`; no policy behind a server has a use for it."""
 
     def chunks(self, requests: Sequence[Request], sessions: Sequence[RemoteSession]) -> list[RemoteChunk]:
         """Asks for all robots at once, so that the server may answer them in one batch.

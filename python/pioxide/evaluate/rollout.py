@@ -173,6 +173,12 @@ def evaluate(
     try:
         running = [lane for lane in lanes if _begin(lane, waiting, policy)]
         while running:
+            if policy.remembers:
+                policy.observe(
+                    [lane.seen() for lane in running],
+                    [lane.session for lane in running],
+                    at=[lane.at for lane in running],
+                )
             asking = [(lane, question) for lane in running if (question := lane.ask()) is not None]
             if asking:
                 answers = policy.chunks(

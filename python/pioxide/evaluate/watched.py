@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic
+from typing import Any, Generic
 
 from pioxide.contract import Contract
 from pioxide.control import Request
@@ -53,6 +53,17 @@ class WatchedPlayer(Generic[S]):
     def contract(self) -> Contract:
         """See `Player.contract`."""
         return self._player.contract
+
+    @property
+    def remembers(self) -> bool:
+        """See `Player.remembers`."""
+        return self._player.remembers
+
+    def observe(
+        self, observations: Sequence[Mapping[str, Any]], sessions: Sequence[S], *, at: Sequence[float]
+    ) -> None:
+        """See `Player.observe`."""
+        self._player.observe(observations, sessions, at=at)
 
     def new_session(self, seed: int = 0) -> S:
         """See `Player.new_session`."""

@@ -12,8 +12,10 @@ class Observation(NamedTuple):
     """A batch of moments.
 
     Attributes:
-        images: By camera, [B, h, w, 3] float32 in [-1, 1], or uint8. A camera that no row has is left out.
-        image_masks: By camera, [B] whether the row has it. A camera without a mask is there in every row.
+        images: By camera, [B, h, w, 3] float32 in [-1, 1], or uint8; [B, T, h, w, 3] of a model with memory,
+            the newest frame last. A camera that no row has is left out.
+        image_masks: By camera, [B] whether the row has it, or [B, T] which frames of it. A camera without a
+            mask is there in every row and frame.
         tokens: [B, L] the prompt's ids, valid ones first.
         token_mask: [B, L] which are real.
         state: [B, S] normalised and padded to the model's width; π0 alone reads it.
@@ -31,7 +33,7 @@ class Observation(NamedTuple):
     loss_mask: Bool[Array, "b l"] | None = None
 
 
-def to_float(image: Array) -> Float[Array, "b h w 3"]:
+def to_float(image: Array) -> Float[Array, "*b h w 3"]:
     """Returns uint8 pixels as float32 in [-1, 1] by `x / 255 * 2 - 1`; floats stay as they are."""
     if image.dtype == jnp.uint8:
         return image.astype(jnp.float32) / 255.0 * 2.0 - 1.0

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from pioxide.family import Family
 from pioxide.models.gemma import Cache, Gemma, GemmaConfig, Modulations, Rotation, slots_of
 from pioxide.models.masks import block_mask, positions
+from pioxide.models.memory import MemoryConfig
 from pioxide.models.observation import Observation
 from pioxide.models.param import Linear, weight
 from pioxide.models.prefix import Prefix, embed_prefix
@@ -44,6 +45,7 @@ class Pi0Config:
         param_dtype: What parameters are kept in.
         dtype: What the transformers compute in.
         remat: Whether training recomputes layers on the way back instead of keeping them.
+        memory: Of what π0.5 saw before; None for none.
     """
 
     language: GemmaConfig = field(default_factory=GemmaConfig.gemma_2b)
@@ -57,6 +59,7 @@ class Pi0Config:
     param_dtype: DTypeLike = jnp.float32
     dtype: DTypeLike = jnp.bfloat16
     remat: bool = False
+    memory: MemoryConfig | None = None
 
     @property
     def family(self) -> Family:
@@ -155,8 +158,15 @@ class Pi0(nnx.Module):
         """Draws every parameter.
 
         Raises:
-            ValueError: The experts differ in depth or heads.
+            ValueError: The experts differ in depth or heads, or π0 is to have a memory, or its tower fewer
+                layers than one that attends over time is after.
         """
+        if config.memory is not None and not config.pi05:
+            raise ValueError("π0 has no memory; π0.5 has")
+        if config.memory is not None and config.memory.every > config.vision.depth:
+            raise ValueError(
+                f"memory.every {config.memory.every}: the vision tower has {config.vision.depth} layers"
+            )
         self.config = config
         how = {"param_dtype": config.param_dtype, "dtype": config.dtype, "remat": config.remat}
         gemma = config.language.with_expert(config.action, adaptive=config.pi05)
@@ -181,7 +191,12 @@ class Pi0(nnx.Module):
     def embed_prefix(self, observation: Observation, *, scan_layers: bool = True) -> Prefix:
         """Embeds images and text as one block."""
         return embed_prefix(
-            self.vision, self.language, observation, self.config.cameras, scan_layers=scan_layers
+            self.vision,
+            self.language,
+            observation,
+            self.config.cameras,
+            self.config.memory,
+            scan_layers=scan_layers,
         )
 
     def condition(self, time: Float[Array, "b *t"]) -> Condition:

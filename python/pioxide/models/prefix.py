@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from pioxide.models.gemma import Gemma
+from pioxide.models.memory import MemoryConfig
 from pioxide.models.observation import Observation, to_float
 from pioxide.models.siglip import Siglip
 
@@ -21,15 +22,22 @@ class Prefix(NamedTuple):
 
 
 def embed_images(
-    vision: Siglip, observation: Observation, cameras: tuple[str, ...], *, scan_layers: bool
+    vision: Siglip,
+    observation: Observation,
+    cameras: tuple[str, ...],
+    memory: MemoryConfig | None = None,
+    *,
+    scan_layers: bool,
 ) -> tuple[list[Float[Array, "b t w"]], list[Bool[Array, "b t"]]]:
     """Returns each camera's tokens and which of them are valid, in the order of `cameras`.
 
     All cameras go through the tower as one batch, a row's cameras side by side: rows that are spread over
-    devices stay where they are.
+    devices stay where they are. A model with memory reads the last frames of each, and gives the tokens of
+    the newest.
 
     Raises:
-        ValueError: An image has another size than the tower's, or there is a camera the model does not know.
+        ValueError: An image has another size than the tower's, or there are more or fewer frames than the
+            model remembers, or there is a camera the model does not know.
     """
     if unknown := sorted({*observation.images, *observation.image_masks} - {*cameras}):
         raise ValueError(f"unknown camera {unknown[0]!r}; this model has {list(cameras)}")
@@ -37,16 +45,22 @@ def embed_images(
     if not present:
         return [], []
     size = vision.config.image_size
+    shape = (size, size, 3) if memory is None else (memory.frames, size, size, 3)
     for name in present:
-        if observation.images[name].shape[1:] != (size, size, 3):
-            got = observation.images[name].shape[1:]
-            raise ValueError(f"image {name!r} is {got}, expected {(size, size, 3)}")
+        if observation.images[name].shape[1:] != shape:
+            raise ValueError(f"image {name!r} is {observation.images[name].shape[1:]}, expected {shape}")
     pixels = jnp.stack([to_float(observation.images[name]) for name in present], axis=1)
     batch = len(pixels)
-    tokens = vision(pixels.reshape(-1, *pixels.shape[2:]), scan_layers=scan_layers)
-    tokens = tokens.reshape(batch, len(present), *tokens.shape[1:])
-    everywhere = jnp.ones((batch,), bool)
+    everywhere = jnp.ones((batch,) if memory is None else (batch, memory.frames), bool)
     masks = [observation.image_masks.get(name, everywhere) for name in present]
+    flat = pixels.reshape(-1, *pixels.shape[2:])
+    if memory is None:
+        tokens = vision(flat, scan_layers=scan_layers)
+    else:
+        there = jnp.stack(masks, axis=1).reshape(-1, memory.frames)
+        tokens = vision.over_time(flat, there, memory.every, scan_layers=scan_layers)
+        masks = [mask[:, -1] for mask in masks]
+    tokens = tokens.reshape(batch, len(present), *tokens.shape[1:])
     by_camera = [tokens[:, i] for i in range(len(present))]
     return by_camera, [jnp.repeat(mask[:, None], tokens.shape[2], axis=1) for mask in masks]
 
@@ -56,11 +70,12 @@ def embed_prefix(
     language: Gemma,
     observation: Observation,
     cameras: tuple[str, ...],
+    memory: MemoryConfig | None = None,
     *,
     scan_layers: bool = True,
 ) -> Prefix:
     """Embeds images, then text. Where `ar_mask` is None they are one block, in which all see all."""
-    images, masks = embed_images(vision, observation, cameras, scan_layers=scan_layers)
+    images, masks = embed_images(vision, observation, cameras, memory, scan_layers=scan_layers)
     text = language.embed(observation.tokens)
     tokens = jnp.concatenate([*(image.astype(text.dtype) for image in images), text], axis=1)
     valid = jnp.concatenate([*masks, observation.token_mask], axis=1)

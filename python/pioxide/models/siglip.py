@@ -1,22 +1,25 @@
 """SigLIP: a plain vision transformer from an image to tokens of the language model's width, unpooled.
 
-B batch, P patches, W width, N heads, H head width, F hidden width of the MLP.
+It reads one image, or the last T frames of a camera, see `memory`: then some layers attend over time as well.
+B batch, T frames, P patches, W width, N heads, H head width, F hidden width of the MLP.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from pioxide.models.attention import fused_attend
+from pioxide.models.memory import frames_seen, mix_frames, time_embedding
 from pioxide.models.param import Linear, contract, normal, ones, weight, zeros
-from pioxide.models.stack import layer, scan
+from pioxide.models.stack import layer, part, scan, scan_groups
 from pioxide.models.tuning import PLAIN
 
 EPSILON = 1e-6
@@ -132,10 +135,32 @@ class Attention(nnx.Module):
         """Attends with a softmax in float32."""
         query, key, value = self.project(x)
         query = query * jnp.asarray(query.shape[-1] ** -0.5, x.dtype)
-        if self.tuning.fuses(x.dtype, *query.shape[:3]):
+        return self._attend(query, key, value)
+
+    def over_time(self, x: Float[Array, "b t p w"], seen: Bool[Array, "b t t"]) -> Float[Array, "b t p w"]:
+        """Attends as in one frame, to values that each patch has gathered from its past first.
+
+        Both steps have the same queries and keys, so there is no parameter for time, and a frame that sees
+        itself alone is attended to as an image is.
+
+        Args:
+            x: T frames with their time embedding, the newest last.
+            seen: Which frames (last axis) each frame gathers from; itself at least.
+        """
+        flat = x.reshape(-1, *x.shape[2:])
+        query, key, value = self.project(flat)
+        query = query * jnp.asarray(query.shape[-1] ** -0.5, x.dtype)
+        shape = (*x.shape[:3], *query.shape[2:])
+        mixed = mix_frames(query.reshape(shape), key.reshape(shape), value.reshape(shape), seen)
+        return self._attend(query, key, mixed.reshape(value.shape)).reshape(x.shape)
+
+    def _attend(
+        self, query: Float[Array, "b p n h"], key: Float[Array, "b p n h"], value: Float[Array, "b p n h"]
+    ) -> Float[Array, "b p w"]:
+        if self.tuning.fuses(query.dtype, *query.shape[:3]):
             return self.out(fused_attend(query, key, value))
         logits = jnp.einsum("bqnh,bknh->bnqk", query, key, preferred_element_type=jnp.float32)
-        probabilities = jax.nn.softmax(logits, axis=-1).astype(x.dtype)
+        probabilities = jax.nn.softmax(logits, axis=-1).astype(query.dtype)
         return self.out(jnp.einsum("bnqk,bknh->bqnh", probabilities, value))
 
 
@@ -153,7 +178,19 @@ class Block(nnx.Module):
 
     def __call__(self, x: Float[Array, "b p w"]) -> Float[Array, "b p w"]:
         """Runs one layer, after its parameters were taken from the stack."""
-        x = x + self.attention(self.attention_norm(x))
+        return self._widened(x + self.attention(self.attention_norm(x)))
+
+    def in_frames(self, x: Float[Array, "b t p w"]) -> Float[Array, "b t p w"]:
+        """Runs one layer in each of T frames on its own."""
+        return self(x.reshape(-1, *x.shape[2:])).reshape(x.shape)
+
+    def over_time(
+        self, x: Float[Array, "b t p w"], when: Float[Array, "t 1 w"], seen: Bool[Array, "b t t"]
+    ) -> Float[Array, "b t p w"]:
+        """Runs one layer that attends over time, too; the time embedding does not go into the residual."""
+        return self._widened(x + self.attention.over_time(self.attention_norm(x + when), seen))
+
+    def _widened(self, x: Float[Array, "*b w"]) -> Float[Array, "*b w"]:
         hidden = jax.nn.gelu(self.up(self.mlp_norm(x), x.dtype), approximate=True)
         return x + self.down(hidden, x.dtype)
 
@@ -194,6 +231,63 @@ class Siglip(nnx.Module):
 
     def __call__(self, images: Float[Array, "b h w 3"], *, scan_layers: bool = True) -> Float[Array, "b p o"]:
         """Encodes images [B, size, size, 3] float32 in [-1, 1] as tokens [B, P, out_width]."""
+        x = self._patches(images)
+        if not scan_layers:
+            for index in range(self.config.depth):
+                x = layer(self.blocks, index)(x)
+        else:
+            x, _ = scan(self.blocks, lambda block, x, _: (block(x), None), x, **self._how())
+        return self.head(self.norm(x), self.dtype)
+
+    def over_time(
+        self,
+        frames: Float[Array, "b t h w 3"],
+        there: Bool[Array, "b t"],
+        every: int,
+        *,
+        scan_layers: bool = True,
+    ) -> Float[Array, "b p o"]:
+        """Encodes a camera's last frames as the tokens of the newest, of which there are as many as of one.
+
+        Each `every`-th layer attends over time, causally; the frames before the newest end behind the last
+        such layer, from which on nothing would read them. With one frame this is `__call__` to the bit.
+
+        Args:
+            frames: [B, T, size, size, 3] float32 in [-1, 1], the newest last.
+            there: Which frames there are; what is not is seen by none.
+            every: Layers from one that attends over time to the next.
+            scan_layers: Whether layers run in a scan, see `stack`.
+
+        Raises:
+            ValueError: No layer attends over time.
+        """
+        if not 1 <= every <= self.config.depth:
+            raise ValueError(f"every {every}: this tower has {self.config.depth} layers")
+        if frames.shape[1] == 1:
+            return self(frames[:, 0], scan_layers=scan_layers)
+        x = self._patches(frames.reshape(-1, *frames.shape[2:]))
+        x = x.reshape(*frames.shape[:2], *x.shape[1:])
+        when = time_embedding(frames.shape[1], self.config.width)[:, None].astype(self.dtype)
+        seen = frames_seen(there)
+        groups = self.config.depth // every
+        last = groups * every
+        if not scan_layers:
+            for index in range(last):
+                block = layer(self.blocks, index)
+                x = block.in_frames(x) if (index + 1) % every else block.over_time(x, when, seen)
+            x = x[:, -1]
+            for index in range(last, self.config.depth):
+                x = layer(self.blocks, index)(x)
+        else:
+            steps = [lambda block, x: block.in_frames(x)] * (every - 1)
+            steps.append(lambda block, x: block.over_time(x, when, seen))
+            x = scan_groups(part(self.blocks, 0, last), steps, x, **self._how())[:, -1]
+            if last < self.config.depth:
+                rest = part(self.blocks, last, self.config.depth)
+                x, _ = scan(rest, lambda block, x, _: (block(x), None), x, **self._how())
+        return self.head(self.norm(x), self.dtype)
+
+    def _patches(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b p v"]:
         x = jax.lax.conv_general_dilated(
             images.astype(jnp.float32),
             weight(self.patch_kernel, jnp.float32),
@@ -204,11 +298,7 @@ class Siglip(nnx.Module):
         x = x.reshape(len(images), self.config.tokens, self.config.width) + weight(
             self.patch_bias, jnp.float32
         )
-        x = (x + weight(self.position, jnp.float32)).astype(self.dtype)
-        if not scan_layers:
-            for index in range(self.config.depth):
-                x = layer(self.blocks, index)(x)
-        else:
-            how = {"remat": self.remat, "mesh": self.mesh, "dtype": self.dtype}
-            x, _ = scan(self.blocks, lambda block, x, _: (block(x), None), x, **how)
-        return self.head(self.norm(x), self.dtype)
+        return (x + weight(self.position, jnp.float32)).astype(self.dtype)
+
+    def _how(self) -> dict[str, Any]:
+        return {"remat": self.remat, "mesh": self.mesh, "dtype": self.dtype}

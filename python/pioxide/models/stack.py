@@ -39,6 +39,50 @@ def layer(stacked: Module, index: int) -> Module:
     return nnx.merge(graph, jax.tree.map(lambda leaf: leaf[index], state))
 
 
+def part(stacked: Module, start: int, stop: int) -> Module:
+    """Returns layers `start` to `stop` of a stack as a stack of their own."""
+    graph, state = nnx.split(stacked)
+    return nnx.merge(graph, jax.tree.map(lambda leaf: leaf[start:stop], state))
+
+
+def scan_groups(
+    stacked: Module,
+    steps: Sequence[Callable[[Module, Carry], Carry]],
+    carry: Carry,
+    *,
+    remat: bool = False,
+    mesh: Mesh | None = None,
+    dtype: DTypeLike | None = None,
+) -> Carry:
+    """Runs a value through all layers in a scan over groups of them, the layers of a group each in its way.
+
+    Args:
+        stacked: One module with [depth, ...] parameters; its depth is a multiple of the steps.
+        steps: What each layer of a group does: takes its module and the carry, and returns the carry.
+        carry: The first layer's input.
+        remat: As in `scan`, layer by layer.
+        mesh: As in `scan`.
+        dtype: As in `scan`.
+    """
+    graph, state = nnx.split(stacked)
+    size = len(steps)
+    grouped = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), state)
+
+    def body(carry: Carry, group: Any) -> tuple[Carry, None]:
+        for index, step in enumerate(steps):
+
+            def one(carry: Carry, group: Any, index: int = index, step: Any = step) -> Carry:
+                state = jax.tree.map(lambda leaf: leaf[index], group)
+                if mesh is not None:
+                    state, carry = gathered(state, mesh, dtype), over_rows(carry, mesh)
+                return step(nnx.merge(graph, state), carry)
+
+            carry = (jax.checkpoint(one, prevent_cse=False) if remat else one)(carry, group)
+        return carry, None
+
+    return jax.lax.scan(body, carry, grouped)[0]
+
+
 def scan(
     stacked: Module,
     step: Callable[[Module, Carry, Any], tuple[Carry, Any]],

@@ -11,6 +11,8 @@ from pioxide.contract import (
     AdvantageStyle,
     CameraSlot,
     Contract,
+    Memory,
+    Unknown,
     assign_cameras,
     known,
     merge,
@@ -19,6 +21,7 @@ from pioxide.contract import (
 from pioxide.errors import ContractError, InputError
 from pioxide.family import Family
 from pioxide.models import Pi0Config, Pi0FastConfig
+from pioxide.models.memory import MemoryConfig
 from pioxide.robots import ROBOTS, RobotSpec, droid
 
 # What running a policy depends on besides statistics, which an identity needs none of.
@@ -37,6 +40,7 @@ NEEDED = (
     "model_dim",
     "image_size",
     "resize",
+    "memory",
 )
 
 
@@ -102,6 +106,8 @@ def model_contract(config: Pi0Config | Pi0FastConfig) -> Contract:
         action_horizon=config.action_horizon,
         model_dim=config.action_dim,
         image_size=config.vision.image_size,
+        # Its frames are known, and how far they are apart is not.
+        memory=UNKNOWN if isinstance(config, Pi0Config) and config.memory else None,
         source="the model",
     )
 
@@ -121,6 +127,11 @@ def check_model(contract: Contract, config: Pi0Config | Pi0FastConfig) -> None:
         ("text_len", contract.text_len, config.text_len),
         ("image_size", contract.image_size, config.vision.image_size),
         ("cameras", slots, config.cameras),
+        (
+            "memory",
+            _layout(contract.memory),
+            _layout(config.memory if isinstance(config, Pi0Config) else None),
+        ),
     ]
     if config.family is Family.PI0_FAST:
         pairs.append(("robot.action_dim", robot.action_dim, config.action_dim))
@@ -131,6 +142,13 @@ def check_model(contract: Contract, config: Pi0Config | Pi0FastConfig) -> None:
     ]
     if apart:
         raise ContractError("the contract is not this model's:\n" + "\n".join(apart))
+
+
+def _layout(memory: Memory | MemoryConfig | Unknown | None) -> str | Unknown:
+    """Returns of a memory what the network is built by; how far frames are apart changes nothing of it."""
+    if isinstance(memory, Unknown):
+        return UNKNOWN
+    return "none" if memory is None else f"{memory.frames} frames, every {memory.every}"
 
 
 def check_tokenizer(tokenizer: TextTokenizer, config: Pi0Config | Pi0FastConfig) -> None:

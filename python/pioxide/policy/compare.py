@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pioxide.errors import InputError
 from pioxide.policy.policy import Policy
+from pioxide.policy.session import Session
 
 
 class PolicyDifference(NamedTuple):
@@ -42,6 +43,8 @@ def compare_policies(
 ) -> PolicyDifference:
     """Asks two policies the same and compares their actions: what an inexact option costs on real data.
 
+    Policies with memory see each observation as the first of an episode.
+
     Args:
         policy: With the option, for example `PolicyOptions(quantize="int8")`.
         reference: The same checkpoint and robot without.
@@ -59,8 +62,8 @@ def compare_policies(
     theirs: list[NDArray[np.float64]] = []
     for observation in observations:
         noise = None if policy.noise_shape is None else random.standard_normal(policy.noise_shape, np.float32)
-        ours.append(policy(observation, noise=noise).actions)
-        theirs.append(reference(observation, noise=noise).actions)
+        ours.append(policy(observation, session=_without_past(policy), noise=noise).actions)
+        theirs.append(reference(observation, session=_without_past(reference), noise=noise).actions)
         if ours[-1].shape != theirs[-1].shape:
             raise InputError(f"the policies answer {ours[-1].shape} and {theirs[-1].shape}: not comparable")
     if not ours:
@@ -69,3 +72,8 @@ def compare_policies(
     apart = np.abs(np.concatenate(ours) - expected)
     rms = np.sqrt(np.mean(apart**2, axis=0))
     return PolicyDifference(apart.max(axis=0), rms, expected.std(axis=0), len(ours))
+
+
+def _without_past(policy: Policy) -> Session | None:
+    """Returns a session that has seen nothing where that makes a difference, else the policy's own."""
+    return policy.new_session() if policy.remembers else None

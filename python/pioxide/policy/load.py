@@ -16,6 +16,7 @@ from pioxide.errors import InputError
 from pioxide.family import Family
 from pioxide.models import Pi0, Pi0Fast
 from pioxide.models.decoding import DecodingConvention
+from pioxide.models.memory import MemoryConfig
 from pioxide.policy.agree import agree
 from pioxide.robots import RobotSpec
 from pioxide.transforms import NormMode, Stats
@@ -66,6 +67,8 @@ def load_policy_parts(
         no_gap = contract.answer_gap == 0 or contract.prompt_style is PromptStyle.LEROBOT
         if contract.family is Family.PI0_FAST and no_gap:
             fields["decoding"] = DecodingConvention.TRAINING
+        if contract.memory:
+            fields["memory"] = MemoryConfig(contract.memory.frames, contract.memory.every)
         model = build(
             opened.merged(),
             param_dtype=dtype,

@@ -27,6 +27,7 @@ from pioxide.notebook import facts_table
 from pioxide.policy.agree import check_advantage, check_model, check_tokenizer
 from pioxide.policy.answer import PolicyOptions, Prediction, SubtaskOptions, Timing
 from pioxide.policy.continuation import Continuation, Continuations
+from pioxide.policy.history import films, moment_of, seen_of
 from pioxide.policy.session import Session, Subtask
 from pioxide.policy.subtasks import SubtaskWriter, padded
 from pioxide.robots import RobotSpec
@@ -288,6 +289,7 @@ class Policy:
         noise: ArrayLike | None = None,
         prev_chunk_left_over: ArrayLike | None = None,
         inference_delay: int = 0,
+        at: float | None = None,
     ) -> Prediction:
         """Returns the actions for one moment of one robot.
 
@@ -300,6 +302,8 @@ class Policy:
                 that is due at the observation first. Needs a sampler with `realtime`, or with `speculative`,
                 for which it is only a guess.
             inference_delay: How many of these will be played before the answer is there: they are kept.
+            at: When the observation was taken, in seconds on any one clock, by which a model with memory
+                finds the frames before it; by default now, by `time.monotonic`.
 
         Raises:
             InputError: A key is missing or unknown, a value of another shape, dtype or range, or NaN; or
@@ -311,8 +315,53 @@ class Policy:
             before = [Continuation(prev_chunk_left_over, inference_delay)]
         sessions = None if session is None else [session]
         return self.batch(
-            [observation], sessions, noise=None if noise is None else [noise], left_over=before
+            [observation],
+            sessions,
+            noise=None if noise is None else [noise],
+            left_over=before,
+            at=None if at is None else [at],
         )[0]
+
+    @property
+    def remembers(self) -> bool:
+        """Returns whether answers depend on what was seen before, see `observe`."""
+        return bool(self.contract.memory)
+
+    def observe(
+        self,
+        observations: Sequence[Mapping[str, Any]] | Mapping[str, Any],
+        sessions: Sequence[Session] | None = None,
+        *,
+        at: Sequence[float] | None = None,
+    ) -> None:
+        """Shows a model with memory what its robots see between two answers; others have no use for it.
+
+        A model that sees the frame of a second ago needs one to be there, and is usually asked for a chunk
+        less often. May be called while the same sessions are answered.
+
+        Args:
+            observations: As for `__call__`; of one robot, or one of each.
+            sessions: One a robot, all different; by default the policy's own, of one robot.
+            at: When each was taken, see `__call__`.
+
+        Raises:
+            InputError: As `__call__`; or the frame is older than its episode's first.
+        """
+        memory = self.contract.memory
+        if not memory:
+            return
+        several = [observations] if isinstance(observations, Mapping) else list(observations)
+        known_sessions = [self.session] if sessions is None else list(sessions)
+        if len({id(one) for one in known_sessions}) != len(several):
+            raise InputError(
+                f"sessions: expected one of its own for each of {len(several)} observations, got "
+                f"{len(known_sessions)}"
+            )
+        if at is not None and len(at) != len(several):
+            raise InputError(f"at: expected one for each of {len(several)} observations, got {len(at)}")
+        images, present = self.pipeline.images(self.pipeline.read(several))
+        for row, session in enumerate(known_sessions):
+            session.remembering(memory).add(seen_of(images, present, row, moment_of(at, row)))
 
     def batch(
         self,
@@ -321,6 +370,7 @@ class Policy:
         *,
         noise: Sequence[ArrayLike] | None = None,
         left_over: Sequence[Continuation | None] | None = None,
+        at: Sequence[float | None] | None = None,
     ) -> list[Prediction]:
         """Answers several robots at once; each gets what it would get alone, within rounding.
 
@@ -330,12 +380,18 @@ class Policy:
                 the policy's own session.
             noise: [H, W] a robot, see `__call__`.
             left_over: What is left of each robot's chunk before, None for a robot without.
+            at: When each observation was taken, see `__call__`.
 
         Raises:
             InputError, PolicyError: As `__call__`; names the robot where there are several.
         """
         rows = len(observations.prompts) if isinstance(observations, Frames) else len(observations)
-        for name, given in (("sessions", sessions), ("noise", noise), ("left_over", left_over)):
+        for name, given in (
+            ("sessions", sessions),
+            ("noise", noise),
+            ("left_over", left_over),
+            ("at", at),
+        ):
             if given is not None and len(given) != rows:
                 raise InputError(f"{name}: expected one for each of {rows} observations, got {len(given)}")
         if sessions is not None and len({id(one) for one in sessions}) < rows:
@@ -345,7 +401,7 @@ class Policy:
                 held.enter_context(self._turn)
             for session in [self.session] if sessions is None else sessions:
                 held.enter_context(session.answering())
-            return self._answer(observations, sessions or [self.session] * rows, noise, left_over)
+            return self._answer(observations, sessions or [self.session] * rows, noise, left_over, at)
 
     def chunk(self, request: Request, session: Session | None = None) -> NDArray[np.float64]:
         """Answers a runner: `ThreadWorker(policy.chunk)`.
@@ -366,7 +422,8 @@ class Policy:
         left_over = None
         if self.continues:
             left_over = [Continuation(one.prev_chunk_left_over, one.inference_delay) for one in requests]
-        return self.batch([one.observation for one in requests], sessions, left_over=left_over)
+        seen = [one.observation for one in requests]
+        return self.batch(seen, sessions, left_over=left_over, at=[one.at for one in requests])
 
     def _answer(
         self,
@@ -374,6 +431,7 @@ class Policy:
         sessions: Sequence[Session],
         noise: Sequence[ArrayLike] | None,
         left_over: Sequence[Continuation | None] | None,
+        at: Sequence[float | None] | None,
     ) -> list[Prediction]:
         clock = _Clock()
         frames = observations if isinstance(observations, Frames) else self.pipeline.read(observations)
@@ -384,6 +442,13 @@ class Policy:
         images, present = self.pipeline.images(frames)
         clock.lap()
         masks = None if all(mask.all() for mask in present.values()) or not self._masks else present
+        if memory := self.contract.memory:
+            seen = [seen_of(images, present, row, moment_of(at, row)) for row in range(rows)]
+            alone = len({id(one) for one in sessions}) == rows  # else they are robots without a past
+            histories = [(one if alone else Session()).remembering(memory) for one in sessions]
+            images, masks = films(
+                [one.look_back(now) for one, now in zip(histories, seen, strict=True)], images
+            )
         subtasks, cut = self._subtasks(frames, images, masks, sessions)
         prompts = [
             text if now is None else now.text for text, now in zip(frames.prompts, subtasks, strict=True)

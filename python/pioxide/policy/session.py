@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pioxide.contract import Memory
 from pioxide.errors import InputError
+from pioxide.policy.history import History
 
 
 class Subtask(NamedTuple):
@@ -42,6 +44,7 @@ class Session:
         out_of_range: Answers to states that had a number outside the statistics.
         subtask: What the robot does now; None before the first, and where nobody asks for subtasks.
         previous: The last answer's token ids, the next answer's draft where π0-FAST speculates.
+        history: What its cameras showed lately, for a model with memory; None before the first frame.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -49,8 +52,10 @@ class Session:
         self.calls = self.truncated = self.out_of_range = 0
         self.previous: NDArray[np.int32] = np.zeros(0, np.int32)
         self.subtask: Subtask | None = None
+        self.history: History | None = None
         self._random = np.random.default_rng(seed)
         self._turn = threading.Lock()
+        self._beginning = threading.Lock()
 
     @contextmanager
     def answering(self) -> Generator[None]:
@@ -70,9 +75,23 @@ class Session:
             self._turn.release()
 
     def forget(self) -> None:
-        """Drops the answer before and the subtask, as when an episode ends; noise goes on."""
+        """Drops the answer before, the subtask and what was seen, as an episode ends; noise goes on."""
         self.previous = np.zeros(0, np.int32)
         self.subtask = None
+        self.history = None
+
+    def remembering(self, memory: Memory) -> History:
+        """Returns what the cameras showed lately, empty where nothing was seen.
+
+        Raises:
+            InputError: It is of a model with another memory.
+        """
+        with self._beginning:
+            if self.history is None:
+                self.history = History(memory)
+        if self.history.memory != memory:
+            raise InputError("session: it has seen frames for a model with another memory; forget() them")
+        return self.history
 
     def give_subtask(self, text: str | None) -> None:
         """Takes a subtask from a caller, which answers act by until it is replaced or forgotten.
@@ -88,7 +107,13 @@ class Session:
         self.subtask = None if text is None else Subtask(text, given=True)
 
     def state(self) -> dict[str, Any]:
-        """Returns all that the next answer depends on, as JSON values, for `restore`."""
+        """Returns all that the next answer depends on, as JSON values, for `restore`.
+
+        Raises:
+            InputError: It has seen frames, for a model with memory, which are not written down.
+        """
+        if self.history is not None:
+            raise InputError("session: what its cameras showed lately can't be written down")
         return {
             "random": self._random.bit_generator.state,
             "previous": self.previous.tolist(),
@@ -107,6 +132,7 @@ class Session:
             # Earlier versions kept none.
             subtask = state.get("subtask")
             self.subtask = None if subtask is None else Subtask(*subtask)
+            self.history = None
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"session: this is no state of one: {error}") from error
 

@@ -66,6 +66,14 @@ class Robot:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
+def _refuse_memory(policy: Policy) -> None:
+    if policy.remembers:
+        raise InputError(
+            "memory: this policy sees the past, and robots send a server what they see when they ask for a "
+            "chunk alone; play it in the robot's own process (Policy.observe), or train one without memory"
+        )
+
+
 class Server:
     """Serves a policy until it is stopped.
 
@@ -86,8 +94,10 @@ class Server:
             config: See `ServeConfig`.
 
         Raises:
-            InputError: The config would open the server to everybody without a word.
+            InputError: The config would open the server to everybody without a word; or the policy has a
+                memory.
         """
+        _refuse_memory(policy)
         self.config = config or ServeConfig()
         self.keys = self.config.keys()
         self._serving, self._seeds = Serving(policy, 1), 0
@@ -134,6 +144,7 @@ class Server:
         Raises:
             ContractError: It expects other observations, or gives other actions, than what clients were told.
         """
+        _refuse_memory(policy)
         told, new = (metadata(one, self.config.limits)[KEY] for one in (self.policy, policy))
         if apart := [name for name in PROMISED if told[name] != new[name]]:
             said = "; ".join(f"{name} is {new[name]!r}, was {told[name]!r}" for name in apart)

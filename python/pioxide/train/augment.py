@@ -19,20 +19,24 @@ BRIGHTNESS, CONTRAST, SATURATION = 0.3, 0.4, 0.5
 GREY = (0.2989, 0.587, 0.114)
 
 
-def augment(images: dict[str, Array], key: PRNGKeyArray) -> dict[str, Float[Array, "b h w 3"]]:
+def augment(images: dict[str, Array], key: PRNGKeyArray) -> dict[str, Float[Array, "b *t h w 3"]]:
     """Returns images changed at random, float32 in [-1, 1].
 
     Args:
-        images: By camera slot, [B, S, S, 3] uint8 or float32 in [-1, 1].
+        images: By camera slot, [B, S, S, 3] or [B, T, S, S, 3] uint8 or float32 in [-1, 1]. All frames of a
+            row's camera are changed alike, as a camera that sees otherwise would.
         key: Each camera and each row draws its own from it.
     """
     changed = {}
     for index, (name, image) in enumerate(sorted(images.items())):
         keys = jax.random.split(jax.random.fold_in(key, index), len(image))
         one = to_float(image) / 2 + 0.5
+        move, colour = _move, _colour
+        if one.ndim == 5:
+            move, colour = (jax.vmap(change, in_axes=(0, None)) for change in (_move, _colour))
         if "wrist" not in name:
-            one = jax.vmap(_move)(one, keys)
-        changed[name] = jnp.clip(jax.vmap(_colour)(one, keys), 0.0, 1.0) * 2 - 1
+            one = jax.vmap(move)(one, keys)
+        changed[name] = jnp.clip(jax.vmap(colour)(one, keys), 0.0, 1.0) * 2 - 1
     return {name: changed[name] for name in images}
 
 

@@ -12,6 +12,7 @@ from pioxide.contract import (
     AdvantageStyle,
     CameraSlot,
     Contract,
+    Memory,
     SubtaskStyle,
     action_vocabulary,
     assign_cameras,
@@ -39,6 +40,10 @@ class Numbers:
         max_delay: For trained real-time chunking: the largest delay, in actions; 0 for none.
         prompt: The instruction where an observation has none.
         normalization: Of state and actions; empty for the model's own: zscore for π0, else quantile.
+        memory_frames: π0.5: frames of each camera that it sees, the newest among them; 1 for no memory. MEM
+            (arXiv 2603.03596) has 6.
+        memory_stride: Seconds from one to the next; a whole number of the dataset's frames.
+        memory_every: Layers of the vision tower from one that attends over time to the next.
     """
 
     family: Family = Family.PI05
@@ -50,6 +55,20 @@ class Numbers:
     max_delay: int = 0
     prompt: str = ""
     normalization: Literal["", "zscore", "quantile"] = ""
+    memory_frames: int = 1
+    memory_stride: float = 1.0
+    memory_every: int = 4
+
+    @property
+    def memory(self) -> Memory | None:
+        """Returns what the model sees of the past; None for nothing.
+
+        Raises:
+            InputError: A number out of its range.
+        """
+        if self.memory_frames == 1:
+            return None
+        return Memory(self.memory_frames, self.memory_stride, self.memory_every)
 
 
 IMAGE_SIZES = {Size.TINY: 28, Size.MINI: 64, Size.SMALL: 112, Size.FULL: 224}
@@ -93,6 +112,10 @@ def run_contract(
         )
     if subtasks and family is not Family.PI05:
         raise InputError(f"data.subtasks: {family.symbol} says none; π0.5 does (--numbers.family PI05)")
+    if numbers.memory is not None and family is not Family.PI05:
+        raise InputError(
+            f"numbers.memory_frames: {family.symbol} sees no past; π0.5 may (--numbers.family PI05)"
+        )
     rule = _rule(fitted, numbers, codec)
     base = openpi_contract(family)
     slots = tuple(CameraSlot(slot) for slot in _slots(family, {camera.slot for camera in robot.cameras}))
@@ -119,6 +142,7 @@ def run_contract(
         answer_gap=0,
         subtask_style=SubtaskStyle.INSTEAD if subtasks else None,
         advantage_style=advantage,
+        memory=numbers.memory,
         source="the run",
     )
 

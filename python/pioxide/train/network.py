@@ -30,6 +30,7 @@ from pioxide.models import (
     spread,
 )
 from pioxide.models.decoding import DecodingConvention
+from pioxide.models.memory import MemoryConfig
 from pioxide.models.tuning import Tuning
 from pioxide.train.config import (
     FLOW_ALONE,
@@ -63,7 +64,7 @@ def model_config(
         ContractError: The contract leaves a field open that the network needs.
         InputError: The text model or the image size is not one for this network.
     """
-    needed = ("family", "cameras", "action_horizon", "text_len", "model_dim", "image_size")
+    needed = ("family", "cameras", "action_horizon", "text_len", "model_dim", "image_size", "memory")
     contract.require(*needed, doing="training")
     said: dict[str, Any] = {
         "cameras": tuple(camera.slot for camera in known(contract.cameras, "cameras")),
@@ -91,6 +92,15 @@ def model_config(
         raise InputError(f"image_size {size} is no multiple of this tower's patches of {preset.vision.patch}")
     said |= {"language": language, "vision": replace(preset.vision, image_size=size)}
     said["action_dim"] = known(contract.model_dim, "model_dim")
+    if contract.memory:
+        said["memory"] = MemoryConfig(contract.memory.frames, contract.memory.every)
+        if contract.memory.every > preset.vision.depth:
+            raise InputError(
+                f"memory_every {contract.memory.every}: this network's vision tower has "
+                f"{preset.vision.depth} layers, of which none would attend over time"
+            )
+    elif isinstance(preset, Pi0Config):
+        said["memory"] = None
     if isinstance(preset, Pi0FastConfig):
         # What is trained here continues a prompt where training did, without openpi's gap.
         said["decoding"] = DecodingConvention.TRAINING

@@ -38,6 +38,10 @@ def draw_batch(batch: Batch, tokenizer: TextTokenizer, path: Path, *, seed: int 
     images: dict[str, Any] = {slot: array[:rows] for slot, array in batch.images.items()}
     if seed is not None:
         images = {k: np.asarray(v) for k, v in augment(images, jax.random.key(seed)).items()}
+    masks = {slot: mask[:rows] for slot, mask in batch.image_masks.items()}
+    past = {slot: mask for slot, mask in masks.items() if mask.ndim > 1}
+    for slot, mask in past.items():
+        images[slot], masks[slot] = images[slot][:, -1], mask[:, -1]
     text_height = 6 * LINE
     height = SIDE + text_height + 8
     width = SIDE * max(len(images), 1) + 2 * SIDE
@@ -48,7 +52,9 @@ def draw_batch(batch: Batch, tokenizer: TextTokenizer, path: Path, *, seed: int 
         for column, (slot, array) in enumerate(images.items()):
             tile = Image.fromarray(_pixels(array[row])).resize((SIDE, SIDE), Image.Resampling.NEAREST)
             sheet.paste(tile, (column * SIDE, top))
-            note = slot if batch.image_masks[slot][row] else f"{slot}: masked"
+            note = slot if masks[slot][row] else f"{slot}: masked"
+            if slot in past:
+                note += f", newest of {int(past[slot][row].sum())} frames"
             draw.text((column * SIDE + 3, top + 3), note, fill=(255, 255, 0))
         _plot(draw, batch, row, (len(images) * SIDE + 8, top + 8, width - 8, top + SIDE - 8))
         for i, line in enumerate(describe(batch, tokenizer, row, width // 6)[:6]):

@@ -25,7 +25,7 @@ from pioxide.contract import (
     model_card,
     save_contract,
 )
-from pioxide.errors import InputError, OutputError
+from pioxide.errors import ContractError, InputError, OutputError
 from pioxide.family import RELEASED_ACTION_DIM
 from pioxide.files import new_directory, write_json, write_text
 from pioxide.transforms import NormRule, save_norm_stats
@@ -83,7 +83,8 @@ def convert(
     Raises:
         CheckpointError: A tensor is missing, extra, of another shape or not finite (lists all such); or the
             format can't hold this model.
-        ContractError: The format needs a field that neither the source nor `stated` says, or they disagree.
+        ContractError: The format needs a field that neither the source nor `stated` says, or they disagree;
+            or the model sees the past, which no format of others says.
         InputError: No such format, or an asset id that leads out of the target.
         OutputError: The target exists or can't be written.
     """
@@ -138,6 +139,11 @@ def write_checkpoint(
     if os.path.lexists(target):
         raise OutputError(f"{target} is there already; name a new directory")
     contract = replace(contract, family=architecture.kind, image_size=architecture.vision.image_size)
+    if contract.memory and to != "lerobot":
+        raise ContractError(
+            "memory: these weights see the past, and openpi's formats are read by what shows them the "
+            "present alone; keep the checkpoint as it is"
+        )
     files = _lerobot_files(contract, architecture) if to == "lerobot" else None
     if to == "openpi-pytorch":
         contract.require("action_horizon", doing="writing openpi's config.json")

@@ -76,6 +76,7 @@ def lerobot_contract(
         max_delay=config.max_delay,
         answer_gap=0,
         subtask_style=None,
+        memory=None,
         source=str(root),
     )
     if config.family.is_flow:

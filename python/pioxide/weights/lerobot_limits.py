@@ -13,7 +13,8 @@ def refuse(contract: Contract) -> None:
     """Refuses a contract under which LeRobot would move the robot elsewhere.
 
     Raises:
-        ContractError: Its robot turns numbers round, or π0.5's prompt lacks the state, or pads it.
+        ContractError: Its robot turns numbers round, or π0.5's prompt lacks the state, or pads it; or the
+            model sees the past.
     """
     where = contract.source or "the contract"
     family, robot = known(contract.family, "family"), known(contract.robot, "robot")
@@ -29,6 +30,12 @@ def refuse(contract: Contract) -> None:
             "state_in_text",
             f"{where}: these weights were trained without the state in the prompt, and LeRobot's π0.5 always "
             "writes it there",
+        )
+    if contract.memory:
+        raise refused(
+            "memory",
+            f"{where}: these weights see the past, and LeRobot's released versions do not: it would show "
+            "them the present alone",
         )
     padded = contract.state_text_dim
     if family is not Family.PI0 and isinstance(padded, int) and padded != robot.state_dim:

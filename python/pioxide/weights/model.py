@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 import numpy as np
 
 from pioxide.contract import CameraSlot, Contract, PromptStyle, merge
-from pioxide.errors import CheckpointError, InputError
+from pioxide.errors import CheckpointError, ContractError, InputError
 from pioxide.family import Family
 from pioxide.transforms import Stats
 from pioxide.weights.architecture import Architecture, compare, recognise
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from pioxide.models import Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
     from pioxide.models.decoding import DecodingConvention
+    from pioxide.models.memory import MemoryConfig
 
 # What π0 and π0.5 have beyond PaliGemma.
 ACTION_EXPERT = r"PaliGemma/llm/.*_1/.*|(action|state|time)_.*"
@@ -49,6 +50,7 @@ class ConfigFields(TypedDict, total=False):
         dtype: What the transformers compute in.
         remat: Whether training recomputes layers on the way back instead of keeping them.
         decoding: π0-FAST: where generated tokens stand.
+        memory: π0.5: of what it saw before; the contract's where it is not given.
     """
 
     action_horizon: int | None
@@ -58,6 +60,7 @@ class ConfigFields(TypedDict, total=False):
     dtype: DTypeLike
     remat: bool
     decoding: DecodingConvention
+    memory: MemoryConfig | None
 
 
 def configure(checkpoint: Checkpoint, **fields: Unpack[ConfigFields]) -> Pi0Config | Pi0FastConfig:
@@ -73,9 +76,10 @@ def configure(checkpoint: Checkpoint, **fields: Unpack[ConfigFields]) -> Pi0Conf
     """
     from pioxide.models import Pi0Config, Pi0FastConfig
     from pioxide.models.decoding import DecodingConvention
+    from pioxide.models.memory import MemoryConfig
 
     a = checkpoint.architecture
-    known_fields = ConfigFields.__annotations__.keys() - ({"decoding"} if a.kind.is_flow else set())
+    known_fields = ConfigFields.__annotations__.keys() - {"decoding" if a.kind.is_flow else "memory"}
     if unknown := sorted(fields.keys() - known_fields):
         raise InputError(
             f"{unknown[0]}: no field of {a.kind.symbol}'s config; there are {sorted(known_fields)}"
@@ -113,6 +117,8 @@ def configure(checkpoint: Checkpoint, **fields: Unpack[ConfigFields]) -> Pi0Conf
     if action_dim not in (None, a.action_dim):
         raise InputError(f"{checkpoint.path} has actions of {a.action_dim} dimensions, not {action_dim}")
     common.setdefault("text_len", a.kind.text_len)
+    if contract.memory:
+        common.setdefault("memory", MemoryConfig(contract.memory.frames, contract.memory.every))
     assert a.action_dim is not None
     return Pi0Config(
         language=_gemma(a, 0),
@@ -278,10 +284,13 @@ def save(
     Raises:
         CheckpointError: A parameter is not finite; or the format has no such model. Low-rank updates can be
             saved only where they follow openpi's rule.
-        ContractError: The model is not the contract's, or statistics are given twice and differ.
+        ContractError: The model is not the contract's, or statistics are given twice and differ; or it sees
+            the past.
         OutputError: The target exists or can't be written.
     """
     _check_lora(model)
+    if getattr(getattr(model, "config", None), "memory", None) is not None:
+        raise ContractError("memory: this model sees the past, which no format of others says")
     tree = tree_of(model)
     architecture = recognise(tree)
     if problems := architecture.compare(tree):

@@ -28,7 +28,7 @@ const MOST: usize = 1 << 32;
 /// Bytes of a file.
 const LARGEST_FILE: usize = 1 << 28;
 const VERSION: i64 = 1;
-const FIELDS: [&str; 24] = [
+const FIELDS: [&str; 25] = [
     "family",
     "robot",
     "cameras",
@@ -53,9 +53,12 @@ const FIELDS: [&str; 24] = [
     "answer_gap",
     "subtask_style",
     "advantage_style",
+    "memory",
 ];
 /// Fields that files of this version may lack, because they were not known at first: unknown there.
 const ADDED: [&str; 3] = ["answer_gap", "subtask_style", "advantage_style"];
+/// And those that say what older models did not have: none there.
+const ADDED_NONE: [&str; 1] = ["memory"];
 
 /// One image input of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +97,33 @@ pub enum AdvantageStyle {
     Text,
     /// Left out of some, so that a policy can be asked without it, which guidance needs.
     TextOrNone,
+}
+
+/// What a model sees of the past: of each camera the frames a stride apart that end with the newest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Memory {
+    /// Frames, the newest among them.
+    pub frames: usize,
+    /// Seconds from one to the next.
+    pub stride: f64,
+    /// Layers of the vision tower from one that attends over time to the next.
+    pub every: usize,
+}
+
+impl Memory {
+    fn read(value: &Json) -> Read<Self> {
+        let fields = value.fields(&["frames", "stride", "every"])?;
+        let memory = Self {
+            frames: fields.needed("frames", |value| value.count(MOST))?,
+            stride: fields.needed("stride", Json::number)?,
+            every: fields.needed("every", |value| value.count(MOST))?,
+        };
+        if memory.frames < 2 || memory.stride <= 0.0 || !memory.stride.is_finite() {
+            return Err(value.wrong("2 frames or more, and seconds above 0"));
+        }
+        Ok(memory)
+    }
 }
 
 /// What stands for a camera that is not there.
@@ -160,6 +190,8 @@ pub struct Contract {
     pub subtask_style: Option<Option<SubtaskStyle>>,
     /// Whether prompts say if the actions are good ones; `Some(None)` for weights that know no advantage.
     pub advantage_style: Option<Option<AdvantageStyle>>,
+    /// What the model sees of the past; `Some(None)` for a model that sees the present alone.
+    pub memory: Option<Option<Memory>>,
     /// Where all this was read, for messages.
     pub source: String,
 }
@@ -199,13 +231,18 @@ impl Contract {
         }
         for name in FIELDS {
             let stated = fields.get(name).is_some();
-            if stated == unknown.contains(name) && (stated || !ADDED.contains(&name)) {
+            let added = ADDED.contains(&name) || ADDED_NONE.contains(&name);
+            if stated == unknown.contains(name) && (stated || !added) {
                 return Err(format!(
                     "field {name:?} must be stated, or listed under \"unknown\"; not both and not neither"
                 ));
             }
         }
-        Self::stated(fields)
+        let mut contract = Self::stated(fields)?;
+        if fields.get("memory").is_none() && !unknown.contains("memory") {
+            contract.memory = Some(None);
+        }
+        Ok(contract)
     }
 
     fn stated(fields: Fields<'_>) -> Read<Self> {
@@ -270,6 +307,7 @@ impl Contract {
                     _ => Err(value.wrong("text, text_or_none or null")),
                 })
             })?,
+            memory: fields.optional("memory", |value| value.or_null(Memory::read))?,
             source: fields.optional("source", text)?.unwrap_or_default(),
         })
     }

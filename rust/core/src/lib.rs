@@ -66,7 +66,7 @@ struct Readme;
 
 pub use contract::{
     AbsentCamera, ActionVocabulary, AdvantageStyle, Arithmetic, Camera, CameraSlot, Contract, Gripper,
-    NormMode, NormRule, Numbers, Resize, Robot, Stats, SubtaskStyle,
+    Memory, NormMode, NormRule, Numbers, Resize, Robot, Stats, SubtaskStyle,
 };
 pub use control::{ActionQueue, Limits, OnEmpty, SafetyFilter, Taken, Violations};
 pub use dct::{Dct, Float};

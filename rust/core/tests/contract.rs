@@ -170,7 +170,7 @@ fn what_is_no_contract_is_refused() {
 fn a_contract_that_does_not_say_enough_names_what_it_lacks() {
     let all = "family robot cameras absent_camera delta_mask state_norm action_norm norm_stats state_in_text \
                state_text_dim prompt_style text_len default_prompt action_horizon model_dim num_steps play_steps \
-               image_size resize fast max_delay";
+               image_size resize fast max_delay memory";
     let unknown: Vec<&str> = all.split_whitespace().collect();
     let empty =
         Contract::from_json(json!({"version": 1, "unknown": unknown}).to_string().as_bytes()).unwrap();
@@ -180,6 +180,8 @@ fn a_contract_that_does_not_say_enough_names_what_it_lacks() {
     assert!(empty.instruction(" \n").unwrap_err().to_string().contains("no instruction"));
     assert_eq!(case("π0.5 without a state").subtask_style, Some(Some(SubtaskStyle::Instead)));
     assert_eq!(case("π0.5 with an advantage").advantage_style, Some(Some(AdvantageStyle::Text)));
+    let memory = case("π0.5 without a state").memory.flatten().unwrap();
+    assert_eq!((memory.frames, memory.stride, memory.every), (6, 0.5, 4));
     assert_eq!(case("π0-FAST").instruction(" \x1f"), Ok("fold"));
     assert_eq!(case("π0-FAST").instruction("hand over"), Ok("hand over"));
 }

@@ -12,6 +12,7 @@ from pioxide.contract import (
     CameraSlot,
     CodecVocabulary,
     Contract,
+    Memory,
     action_vocabulary,
     from_json,
     make_prompts,
@@ -78,6 +79,7 @@ def contracts() -> dict[str, Contract]:
         answer_gap=0,
         subtask_style=None,
         advantage_style=None,
+        memory=None,
         source="recorded",
     )  # fmt: skip
     linear = RobotSpec(
@@ -122,7 +124,11 @@ def contracts() -> dict[str, Contract]:
             answer_gap=1,
         ),
         "π0.5 without a state": replace(
-            base, state_in_text=False, default_prompt=None, subtask_style="instead"
+            base,
+            state_in_text=False,
+            default_prompt=None,
+            subtask_style="instead",
+            memory=Memory(frames=6, stride=0.5),
         ),
         "π0 with an advantage": replace(
             base, family="pi0", state_in_text=False, prompt_style="lerobot", advantage_style="text_or_none"
@@ -193,6 +199,9 @@ def spoilt() -> list:
         ("answer_gap", "answer_gap", 2),
         ("subtask_style", "subtask_style", "beside"),
         ("advantage_style", "advantage_style", True),
+        ("memory", "memory", {"frames": 1, "stride": 1.0, "every": 4}),
+        ("memory", "memory", {"frames": 6, "stride": 0, "every": 4}),
+        ("memory", "memory", {"frames": 6, "stride": 1.0}),
         ("state_in_text", "state_in_text", 1),
         ("default_prompt", "default_prompt", 3),
         ("prompt_style", "prompt_style", "other"),

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pioxide.contract import AbsentCamera, known
+from pioxide.contract import AbsentCamera, Memory, known
 from pioxide.data.images import Fit
 from pioxide.data.loader.batch import Batch
+from pioxide.data.loader.cameras import Pictures
 from pioxide.data.loader.reading import Opened
 from pioxide.data.loader.rows import Part
 from pioxide.errors import PioxideError
@@ -33,6 +34,7 @@ class Assembler:
         slots: Image slots that are filled, in the model's order.
         attended: Of those, whether the network attends to an image that is not there.
         fit: Of the images.
+        memory: Of what the network saw before; None for none.
     """
 
     opened: tuple[Opened, ...]
@@ -40,6 +42,7 @@ class Assembler:
     slots: tuple[str, ...]
     attended: bool
     fit: Fit
+    memory: Memory | None = None
 
     @classmethod
     def of(cls, opened: Sequence[Opened], fit: Fit) -> Assembler:
@@ -54,6 +57,7 @@ class Assembler:
             tuple(slot for slot in slots if black or slot in filled),
             black,
             fit,
+            contract.memory or None,
         )
 
     def __call__(self, numbers: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
@@ -66,9 +70,11 @@ class Assembler:
         turn, numbers = np.divmod(numbers, self.starts[-1])
         source = np.searchsorted(self.starts, numbers, side="right") - 1
         out: dict[str, NDArray[Any]] = {"source": source.astype(np.int32)}
+        shape = (len(numbers),) if self.memory is None else (len(numbers), self.memory.frames)
         for slot in self.slots:
-            out[IMAGE + slot] = self.fit.black(len(numbers))
-            out[IMAGE_MASK + slot] = np.full(len(numbers), self.attended, np.bool_)
+            black = self.fit.black(int(np.prod(shape)))
+            out[IMAGE + slot] = black.reshape(*shape, *black.shape[1:])
+            out[IMAGE_MASK + slot] = np.full(shape, self.attended, np.bool_)
         for one in np.unique(source).tolist():
             at = np.flatnonzero(source == one)
             opened = self.opened[one]
@@ -78,12 +84,24 @@ class Assembler:
                     self._fill(out, at[kind], part(rows[kind]))
             for slot, pictures in opened.pictures.items():
                 try:
-                    out[IMAGE + slot][at] = pictures.read(rows)
+                    out[IMAGE + slot][at], out[IMAGE_MASK + slot][at] = self._seen(opened, pictures, rows)
                 except PioxideError as error:
                     error.args = (f"{opened.source.name}: {error}", *error.args[1:])
                     raise
-                out[IMAGE_MASK + slot][at] = True
         return out
+
+    def _seen(
+        self, opened: Opened, pictures: Pictures, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Returns a camera's images of rows, and which are there: all, but before an episode's beginning."""
+        if self.memory is None:
+            return pictures.read(rows), np.ones(len(rows), np.bool_)
+        before, there = opened.index.history(rows, self.memory.frames, opened.step)
+        images = self.fit.black(there.size)
+        # Rows of one batch may share frames: each is read once.
+        needed, place = np.unique(before[there], return_inverse=True)
+        images[there.reshape(-1)] = pictures.read(needed)[place]
+        return images.reshape(*there.shape, *images.shape[1:]), there
 
     def as_batch(self, arrays: dict[str, NDArray[Any]]) -> Batch:
         """Returns the batch of a call's arrays."""

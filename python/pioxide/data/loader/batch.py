@@ -20,8 +20,10 @@ class Batch:
 
     Attributes:
         images: By slot in the model's order, [B, S, S, 3] uint8, or float32 in [-1, 1] where the contract
-            resizes as LeRobot does; black where a row has no such camera.
-        image_masks: By slot, [B] whether the network attends to that image.
+            resizes as LeRobot does; black where a row has no such camera. With memory [B, T, S, S, 3], the
+            newest last; black before an episode's beginning.
+        image_masks: By slot, [B] whether the network attends to that image; with memory [B, T] which frames
+            there are.
         tokens: [B, L] ids, padded with 0.
         token_mask: [B, L] True on real ids.
         state: [B, W] normalised and padded; None where the network reads no vector.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pioxide.data.episode import Episode, EpisodeInfo
 from pioxide.data.faults import fault
+from pioxide.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,36 @@ class FrameIndex:
         ahead = rows[:, None] + np.arange(horizon)
         last = self.last(rows)[:, None]
         return np.minimum(ahead, last), ahead <= last
+
+    def history(
+        self, rows: NDArray[np.int64], frames: int, step: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Returns the rows [n, T] of frames `step` apart that end with each row, and which are there.
+
+        What would lie before an episode's first frame is that frame.
+        """
+        back = rows[:, None] - step * np.arange(frames - 1, -1, -1)
+        first = self.starts[self.episode[rows]][:, None]
+        return np.maximum(back, first), back >= first
+
+
+def frames_apart(stride: float, fps: float, name: str) -> int:
+    """Returns how many frames of a dataset a stride in seconds is.
+
+    Raises:
+        DatasetError: The dataset has no rate.
+        InputError: It is no whole number of them, so that no frame is that old.
+    """
+    if fps <= 0:
+        raise fault(f"{name}: fps is not said, which a memory's stride needs", file="meta/info.json")
+    step = stride * fps
+    if round(step) < 1 or abs(step - round(step)) > 1e-6 * step:
+        near = max(1, round(step)) / fps
+        raise InputError(
+            f"{name}: a memory's stride of {stride:g} s is {step:g} frames at its {fps:g} frames a second, "
+            f"and has to be a whole number of them; {near:.6g} s is the nearest that is"
+        )
+    return round(step)
 
 
 def frame_times(episode: Episode, fps: float) -> NDArray[np.float64]:

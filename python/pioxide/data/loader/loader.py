@@ -53,6 +53,7 @@ MODEL_SIDE = (
     "max_delay",
     "subtask_style",
     "advantage_style",
+    "memory",
 )
 
 

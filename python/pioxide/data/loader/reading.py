@@ -17,7 +17,7 @@ from pioxide.data.images import Fit
 from pioxide.data.loader.answers import Answers
 from pioxide.data.loader.cache import CacheSettings, FrameCache
 from pioxide.data.loader.cameras import Pictures, make_pictures, slot_features
-from pioxide.data.loader.index import FrameIndex, frame_times
+from pioxide.data.loader.index import FrameIndex, frame_times, frames_apart
 from pioxide.data.loader.rows import RecordedRows, Rows, Saying, TokenizedRows, Widths
 from pioxide.data.loader.source import Source, TokenRows
 from pioxide.data.robot import check_robot
@@ -35,6 +35,7 @@ class Opened:
         drawn: [M] the rows of the index to draw from.
         rows: Text and numbers.
         pictures: Images, by slot.
+        step: Frames from one that the network remembers to the next; 0 for none.
     """
 
     source: Source
@@ -42,6 +43,7 @@ class Opened:
     drawn: NDArray[np.int64]
     rows: Rows
     pictures: dict[str, Pictures]
+    step: int = 0
 
 
 def open_source(
@@ -68,15 +70,17 @@ def open_source(
     Raises:
         ContractError: The contract lacks what is needed, or is another robot's.
         DatasetError: An episode or a video can't be read.
-        InputError: An episode or a column is not there, or nothing is left.
+        InputError: An episode or a column is not there, or nothing is left; or the frames that the network
+            remembers do not lie at this dataset's rate.
     """
     dataset, contract = source.dataset, source.contract
     Widths.of(contract)  # a robot that is too wide is the better word for it than what the pipeline says
     pipeline = Pipeline(contract, tokenizer, codec)
     if source.tokens is not None:
         refuse_differences(contract, source.tokens.contract, names=(source.name, "its token rows"))
+    step = frames_apart(contract.memory.stride, dataset.fps, source.name) if contract.memory else 0
     features = slot_features(contract, dataset, source.cameras)
-    timed = any(dataset.features[feature].dtype == "video" for feature in features.values())
+    timed = step > 0 or any(dataset.features[feature].dtype == "video" for feature in features.values())
     answers = Answers.of(pipeline.prompts, tokenizer, codec, answer_len) if answer_len else None
     index, drawn, rows = read_rows(source, pipeline, timed=timed, answers=answers, saying=saying)
     fit = Fit.of(contract, exact=exact)
@@ -87,7 +91,7 @@ def open_source(
         cached = FrameCache.open(cache.directory, dataset.path.resolve().name, fit).fill(named, cache)
         pictures = dict(zip(made, cached, strict=True))
     # Workers read images only; what a person passed may be large.
-    return Opened(replace(source, tokens=None), index, drawn, rows, pictures)
+    return Opened(replace(source, tokens=None), index, drawn, rows, pictures, step)
 
 
 def read_rows(

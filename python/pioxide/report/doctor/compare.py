@@ -67,6 +67,7 @@ _FIELDS: dict[str, tuple[Code, Severity, str]] = {
     "answer_gap": (Code.SAMPLING, Severity.WARNING, _AGAIN),
     "subtask_style": (Code.PROMPT, Severity.WARNING, _AGAIN),
     "advantage_style": (Code.PROMPT, Severity.PROBLEM, _AGAIN),
+    "memory": (Code.IMAGES, Severity.PROBLEM, "show the model what it was trained to see of the past"),
 }
 
 

@@ -138,7 +138,15 @@ def facts(contract: Contract) -> Iterator[tuple[str, str]]:
         yield "images", f"{contract.image_size} x {contract.image_size}{resized}"
     if contract.model_dim is not UNKNOWN:
         yield "inside the model", f"{contract.model_dim} numbers an action"
-    for name in ("num_steps", "fast", "max_delay", "answer_gap", "subtask_style", "advantage_style"):
+    for name in (
+        "num_steps",
+        "fast",
+        "max_delay",
+        "answer_gap",
+        "subtask_style",
+        "advantage_style",
+        "memory",
+    ):
         if (value := getattr(contract, name)) not in (UNKNOWN, None):
             yield _TITLES[name], describe(name, value)
 
@@ -151,6 +159,7 @@ _TITLES = {
     "answer_gap": "answer begins after",
     "subtask_style": "writes subtasks",
     "advantage_style": "reads the actions' advantage",
+    "memory": "sees of the past",
 }
 
 
