@@ -11,7 +11,7 @@ import pytest
 from pioxide.cli.main import main
 from pioxide.codec import FastCodec
 from pioxide.data import EpisodeData, FrameColumns, LeRobotDataset, compute_stats, write_lerobot_v3
-from pioxide.data.stats import StatsSource, joint_stats
+from pioxide.data.stats import Reading, StatsSource, joint_stats
 from pioxide.errors import ContractError, DatasetError, FormatError, InputError, SettingsError
 from pioxide.report import inspect_directory
 from pioxide.shards import (
@@ -241,7 +241,7 @@ def spoil(root: Path, episode: int) -> Path:
 def test_float64_after_float32_is_counted_exactly(tmp_path, cache_bytes):
     narrow, wide = arrays(3, 1), arrays(3, 2, dtype=np.float64)
     sources = [
-        StatsSource(LeRobotDataset.open(write(tmp_path / name, ARM, data)), FrameColumns())
+        StatsSource(LeRobotDataset.open(write(tmp_path / name, ARM, data)), Reading(FrameColumns()))
         for name, data in (("narrow", narrow), ("wide", wide))
     ]
     stats = joint_stats(sources, horizon=1, cache_bytes=cache_bytes)["state"]
@@ -258,7 +258,7 @@ def test_a_bad_episode_is_reported_once_though_counting_begins_again(tmp_path):
     sources = [
         StatsSource(
             LeRobotDataset.open(tmp_path / name),
-            FrameColumns(),
+            Reading(FrameColumns()),
             on_bad=lambda info, _: bad.append(info.index),
         )
         for name in ("narrow", "wide")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import FlagCreatePairsOff
@@ -26,6 +28,7 @@ from pioxide.shards import (
     FitSettings,
     JointResult,
     JointSettings,
+    Ray,
     explore,
     fit,
     fit_jointly,
@@ -33,6 +36,7 @@ from pioxide.shards import (
     sentence,
 )
 from pioxide.shards.checked import Looked, save_findings
+from pioxide.shards.crew import Opened, crew_of
 
 
 @derived(JointSettings)
@@ -51,6 +55,15 @@ class Fit:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar=METAVARS["output"])]
     """Directory to make: contract.json, norm_stats.json, fit.json, and the codec's files."""
 
+    engine: Literal["process", "ray"] = "process"
+    """Who reads the datasets: this process, or tasks of Ray, on a cluster of this machine's own."""
+
+    ray_address: Annotated[str | None, left_open("ADDRESS")] = None
+    """Of a Ray cluster, whose nodes see the same files at the same paths; with --engine ray."""
+
+    workers: Annotated[int | None, left_open("INT")] = None
+    """Tasks of Ray at a time; one a core by default."""
+
     skip_bad: FlagCreatePairsOff[bool] = False
     """Leave out episodes that can't be used, and end with status 3."""
 
@@ -62,6 +75,22 @@ class Fit:
 
     def __call__(self) -> int:
         """Fits, and prints what it achieves."""
+        engine = self._engine()
+        # One cluster for all that is to be read.
+        with nullcontext() if engine is None else engine.running():
+            return self._run(engine)
+
+    def _engine(self) -> Ray | None:
+        if self.engine == "ray":
+            if self.explore:
+                raise InputError("--explore reads few episodes, in this process: leave --engine ray out")
+            return Ray(self.ray_address, self.workers)
+        for option in ("ray_address", "workers"):
+            if getattr(self, option) is not None:
+                raise InputError(f"--{option.replace('_', '-')} is for --engine ray")
+        return None
+
+    def _run(self, engine: Ray | None) -> int:
         from pioxide.cli import main
 
         settings = taken(self, FitSettings)
@@ -77,9 +106,7 @@ class Fit:
             if len(self.datasets) > 1:
                 say(path)
             columns = settings.columns(dataset)
-            found = check_dataset(
-                dataset, columns, episodes=chosen, width=RELEASED_ACTION_DIM, workers=cores()
-            )
+            found = _checked(path, dataset, columns, chosen, settings, engine)
             looks.append((columns, tuple(chosen), found))
             warned |= warn(dataset, columns, episodes=chosen, found=found, strict=self.strict)
         if warned:
@@ -89,12 +116,18 @@ class Fit:
         self._refuse_unused()
         if len(self.datasets) == 1 and joint == JointSettings():
             with working("fit"):
-                made = fit(first, self.output, settings, skip_bad=self.skip_bad, on_stage=say)
+                made = fit(first, self.output, settings, skip_bad=self.skip_bad, engine=engine, on_stage=say)
             fits, found = {"": made}, made.found
         else:
             with working("fit"):
                 several = fit_jointly(
-                    self.datasets, self.output, settings, joint, skip_bad=self.skip_bad, on_stage=say
+                    self.datasets,
+                    self.output,
+                    settings,
+                    joint,
+                    skip_bad=self.skip_bad,
+                    engine=engine,
+                    on_stage=say,
                 )
             fits, found = several.members, several.found
             print_joint(several)
@@ -149,6 +182,21 @@ class Fit:
         unused = [f.name for f in fields(usual) if getattr(said, f.name) != getattr(usual, f.name)]
         if unused:
             raise InputError(f"--{unused[0].replace('_', '-')} belongs to --explore, which is not given")
+
+
+def _checked(
+    path: Path,
+    dataset: LeRobotDataset,
+    columns: FrameColumns,
+    chosen: Sequence[int],
+    settings: FitSettings,
+    engine: Ray | None,
+) -> list[Finding]:
+    """What there is to find, by whoever reads."""
+    if engine is None:
+        return check_dataset(dataset, columns, episodes=chosen, width=RELEASED_ACTION_DIM, workers=cores())
+    with crew_of(engine, [Opened(path, settings.tasks, dataset, dataset.fingerprint())]) as crew:
+        return check_dataset(dataset, columns, episodes=chosen, width=RELEASED_ACTION_DIM, crew=crew)
 
 
 def _write_page(found: Exploration, path: Path) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from pioxide.data import motion
 from pioxide.data.columns import FrameColumns
@@ -16,6 +18,7 @@ from pioxide.data.episode import EpisodeInfo
 from pioxide.data.findings import Code, Finding, Quantity, Spot, merged, numbers
 from pioxide.data.joints import Joints, opposed, units
 from pioxide.data.lerobot import LeRobotDataset
+from pioxide.data.portions import Crew, Portion
 from pioxide.data.summary import EpisodeSummary, summarize
 from pioxide.errors import DatasetError
 
@@ -44,6 +47,7 @@ def check_dataset(
     width: int | None = None,
     on_frames: Callable[[int], None] | None = None,
     workers: int = 1,
+    crew: Crew | None = None,
 ) -> list[Finding]:
     """Reads every episode once, and says what a person should know; faults first.
 
@@ -54,11 +58,12 @@ def check_dataset(
         width: numbers that the model takes, where they are limited.
         on_frames: told of frames done, from several threads.
         workers: threads.
+        crew: who reads the dataset, its first, in place of threads here.
 
     Raises:
         InputError: no such column.
     """
-    summaries, faults = look(dataset, columns, episodes, on_frames, workers)
+    summaries, faults = look(dataset, columns, episodes, on_frames, workers, crew)
     return judge(dataset, columns, summaries, faults, width=width)
 
 
@@ -68,39 +73,71 @@ def look(
     episodes: Iterable[int] | None = None,
     on_frames: Callable[[int], None] | None = None,
     workers: int = 1,
+    crew: Crew | None = None,
 ) -> tuple[list[EpisodeSummary], list[Finding]]:
     """Does the first half of `check_dataset`: episodes in numbers, and those that can't be read."""
-    faults: list[Finding] = []
-
-    def bad(info: EpisodeInfo, error: DatasetError) -> None:
-        reason = str(error).removeprefix(f"{error.file}: episode {info.index}: ")
-        place = f"episode {info.index} ({error.file})"
-        faults.append(Finding(Code.EPISODE, place, reason, "--skip-bad leaves it out", (info.index,)))
-        if on_frames is not None:
-            on_frames(info.length)
-
     step = max(1, dataset.total_frames // SAMPLE_FRAMES)
     optional = [key for key in ("timestamp", "index") if key in dataset.features]
     keys = columns.all
     dataset.dim(keys)  # raises before any thread is started
 
-    def look_at(part: Sequence[int]) -> list[EpisodeSummary]:
-        made = []
-        for episode in dataset.scan(keys, part, on_bad=bad, optional=optional):
-            made.append(summarize(episode, columns, fps=dataset.fps, step=step))
-            if on_frames is not None:
-                on_frames(len(episode))
-        return made
-
+    work = _Look(columns, tuple(optional), step)
     chosen = [e.index for e in dataset.episodes] if episodes is None else sorted(set(episodes))
     parts = _parts(dataset, chosen)
-    if workers == 1 or len(parts) == 1:
-        found = map(look_at, parts)
+    if crew is not None:
+        seen = list(crew.each(work, crew.portions(0, chosen)))
+    elif workers == 1 or len(parts) == 1:
+        seen = [work.of(dataset, part, on_frames) for part in parts]
     else:
         with ThreadPoolExecutor(workers, thread_name_prefix="check") as pool:
-            found = list(pool.map(look_at, parts))
-    summaries = [summary for part in found for summary in part]
+            seen = list(pool.map(lambda part: work.of(dataset, part, on_frames), parts))
+    summaries = [summary for part in seen for summary in part.summaries]
+    faults = [finding for part in seen for finding in part.faults]
     return summaries, sorted(faults, key=lambda finding: finding.episodes)
+
+
+class _Seen(NamedTuple):
+    """Episodes in numbers, and those that can't be read."""
+
+    summaries: list[EpisodeSummary]
+    faults: list[Finding]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Looks at a portion; see `portions.Work`.
+
+    Attributes:
+        columns: of state and actions.
+        optional: that are read where they are there.
+        step: every so many frames one is kept.
+    """
+
+    columns: FrameColumns
+    optional: tuple[str, ...]
+    step: int
+
+    def __call__(self, dataset: LeRobotDataset, portion: Portion) -> _Seen:
+        return self.of(dataset, portion.episodes, None)
+
+    def of(
+        self, dataset: LeRobotDataset, episodes: Sequence[int], on_frames: Callable[[int], None] | None
+    ) -> _Seen:
+        seen = _Seen([], [])
+
+        def bad(info: EpisodeInfo, error: DatasetError) -> None:
+            reason = str(error).removeprefix(f"{error.file}: episode {info.index}: ")
+            place = f"episode {info.index} ({error.file})"
+            way_out = "--skip-bad leaves it out"
+            seen.faults.append(Finding(Code.EPISODE, place, reason, way_out, (info.index,)))
+            if on_frames is not None:
+                on_frames(info.length)
+
+        for episode in dataset.scan(self.columns.all, episodes, on_bad=bad, optional=self.optional):
+            seen.summaries.append(summarize(episode, self.columns, fps=dataset.fps, step=self.step))
+            if on_frames is not None:
+                on_frames(len(episode))
+        return seen
 
 
 def _parts(dataset: LeRobotDataset, chosen: Sequence[int]) -> list[list[int]]:

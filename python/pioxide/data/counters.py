@@ -5,10 +5,12 @@ Part of `data.stats`. An absolute action counts with its number of windows; rela
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from pioxide.data.quantiles import ExactQuantiles, Moments
+from pioxide.data.quantiles import Block, Counted, ExactQuantiles, Moments
 from pioxide.data.windows import window_weights, windows
 from pioxide.errors import InputError
 from pioxide.transforms import Stats
@@ -23,16 +25,80 @@ class WiderError(Exception):
     """An episode has more bits a number than those before it."""
 
 
+class Blocks:
+    """Keeps blocks that `Moments` elsewhere are to join, in their order."""
+
+    def __init__(self, origin: NDArray[np.float64]):
+        self.origin = origin
+        self.all: list[Block] = []
+
+    @property
+    def count(self) -> int:
+        """Returns how many values there are, by their weights."""
+        return sum(block.number for block in self.all)
+
+    def add(self, values: NDArray, weights: NDArray[np.int64] | None = None) -> None:
+        """Adds up a block, as `Moments.add` does."""
+        self.all.append(Block.of(values, weights, self.origin))
+
+
+class Tally(NamedTuple):
+    """What a fork of a `Counter` counted in a pass.
+
+    Attributes:
+        blocks: for the moments, in the first pass.
+        low: [D] smallest values, in the first pass.
+        high: [D] largest, likewise.
+        counted: for the quantiles.
+    """
+
+    blocks: list[Block]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    counted: Counted
+
+
 class Counter:
     """Moments (in the first pass) and quantiles of some dimensions, made when the first block shows them."""
 
     def __init__(self, what: str, dtype: np.dtype | None = None):
         self.what = what
         self.dtype = dtype
-        self.moments: Moments | None = None
+        self.moments: Moments | Blocks | None = None
         self.quantiles: ExactQuantiles | None = None
         self.low = self.high = np.zeros(0)
         self.passed = 0
+
+    def begin(self, values: NDArray) -> None:
+        """Sees from the first values [n, D] what is to be counted, and counts nothing yet."""
+        origin = np.array(values[0], np.float64) if len(values) else None
+        self.moments = Moments(values.shape[1], origin)
+        self.quantiles = ExactQuantiles(values.shape[1], self.dtype or values.dtype, QUANTILES)
+        self.low, self.high = np.full(values.shape[1], np.inf), np.full(values.shape[1], -np.inf)
+
+    def fork(self) -> Counter:
+        """Returns one that counts other values in this pass, anywhere; `tally` is what it counted."""
+        other = Counter(self.what, self.dtype)
+        other.passed = self.passed
+        if self.moments is not None and self.quantiles is not None:
+            other.moments, other.quantiles = Blocks(self.moments.origin), self.quantiles.fork()
+            other.low, other.high = np.full_like(self.low, np.inf), np.full_like(self.high, -np.inf)
+        return other
+
+    def tally(self) -> Tally | None:
+        """Returns what this fork counted; None where it was given nothing that counts."""
+        if not isinstance(self.moments, Blocks) or self.quantiles is None or self.done:
+            return None
+        return Tally(self.moments.all, self.low, self.high, self.quantiles.counted())
+
+    def join(self, tally: Tally | None) -> None:
+        """Adds what a fork counted; the same bits as if this one had counted it, where forks are in order."""
+        if tally is None or not isinstance(self.moments, Moments) or self.quantiles is None:
+            return
+        for block in tally.blocks:
+            self.moments.join(block)
+        self.low, self.high = np.minimum(self.low, tally.low), np.maximum(self.high, tally.high)
+        self.quantiles.join(tally.counted)
 
     def add(self, values: NDArray, weights: NDArray[np.int64] | None = None) -> None:
         """Counts values [n, D], each row as often as its weight says.
@@ -42,9 +108,9 @@ class Counter:
             WiderError: It has more bits a number than the first.
         """
         if self.moments is None or self.quantiles is None:
-            self.moments = Moments(values.shape[1])
-            self.quantiles = ExactQuantiles(values.shape[1], self.dtype or values.dtype, QUANTILES)
-            self.low, self.high = np.full(values.shape[1], np.inf), np.full(values.shape[1], -np.inf)
+            self.begin(values)
+        assert self.moments is not None
+        assert self.quantiles is not None
         if self.done:
             return
         if values.shape[1] != self.quantiles.dim:
@@ -78,7 +144,7 @@ class Counter:
 
     def stats(self) -> Stats:
         """Returns what was counted, once all passes are done."""
-        assert self.moments is not None
+        assert isinstance(self.moments, Moments)
         assert self.quantiles is not None
         q01, q99, q10, q90 = self.quantiles.values
         # Adding 0.0 turns a negative zero into a plain one, as in the quantiles.
@@ -97,6 +163,33 @@ class ActionCounter:
         self.absolute = Counter("actions", dtype)
         self.relative = Counter("actions", dtype)
         self.dims: NDArray[np.bool_] | None = None  # [D], True where relative
+
+    def begin(self, states: NDArray, actions: NDArray) -> None:
+        """Sees from the first episode what is to be counted, and counts nothing yet.
+
+        Raises:
+            InputError: The mask covers more dimensions than there are.
+        """
+        dims = self.dims = self._relative_dims(states.shape[1], actions.shape[1])
+        if not dims.all():
+            self.absolute.begin(actions[:1, ~dims])
+        if dims.any():
+            self.relative.begin(actions[:1, dims] - states[:1, np.flatnonzero(dims)])
+
+    def fork(self) -> ActionCounter:
+        """Does what `Counter.fork` does."""
+        other = ActionCounter(self.horizon, self.mask)
+        other.absolute, other.relative, other.dims = self.absolute.fork(), self.relative.fork(), self.dims
+        return other
+
+    def tally(self) -> tuple[Tally | None, Tally | None]:
+        """Returns what this fork counted of absolute and of relative dimensions."""
+        return self.absolute.tally(), self.relative.tally()
+
+    def join(self, tallies: tuple[Tally | None, Tally | None]) -> None:
+        """Does what `Counter.join` does."""
+        for counter, tally in zip((self.absolute, self.relative), tallies, strict=True):
+            counter.join(tally)
 
     def add(self, states: NDArray, actions: NDArray, weight: int) -> None:
         """Counts the chunks of an episode of states [T, S] and actions [T, D], each `weight` times.

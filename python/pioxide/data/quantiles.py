@@ -7,7 +7,9 @@ on the number of values, and gives the same value as sorting them all.
 
 from __future__ import annotations
 
+import copy
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,18 @@ DIGIT_BITS = 16
 DIGITS = 1 << DIGIT_BITS
 # Digits that are counted one by one.
 FEW = 4096
+
+
+class Counted(NamedTuple):
+    """What a pass of `ExactQuantiles` counted.
+
+    Attributes:
+        places: in its table, where anything was.
+        counts: how much.
+    """
+
+    places: NDArray[np.int64]
+    counts: NDArray[np.int64]
 
 
 class ExactQuantiles:
@@ -60,7 +74,7 @@ class ExactQuantiles:
         # so.
         self._prefix = np.zeros((len(probabilities), dim), self._key_type)
         self._under = np.zeros((len(probabilities), dim), np.int64)
-        self._counts = np.zeros((1, dim, DIGITS), np.int64)
+        self._counts: NDArray[np.int64] | None = None  # made when something is counted
         self._wanted = np.zeros((0, DIGITS), bool)
         self._total = 0
 
@@ -73,11 +87,12 @@ class ExactQuantiles:
         """
         if values.ndim != 2 or values.shape[1] != self.dim or values.dtype != self.dtype:
             raise InputError(f"expected [M, {self.dim}] {self.dtype}, got {values.shape} {values.dtype}")
+        counts = self._table()
         keys = _sortable(np.ascontiguousarray(values.T), self._key_type)
         digits = (keys >> np.array(self._shift, self._key_type)).astype(np.uint16)
         for d in range(self.dim):
             if self._pass == 0:
-                _count(self._counts[0, d], digits[d], weights)
+                _count(counts[0, d], digits[d], weights)
                 continue
             begins = keys[d] >> np.array(self._shift + DIGIT_BITS, self._key_type)
             near = np.flatnonzero(self._wanted[d].take(begins & np.array(DIGITS - 1, self._key_type)))
@@ -85,7 +100,30 @@ class ExactQuantiles:
             weight = None if weights is None else weights[near]
             for q in range(len(self.probabilities)):
                 chosen = begins == self._prefix[q, d]
-                _count(self._counts[q, d], here[chosen], None if weight is None else weight[chosen])
+                _count(counts[q, d], here[chosen], None if weight is None else weight[chosen])
+
+    def fork(self) -> ExactQuantiles:
+        """Returns one that counts other values in the same pass, to be given to `join` by `counted`."""
+        other = copy.copy(self)
+        other._counts = None
+        return other
+
+    def counted(self) -> Counted:
+        """Returns what was counted in this pass."""
+        flat = self._table().reshape(-1)
+        places = np.flatnonzero(flat)
+        return Counted(places, flat[places])
+
+    def join(self, counted: Counted) -> None:
+        """Adds what a `fork` counted: whole numbers, so their order makes no difference."""
+        self._table().reshape(-1)[counted.places] += counted.counts
+
+    def _table(self) -> NDArray[np.int64]:
+        if self._counts is None:
+            self._counts = np.zeros(
+                (len(self.probabilities) if self._pass else 1, self.dim, DIGITS), np.int64
+            )
+        return self._counts
 
     def next_pass(self) -> None:
         """Closes a pass: fixes 16 more bits of every quantile.
@@ -93,14 +131,15 @@ class ExactQuantiles:
         Raises:
             InputError: nothing was added.
         """
+        table = self._table()
         if self._pass == 0:
-            self._total = int(self._counts[0, 0].sum()) if self.dim else 1
+            self._total = int(table[0, 0].sum()) if self.dim else 1
             if self._total == 0:
                 raise InputError("quantiles of no values")
         for d in range(self.dim):
             counted = np.empty(0, np.int64)
             for q, probability in enumerate(self.probabilities):
-                counts = self._counts[0 if self._pass == 0 else q, d]
+                counts = table[0 if self._pass == 0 else q, d]
                 if q == 0 or self._pass > 0:
                     counted = np.cumsum(counts)
                 rank = math.ceil(probability * self._total) - self._under[q, d]
@@ -114,7 +153,7 @@ class ExactQuantiles:
             # By the last known digit: most values are no candidates, and are passed over at once.
             self._wanted = np.zeros((self.dim, DIGITS), bool)
             np.put_along_axis(self._wanted, (self._prefix & (DIGITS - 1)).T.astype(np.intp), True, axis=1)
-            self._counts = np.zeros((len(self.probabilities), self.dim, DIGITS), np.int64)
+        self._counts = None
 
     @property
     def values(self) -> NDArray[np.float64]:
@@ -133,6 +172,33 @@ class ExactQuantiles:
         return (self.passes - 1 - self._pass) * DIGIT_BITS
 
 
+class Block(NamedTuple):
+    """A block of values, added up for `Moments`.
+
+    Attributes:
+        number: of values, by their weights.
+        mean: [D] relative to the origin.
+        squares: [D] sum of squared differences from that mean.
+    """
+
+    number: int
+    mean: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, values: NDArray, weights: NDArray[np.int64] | None, origin: NDArray[np.float64]) -> Block:
+        """Adds up `values` [M, D], each row counting `weights` [M] times (once if None)."""
+        block = np.array(values.T, np.float64, order="C")  # [D, M]: sums run along memory
+        count = len(values) if weights is None else int(weights.sum())
+        if count == 0:
+            return cls(0, np.zeros(len(origin)), np.zeros(len(origin)))
+        block -= origin[:, None]
+        mean = _sum(block, weights) / count
+        block -= mean[:, None]
+        block *= block
+        return cls(count, mean, _sum(block, weights))
+
+
 class Moments:
     """Mean and population standard deviation of each dimension, block by block, without cancellation.
 
@@ -142,35 +208,34 @@ class Moments:
     where the mean is large against the spread.
     """
 
-    def __init__(self, dim: int):
-        """Start with no values of `dim` dimensions."""
+    def __init__(self, dim: int, origin: NDArray[np.float64] | None = None):
+        """Start with no values of `dim` dimensions; the first one is the `origin` by default."""
         self.count = 0
-        self._origin = np.zeros(dim)
+        self._began = origin is not None
+        self.origin = np.zeros(dim) if origin is None else origin
         self._mean = np.zeros(dim)  # relative to the origin
         self._squares = np.zeros(dim)  # sum of squared differences from the mean
 
     def add(self, values: NDArray, weights: NDArray[np.int64] | None = None) -> None:
         """Joins a block `values` [M, D], each row counting `weights` [M] times (once if None)."""
-        block = np.array(values.T, np.float64, order="C")  # [D, M]: sums run along memory
-        count = len(values) if weights is None else int(weights.sum())
-        if count == 0:
+        if not self._began and len(values):
+            self.origin, self._began = np.array(values[0], np.float64), True
+        self.join(Block.of(values, weights, self.origin))
+
+    def join(self, block: Block) -> None:
+        """Joins a block that was added up before; the last bits depend on the order of blocks."""
+        if block.number == 0:
             return
-        if self.count == 0:
-            self._origin = block[:, 0].copy()
-        block -= self._origin[:, None]
-        mean = _sum(block, weights) / count
-        block -= mean[:, None]
-        block *= block
-        total = self.count + count
-        shift = mean - self._mean
-        self._squares += _sum(block, weights) + shift * shift * (self.count * (count / total))
-        self._mean += shift * (count / total)
+        total = self.count + block.number
+        shift = block.mean - self._mean
+        self._squares += block.squares + shift * shift * (self.count * (block.number / total))
+        self._mean += shift * (block.number / total)
         self.count = total
 
     @property
     def mean(self) -> NDArray[np.float64]:
         """Returns [D] the mean."""
-        return self._origin + self._mean
+        return self.origin + self._mean
 
     @property
     def std(self) -> NDArray[np.float64]:
@@ -179,8 +244,8 @@ class Moments:
 
 
 def _sum(block: NDArray[np.float64], weights: NDArray[np.int64] | None) -> NDArray[np.float64]:
-    """Of each row of [D, M], weighted."""
-    return block.sum(axis=1) if weights is None else block @ weights.astype(np.float64)
+    """Of each row of [D, M], weighted; the same bits whatever number of threads a product of matrices has."""
+    return (block if weights is None else block * weights.astype(np.float64)).sum(axis=1)
 
 
 def _count(

@@ -2,13 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pioxide.codec import ActionCodec
 from pioxide.contract import Numbers
+from pioxide.data import LeRobotDataset
+from pioxide.data.portions import Crew, Portion
+from pioxide.shards.frames import FrameCutter
+
+
+class Judged(NamedTuple):
+    """What came of some chunks.
+
+    Attributes:
+        lengths: How many chunks have each number of tokens.
+        horizon: Steps in each.
+        squares: [D] sum of squared errors.
+        largest: [D] largest error.
+        clipped: Coefficients that were clipped.
+        clipped_chunks: Chunks with any.
+    """
+
+    lengths: NDArray[np.int64]
+    horizon: int
+    squares: NDArray[np.float64]
+    largest: NDArray[np.float64]
+    clipped: int
+    clipped_chunks: int
+
+    @classmethod
+    def of(cls, codec: ActionCodec, chunks: NDArray[np.float64]) -> Judged:
+        """Encodes and decodes chunks [n, H, D]."""
+        _, horizon, dim = chunks.shape
+        tokens = codec.encode_batch(chunks, on_overflow="clip")
+        decoded, _ = codec.decode_batch(tokens, horizon=horizon, dim=dim)
+        error = np.abs(decoded - chunks)
+        return cls(
+            np.bincount(np.diff(tokens.offsets)),
+            horizon,
+            np.square(error).sum(axis=(0, 1)),
+            error.max(axis=(0, 1), initial=0),
+            int(tokens.clipped.sum()),
+            int(np.count_nonzero(tokens.clipped)),
+        )
 
 
 class Evaluation:
@@ -33,19 +74,28 @@ class Evaluation:
 
     def add(self, chunks: NDArray[np.float64]) -> None:
         """Encodes and decodes chunks [n, H, D] and notes what comes of it."""
-        n, self.horizon, dim = chunks.shape
-        tokens = self.codec.encode_batch(chunks, on_overflow="clip")
-        decoded, _ = self.codec.decode_batch(tokens, horizon=self.horizon, dim=dim)
-        lengths = np.bincount(np.diff(tokens.offsets), minlength=len(self.lengths))
+        self.join(Judged.of(self.codec, chunks))
+
+    def join(self, judged: Judged) -> None:
+        """Notes what came of some chunks; the last bits depend on the order."""
+        lengths = np.zeros(max(len(self.lengths), len(judged.lengths)), np.int64)
         lengths[: len(self.lengths)] += self.lengths
+        lengths[: len(judged.lengths)] += judged.lengths
         self.lengths = lengths
-        error = np.abs(decoded - chunks)
-        self.squares += np.square(error).sum(axis=(0, 1))
-        self.largest = np.maximum(self.largest, error.max(axis=(0, 1), initial=0))
+        self.horizon = judged.horizon
+        self.squares += judged.squares
+        self.largest = np.maximum(self.largest, judged.largest)
+        n = int(judged.lengths.sum())
         self.chunks += n
-        self.steps += n * self.horizon
-        self.clipped += int(tokens.clipped.sum())
-        self.clipped_chunks += int(np.count_nonzero(tokens.clipped))
+        self.steps += n * judged.horizon
+        self.clipped += judged.clipped
+        self.clipped_chunks += judged.clipped_chunks
+
+    def read(self, crew: Crew, number: int, cutter: FrameCutter, episodes: Sequence[int]) -> None:
+        """Adds all chunks of these episodes of a crew's dataset."""
+        for made in crew.each(_Judge(self.codec, cutter), crew.portions(number, episodes)):
+            for judged in made:
+                self.join(judged)
 
     def result(self) -> dict[str, Any]:
         """Returns the figures as JSON values; errors are normalised except under "joints"."""
@@ -79,6 +129,21 @@ class Evaluation:
         """The shortest length that at least this share of the chunks does not exceed."""
         reached = np.cumsum(self.lengths)
         return int(np.searchsorted(reached, np.ceil(probability * self.chunks)))
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Judges a codec on a portion, block by block; see `portions.Work`."""
+
+    codec: ActionCodec
+    cutter: FrameCutter
+
+    def __call__(self, dataset: LeRobotDataset, portion: Portion) -> list[Judged]:
+        return [
+            Judged.of(self.codec, block.chunks)
+            for episode in dataset.scan(self.cutter.columns.all, portion.episodes)
+            for block in self.cutter.blocks(episode)
+        ]
 
 
 def robot_units(numbers: Numbers) -> NDArray[np.float64]:

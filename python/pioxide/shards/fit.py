@@ -31,6 +31,7 @@ from pioxide.data import (
     select_episodes,
 )
 from pioxide.data.faults import nothing_left
+from pioxide.data.portions import Alone, Crew
 from pioxide.data.robot import dataset_robot, named_mask, recorded_robot
 from pioxide.errors import DatasetError, FormatError, InputError, SettingsError
 from pioxide.family import Normalization
@@ -39,6 +40,7 @@ from pioxide.robots import RobotSpec
 from pioxide.shards.beside import read_contract
 from pioxide.shards.chosen import Chosen
 from pioxide.shards.codecs import CodecName, CodecOptions, codec_options
+from pioxide.shards.crew import Opened, Reads, crew_of
 from pioxide.shards.evaluate import Evaluation
 from pioxide.shards.frames import FrameCutter
 from pioxide.shards.sample import SampleSource, draw_chunks, made_codec
@@ -237,6 +239,7 @@ def fit(
     settings: FitSettings | None = None,
     *,
     skip_bad: bool = False,
+    engine: Reads | None = None,
     on_stage: OnStage | None = None,
 ) -> FitResult:
     """Makes statistics, an action codec (FAST in Hugging Face's layout) and their contract, and judges them.
@@ -251,6 +254,7 @@ def fit(
         settings: How.
         skip_bad: Leave out episodes that can't be read, or have a chunk that the codec can't represent;
             `skipped` lists them.
+        engine: Reads the dataset, in place of this process: `Ray` for a cluster. What is made is the same.
         on_stage: Told what is being done.
 
     Raises:
@@ -270,8 +274,9 @@ def fit(
     found = _existing(target, head)
     if found is not None:
         return found
-    with new_directory(target) as directory:
-        contract, made = _fit(opened, directory, contract, columns, settings, skip_bad, say)
+    given = Opened(dataset, settings.tasks, opened, head["dataset"]["fingerprint"])
+    with new_directory(target) as directory, crew_of(engine, [given]) as crew:
+        contract, made = _fit(opened, crew, directory, contract, columns, settings, skip_bad, say)
         write_json(directory / FILE_NAME, {**head, **made, "contract": CONTRACT_FILE})
     return FitResult(directory=target, contract=replace(contract, source=str(target)), **head, **made)
 
@@ -328,6 +333,7 @@ def begun_contract(dataset: LeRobotDataset, settings: FitSettings, columns: Fram
 
 def _fit(
     dataset: LeRobotDataset,
+    crew: Crew,
     directory: Path,
     contract: Contract,
     columns: FrameColumns,
@@ -354,6 +360,7 @@ def _fit(
             robot=robot,
             episodes=chosen,
             on_bad=left_out if skip_bad else None,
+            crew=None if isinstance(crew, Alone) else crew,
         )
     except InputError as error:
         if len(skipped) == len(chosen) + len(wild):
@@ -365,19 +372,17 @@ def _fit(
     fit_on, held_out = split_episodes([e for e in chosen if e not in bad], settings)
 
     source = SampleSource(dataset, cutter, tuple(fit_on))
-    (sample,) = draw_chunks([source], settings.max_chunks, settings.seed)
+    (sample,) = draw_chunks([source], settings.max_chunks, settings.seed, crew)
     options = settings.codec_options
     say(f"a codec ({options}) from {len(sample.chunks)} chunks of {len(fit_on)} episodes")
     names = columns.action_names(dataset)
     codec, found = made_codec(options, [sample], [names], skip_bad=skip_bad)
     if found:
         wild = {**wild, **{one.episode: one.reason for one in found}}
-        return _fit(dataset, directory, contract, columns, settings, skip_bad, say, wild)
+        return _fit(dataset, crew, directory, contract, columns, settings, skip_bad, say, wild)
     say(f"judging it on {len(held_out)} held-out episodes" if held_out else "judging it on the same episodes")
     evaluation = Evaluation(codec, cutter.numbers, names)
-    for episode in dataset.scan(columns.all, held_out or fit_on):
-        for block in cutter.blocks(episode):
-            evaluation.add(block.chunks)
+    evaluation.read(crew, 0, cutter, held_out or fit_on)
 
     codec.save(directory, horizon=settings.horizon, dim=robot.action_dim)
     save_norm_stats(directory, stats)

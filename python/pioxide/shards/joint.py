@@ -20,6 +20,7 @@ from pioxide.codec import ActionCodec
 from pioxide.contract import known
 from pioxide.data import FrameColumns, LeRobotDataset
 from pioxide.data.faults import nothing_left
+from pioxide.data.portions import Alone, Crew
 from pioxide.data.stats import joint_stats
 from pioxide.errors import (
     FormatError,
@@ -27,6 +28,7 @@ from pioxide.errors import (
     SettingsError,
 )
 from pioxide.files import make_directory, new_directory, read_json, write_json
+from pioxide.shards.crew import Opened, Reads, crew_of
 from pioxide.shards.fit import (
     JOINT_FILE,
     FitResult,
@@ -207,6 +209,7 @@ def fit_jointly(
     joint: JointSettings | None = None,
     *,
     skip_bad: bool = False,
+    engine: Reads | None = None,
     on_stage: OnStage | None = None,
 ) -> JointResult:
     """Makes one codec for several datasets, and statistics a robot; see `fit`.
@@ -220,6 +223,7 @@ def fit_jointly(
         settings: How, for all that don't say otherwise.
         joint: Weights, and whose statistics.
         skip_bad: Leave out episodes that can't be read, or have a chunk that the codec can't represent.
+        engine: Reads the datasets, in place of this process: `Ray` for a cluster. What is made is the same.
         on_stage: Told what is being done.
 
     Raises:
@@ -235,7 +239,10 @@ def fit_jointly(
     if not members:
         raise InputError("name at least one dataset")
     weights = joint.whole(len(members))
-    parts = [_prepared(one, settings, weight) for one, weight in zip(members, weights, strict=True)]
+    parts = [
+        _prepared(number, one, settings, weight)
+        for number, (one, weight) in enumerate(zip(members, weights, strict=True))
+    ]
     for part, name in zip(parts, member_names(parts), strict=True):
         part.name = name
     groups = sharing(parts, joint.statistics)
@@ -249,25 +256,30 @@ def fit_jointly(
     found = _existing(target, head)
     if found is not None:
         return found
-    made = None
-    while made is None:
-        for group in groups:
-            _count(group, settings, skip_bad, say)
-        made = _codec(parts, settings, skip_bad, say)
-    codec, drawn = made
-    with new_directory(target) as directory:
-        for part, sample in zip(parts, drawn, strict=True):
-            say(f"judging it on {part.name}")
-            make_directory(directory / part.name)
-            part.write(directory / part.name, codec, len(sample.chunks))
-        widths = {part.width for part in parts}
-        codec.save(directory, horizon=settings.horizon, dim=widths.pop() if len(widths) == 1 else None)
-        result = _together([part.result for part in parts])
-        write_json(directory / JOINT_FILE, {**head, "result": result})
+    given = [
+        Opened(one.dataset, part.settings.tasks, part.dataset, part.head["dataset"]["fingerprint"])
+        for one, part in zip(members, parts, strict=True)
+    ]
+    with crew_of(engine, given) as crew:
+        made = None
+        while made is None:
+            for group in groups:
+                _count(group, settings, skip_bad, say, crew)
+            made = _codec(parts, settings, skip_bad, say, crew)
+        codec, drawn = made
+        with new_directory(target) as directory:
+            for part, sample in zip(parts, drawn, strict=True):
+                say(f"judging it on {part.name}")
+                make_directory(directory / part.name)
+                part.write(directory / part.name, codec, len(sample.chunks), crew)
+            widths = {part.width for part in parts}
+            codec.save(directory, horizon=settings.horizon, dim=widths.pop() if len(widths) == 1 else None)
+            result = _together([part.result for part in parts])
+            write_json(directory / JOINT_FILE, {**head, "result": result})
     return replace(JointResult.load(target), found=False)
 
 
-def _prepared(member: JointMember, settings: FitSettings, weight: int) -> JointPart:
+def _prepared(number: int, member: JointMember, settings: FitSettings, weight: int) -> JointPart:
     own = member.settings or settings
     for name in ("horizon", "normalization", "codec_options", "max_chunks", "seed"):
         if getattr(own, name) != getattr(settings, name):
@@ -275,17 +287,20 @@ def _prepared(member: JointMember, settings: FitSettings, weight: int) -> JointP
                 f"{member.dataset}: {name} is {getattr(own, name)}, of the others {getattr(settings, name)}; "
                 "datasets that are fitted together share it"
             )
-    return JointPart(LeRobotDataset.open(member.dataset).with_tasks(own.tasks), own, weight)
+    return JointPart(number, LeRobotDataset.open(member.dataset).with_tasks(own.tasks), own, weight)
 
 
-def _count(group: Sequence[JointPart], settings: FitSettings, skip_bad: bool, say: OnStage) -> None:
+def _count(
+    group: Sequence[JointPart], settings: FitSettings, skip_bad: bool, say: OnStage, crew: Crew
+) -> None:
     """Statistics of datasets that share them."""
     episodes = sum(len(part.chosen) for part in group)
     say(f"statistics of {episodes} episodes of {', '.join(part.name for part in group)}")
     mask = known(group[0].contract.delta_mask, "delta_mask")
     sources = [part.source(skip_bad) for part in group]
     try:
-        stats = joint_stats(sources, horizon=settings.horizon, delta_mask=mask)
+        read_by = None if isinstance(crew, Alone) else crew
+        stats = joint_stats(sources, horizon=settings.horizon, delta_mask=mask, crew=read_by)
     except InputError as error:
         reasons = [entry["reason"] for part in group for entry in part.skipped]
         if not any(part.chosen for part in group):
@@ -297,7 +312,7 @@ def _count(group: Sequence[JointPart], settings: FitSettings, skip_bad: bool, sa
 
 
 def _codec(
-    parts: Sequence[JointPart], settings: FitSettings, skip_bad: bool, say: OnStage
+    parts: Sequence[JointPart], settings: FitSettings, skip_bad: bool, say: OnStage, crew: Crew
 ) -> tuple[ActionCodec, list[Sample]] | None:
     """One codec from chunks of all; None where episodes had to be left out, so that statistics change."""
     options = settings.codec_options
@@ -308,7 +323,7 @@ def _codec(
             "numbers; fit them one by one, or take FAST"
         )
     sources = [SampleSource(part.dataset, part.cutter, tuple(part.fit_on), part.weight) for part in parts]
-    drawn = draw_chunks(sources, settings.max_chunks, settings.seed)
+    drawn = draw_chunks(sources, settings.max_chunks, settings.seed, crew)
     number = sum(len(sample.chunks) for sample in drawn)
     say(f"a codec ({options}) from {number:,} chunks of {len(parts)} datasets")
     joints = [part.head["dataset"]["action_names"] for part in parts]

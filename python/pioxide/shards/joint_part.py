@@ -12,7 +12,8 @@ from pioxide.contract import FILE_NAME as CONTRACT_FILE
 from pioxide.contract import Contract, action_vocabulary, known, save_contract
 from pioxide.data import EpisodeInfo, LeRobotDataset
 from pioxide.data.faults import nothing_left
-from pioxide.data.stats import StatsSource
+from pioxide.data.portions import Crew
+from pioxide.data.stats import Reading, StatsSource
 from pioxide.errors import ContractError, DatasetError
 from pioxide.files import write_json
 from pioxide.shards.evaluate import Evaluation
@@ -34,8 +35,8 @@ StatisticsOf = Literal["robot", "dataset", "all"]
 class JointPart:
     """A dataset on its way."""
 
-    def __init__(self, dataset: LeRobotDataset, settings: FitSettings, weight: int) -> None:
-        self.dataset, self.settings, self.weight = dataset, settings, weight
+    def __init__(self, number: int, dataset: LeRobotDataset, settings: FitSettings, weight: int) -> None:
+        self.number, self.dataset, self.settings, self.weight = number, dataset, settings, weight
         self.columns = settings.columns(dataset)
         self.contract = begun_contract(dataset, settings, self.columns)
         self.head = fit_head(dataset, settings, self.columns)
@@ -60,7 +61,8 @@ class JointPart:
         """Returns what statistics are counted of."""
         robot = known(self.contract.robot, "robot")
         on_bad = self._left_out if skip_bad else None
-        return StatsSource(self.dataset, self.columns, robot, tuple(self.chosen), self.weight, on_bad)
+        reading = Reading(self.columns, robot, self.weight)
+        return StatsSource(self.dataset, reading, tuple(self.chosen), on_bad, self.number)
 
     def split(self) -> None:
         """Decides which episodes the codec is made from, and which it is judged on.
@@ -73,13 +75,11 @@ class JointPart:
             raise nothing_left([entry["reason"] for entry in self.skipped])
         self.fit_on, self.held_out = split_episodes(self.chosen, self.settings)
 
-    def write(self, directory: Path, codec: ActionCodec, fitted_chunks: int) -> None:
+    def write(self, directory: Path, codec: ActionCodec, fitted_chunks: int, crew: Crew) -> None:
         """Judges the codec on the dataset, and writes what `fit` writes of one."""
         cutter = self.cutter
         evaluation = Evaluation(codec, cutter.numbers, self.head["dataset"]["action_names"])
-        for episode in self.dataset.scan(self.columns.all, self.held_out or self.fit_on):
-            for block in cutter.blocks(episode):
-                evaluation.add(block.chunks)
+        evaluation.read(crew, self.number, cutter, self.held_out or self.fit_on)
         self.result = evaluation.result()
         codec.save(directory, horizon=self.settings.horizon, dim=self.width)
         save_norm_stats(directory, dict(known(self.contract.norm_stats, "norm_stats")))

@@ -6,22 +6,20 @@ the job, so a task whose worker or node died is simply done again, by whoever is
 
 from __future__ import annotations
 
-import importlib
-import logging
-import os
 import platform
 import secrets
-import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pioxide.data import cores
-from pioxide.errors import InputError, OutputError, PioxideError, SettingsError
+from pioxide.data.portions import Crew
+from pioxide.errors import InputError, PioxideError, SettingsError
 from pioxide.files import as_address
+from pioxide.shards import ray_cluster
+from pioxide.shards.crew import Opened
+from pioxide.shards.crew_on_ray import RayCrew
 from pioxide.shards.job import Job, Progress, plan_job
 from pioxide.shards.manifest import Manifest, ShardRecord
 from pioxide.shards.place import Place
@@ -30,25 +28,21 @@ from pioxide.shards.settings import JobSettings
 from pioxide.shards.shard import JobInputs
 from pioxide.shards.threads import Finished
 
-log = logging.getLogger(__name__)
-
-# How often a shard is begun again because its worker or its node died.
-RETRIES = 20
 # Tasks that Ray knows of at a time, where nobody says how many.
 IN_FLIGHT = 20_000
-# Seconds between looks at what is finished; until a warning that nothing was; for tasks to stop after Ctrl-C.
-LOOK_EVERY, QUIET, STOPPING = 1.0, 60.0, 10.0
 
 
 @dataclass(frozen=True)
 class Ray:
-    """Makes shards on a Ray cluster, whose nodes have pioxide and see the same files by the same paths.
+    """Makes shards, or reads for a fit, on a Ray cluster.
+
+    Its nodes have pioxide and see the same files by the same paths.
 
     Ray is shut down at the end, unless the caller had it running: then that is used.
 
     Attributes:
         address: Of a cluster, as `ray.init` takes it; by default one is started on this machine for this job.
-        workers: Shards that are made at the same time; by default as many as the cluster has cores.
+        workers: Tasks that are done at the same time; by default as many as the cluster has cores.
     """
 
     address: str | None = None
@@ -72,14 +66,12 @@ class Ray:
             OutputError: A shard's worker died again and again, or wrote to where this machine sees nothing.
             PioxideError: As in `Engine.make`.
         """
-        if self.workers is not None and self.workers < 1:
-            raise InputError(f"{self.workers} workers can't do anything")
+        self._check()
         if not tasks:
             return
-        ray = _imported()
-        with _connected(ray, self.address, self.workers):
+        with self.running() as ray:
             order = ray.put(_Order.of(job, place, skip_bad))
-            make = ray.remote(num_cpus=1, max_retries=RETRIES, scheduling_strategy="SPREAD")(_make)
+            make = ray_cluster.task(ray, _make)
             left, running = list(reversed(tasks)), {}
             last = time.monotonic()
             try:
@@ -87,22 +79,52 @@ class Ray:
                     while left and len(running) < (self.workers or IN_FLIGHT):
                         task = left.pop()
                         running[make.remote(order, task)] = task
-                    done, _ = ray.wait(list(running), num_returns=len(running), timeout=LOOK_EVERY)
+                    done, _ = ray.wait(
+                        list(running), num_returns=len(running), timeout=ray_cluster.LOOK_EVERY
+                    )
                     for ref in done:
                         task = running.pop(ref)
-                        record = _result(ray, ref, task)
+                        record = ray_cluster.result(ray, ref, task.name)
                         place.arrived(record)
                         finished(record)
                         if progress is not None:
                             progress.advance(task.frames)
                     if done:
                         last = time.monotonic()
-                    elif time.monotonic() - last > QUIET:
+                    elif time.monotonic() - last > ray_cluster.QUIET:
                         last = time.monotonic()
-                        _warn(ray, len(running))
+                        ray_cluster.warn(ray, len(running), "shard")
             except BaseException:
-                _stop(ray, running, finished)
+                for made in ray_cluster.stop(ray, list(running)):
+                    if isinstance(made, ShardRecord):
+                        finished(made)
                 raise
+
+    @contextmanager
+    def crew(self, datasets: Sequence[Opened]) -> Iterator[Crew]:
+        """Does what `Reads.crew` says.
+
+        Raises:
+            InputError: Ray is not installed, there is no such cluster, or no workers.
+        """
+        with self.running() as ray:
+            yield RayCrew(ray, datasets, self.workers)
+
+    @contextmanager
+    def running(self) -> Iterator[Any]:
+        """Starts Ray, or connects to it, once for all that is done in this context.
+
+        Raises:
+            InputError: Ray is not installed, there is no such cluster, or no workers.
+        """
+        self._check()
+        ray = ray_cluster.imported()
+        with ray_cluster.connected(ray, self.address, self.workers):
+            yield ray
+
+    def _check(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise InputError(f"{self.workers} workers can't do anything")
 
 
 @dataclass(frozen=True)
@@ -169,74 +191,3 @@ def _job(order: _Order) -> Job:
             raise SettingsError(f"{where} (there: as the job was planned; now: on that node):\n  {what}")
         _planned = order.name, job
     return _planned[1]
-
-
-def _imported() -> Any:
-    # Ray reports the use of it to its makers unless it is told not to.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        return importlib.import_module("ray")
-    except ModuleNotFoundError as error:
-        raise InputError(f'engine ray: pip install "pioxide[ray]" ({error})') from None
-
-
-@contextmanager
-def _connected(ray: Any, address: str | None, workers: int | None) -> Iterator[None]:
-    """Connects to a cluster, or starts one, and lets go of it; Ctrl-C and SIGTERM stay who heard them."""
-    if ray.is_initialized():
-        yield
-        return
-    options: dict[str, Any] = {"address": address or "local"}
-    if address is None:
-        options |= {"num_cpus": workers or cores(), "include_dashboard": False}
-    main = threading.current_thread() is threading.main_thread()
-    heard = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        try:
-            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise InputError(f"engine ray: can't reach {address or 'a local cluster'} ({error})") from error
-        if main:
-            for number, handler in heard.items():
-                signal.signal(number, handler)
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _result(ray: Any, ref: Any, task: ShardTask) -> ShardRecord:
-    try:
-        result = ray.get(ref)
-    except ray.exceptions.RayTaskError as error:  # a fault of ours, with its own traceback
-        raise error.cause from error
-    except ray.exceptions.RayError as error:
-        raise OutputError(f"{task.name}: Ray gave it up ({str(error).strip().splitlines()[0]})") from error
-    if isinstance(result, PioxideError):
-        raise result
-    return result
-
-
-def _warn(ray: Any, running: int) -> None:
-    there, free = (found().get("CPU", 0) for found in (ray.cluster_resources, ray.available_resources))
-    log.warning(
-        "no shard was finished for %d seconds; %d are asked for, %d of the cluster's %d cores are free",
-        QUIET, running, free, there,
-    )  # fmt: skip
-
-
-def _stop(ray: Any, running: dict[Any, ShardTask], finished: Finished) -> None:
-    """Let the workers drop what they are at, and count what they finished meanwhile."""
-    for ref in running:
-        ray.cancel(ref, force=False)
-    ready, stuck = (
-        ray.wait(list(running), num_returns=len(running), timeout=STOPPING) if running else ([], [])
-    )
-    for ref in ready:
-        try:
-            result = ray.get(ref)
-        except ray.exceptions.RayError:
-            continue
-        if isinstance(result, ShardRecord):
-            finished(result)
-    for ref in stuck:
-        ray.cancel(ref, force=True)

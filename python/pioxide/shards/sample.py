@@ -13,6 +13,7 @@ from pioxide.codec import ActionCodec
 from pioxide.data import LeRobotDataset
 from pioxide.data.faults import nothing_left
 from pioxide.data.overflow import chunk_of, placed
+from pioxide.data.portions import Alone, Crew, Portion
 from pioxide.errors import OverflowingChunkError
 from pioxide.shards.codecs import CodecOptions
 from pioxide.shards.frames import FrameCutter
@@ -74,7 +75,9 @@ class Wild(NamedTuple):
     reason: str
 
 
-def draw_chunks(sources: Sequence[SampleSource], number: int, seed: int) -> list[Sample]:
+def draw_chunks(
+    sources: Sequence[SampleSource], number: int, seed: int, crew: Crew | None = None
+) -> list[Sample]:
     """Draws up to `number` chunks of all sources together, every frame as likely as its weight says.
 
     It is what would be drawn from one dataset that holds each of them `weight` times, one after another.
@@ -83,6 +86,7 @@ def draw_chunks(sources: Sequence[SampleSource], number: int, seed: int) -> list
         sources: Where from.
         number: How many chunks, of all together.
         seed: Of the draw.
+        crew: Who reads the sources, in this order, in place of this process.
 
     Returns:
         A sample a source, possibly empty.
@@ -90,30 +94,63 @@ def draw_chunks(sources: Sequence[SampleSource], number: int, seed: int) -> list
     sizes = [sum(source.lengths) * source.weight for source in sources]
     total = sum(sizes)
     drawn = np.random.default_rng(seed).choice(total, min(total, number), replace=False)
+    crew = crew or Alone([source.dataset for source in sources])
     samples, first = [], 0
-    for source, size in zip(sources, sizes, strict=True):
+    for number, (source, size) in enumerate(zip(sources, sizes, strict=True)):
         here = drawn[(drawn >= first) & (drawn < first + size)] - first
-        samples.append(_read(source, np.sort(here % max(1, size // source.weight))))
+        samples.append(_read(crew, number, source, np.sort(here % max(1, size // source.weight))))
         first += size
     return samples
 
 
-def _read(source: SampleSource, drawn: NDArray[np.int64]) -> Sample:
+@dataclass(frozen=True)
+class _Cut:
+    """Cuts the chunks that were drawn out of a portion; see `portions.Work`.
+
+    Attributes:
+        cutter: How.
+        frames: Which frames of each episode, rising; one can be there several times.
+    """
+
+    cutter: FrameCutter
+    frames: dict[int, NDArray[np.int64]]
+
+    def __call__(self, dataset: LeRobotDataset, portion: Portion) -> Sample:
+        number = sum(len(self.frames[episode]) for episode in portion.episodes)
+        chunks = np.empty((number, self.cutter.horizon, self.cutter.numbers.robot.action_dim))
+        places = np.empty((number, 2), np.int64)
+        filled = 0
+        for episode in dataset.scan(self.cutter.columns.all, portion.episodes):
+            frames = self.frames[episode.index]
+            for block in self.cutter.blocks(episode):
+                start = int(block.frame_index[0])
+                rows = frames[np.searchsorted(frames, start) : np.searchsorted(frames, start + len(block))]
+                part = slice(filled, filled + len(rows))
+                chunks[part] = block.chunks[rows - start]
+                places[part, 0], places[part, 1] = episode.index, rows
+                filled += len(rows)
+        return Sample(chunks, places)
+
+
+def _read(crew: Crew, number: int, source: SampleSource, drawn: NDArray[np.int64]) -> Sample:
     """The chunks from these frames, which are counted over the source's episodes, rising."""
-    cutter = source.cutter
-    first = dict(zip(source.episodes, np.cumsum([0, *source.lengths[:-1]]).tolist(), strict=True))
-    chunks = np.empty((len(drawn), cutter.horizon, cutter.numbers.robot.action_dim))
-    places = np.empty((len(drawn), 2), np.int64)
-    filled = 0
-    for episode in source.dataset.scan(cutter.columns.all, source.episodes):
-        for block in cutter.blocks(episode):
-            start = first[episode.index] + int(block.frame_index[0])
-            rows = drawn[np.searchsorted(drawn, start) : np.searchsorted(drawn, start + len(block))] - start
-            part = slice(filled, filled + len(rows))
-            chunks[part] = block.chunks[rows]
-            places[part, 0], places[part, 1] = episode.index, block.frame_index[rows]
-            filled += len(rows)
-    return Sample(chunks, places)
+    starts = np.cumsum([0, *source.lengths])
+    cuts = np.searchsorted(drawn, starts)
+    frames = {
+        episode: drawn[cuts[i] : cuts[i + 1]] - starts[i]
+        for i, episode in enumerate(source.episodes)
+        if cuts[i] < cuts[i + 1]
+    }
+    # Episodes of which nothing was drawn are not read.
+    portions = crew.portions(number, list(frames))
+    made = list(crew.each(_Cut(source.cutter, frames), portions))
+    if len(made) == 1:
+        return made[0]
+    shape = (0, source.cutter.horizon, source.cutter.numbers.robot.action_dim)
+    return Sample(
+        np.concatenate([np.empty(shape), *(sample.chunks for sample in made)]),
+        np.concatenate([np.empty((0, 2), np.int64), *(sample.places for sample in made)]),
+    )
 
 
 def made_codec(
