@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pioxide.cli.main import main
@@ -17,6 +18,7 @@ from pioxide.fetch.store import Store
 from pioxide.shards import (
     FitSettings,
     Part,
+    TokenDataset,
     estimate,
     fit,
     merge,
@@ -40,6 +42,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::Depr
 def store() -> Iterator[ObjectStore]:
     with object_store() as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test's own."""
+    monkeypatch.setenv("PIOXIDE_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -124,7 +132,7 @@ def test_a_run_that_ended_goes_on(world, whole, store: ObjectStore, out: str, nu
     assert times.items() <= store.times(out).items()
 
 
-def test_parts_meet_at_an_address(world, whole, store: ObjectStore, out: str) -> None:
+def test_parts_meet_at_an_address(world, whole, store: ObjectStore, out: str, tmp_path: Path) -> None:
     job = plan_job(world.inputs(), world.settings())
     with leased(Store(out), "part-2-of-3"):  # beside another
         made = run_part(job, out, Part(1, 3))
@@ -134,11 +142,47 @@ def test_parts_meet_at_an_address(world, whole, store: ObjectStore, out: str) ->
             run_job(job, out)
     assert (made.present, made.planned) == (2, 4)
     run_part(job, out, Part(2, 3))
-    with pytest.raises(FormatError, match="is an address"):
+    with pytest.raises(InputError, match="At the address itself `pioxide tokenize` without --part"):
         merge([out])
+    with pytest.raises(InputError, match="at one address `pioxide tokenize` without"):
+        merge([out], f"{out}-merged")
+    with pytest.raises(FormatError, match=r"2 of 4 shards are missing|1 of 4 shards are missing"):
+        merge([out], tmp_path / "merged")
+    run_part(job, f"{out}-more", Part(3, 3))
+    merged = merge([out, f"{out}-more"], tmp_path / "merged")
+    assert content(tmp_path / "merged") == whole
+    assert (merged.linked, merged.copied) == (4, 0)  # from the cache
     run_job(job, out)
     assert store.content(out) == whole
     assert run_part(job, out, Part(2, 3)).present == 4
+
+
+def test_tokens_at_an_address_are_read_looked_at_and_exported(
+    world, whole, store: ObjectStore, out: str, tmp_path: Path, capsys
+) -> None:
+    tokenize_dataset(world.inputs(), out, world.settings())
+    tokens = TokenDataset.open(out, verify=True)
+    assert content(tokens.path).keys() - {".brought.json", ".lock"} == set(whole)
+    here = tmp_path / "here"
+    tokenize_dataset(world.inputs(), here, world.settings())
+    expected = TokenDataset.open(here)[:7]
+    assert all(np.array_equal(expected[name], array) for name, array in tokens[:7].items())
+
+    assert main(["inspect", out]) == 2
+    assert "say with -o" in capsys.readouterr().err
+    assert main(["inspect", out, "-o", str(tmp_path / "page.html")]) == 0
+    assert (tmp_path / "page.html").is_file()
+    records = tmp_path / "records"
+    pytest.importorskip("array_record", reason='SKIPPED: pip install "pioxide[train]"')
+    assert main(["export", out, "--to", "array_record", "-o", str(records)]) == 0
+    assert list(records.iterdir())
+    store.files.rm_file(f"{out}/shards/shard-00001.parquet")  # which is gone there, and so here
+    with pytest.raises(FormatError, match="shard-00001"):
+        TokenDataset.open(out)
+    with pytest.raises(FormatError, match=r"has no manifest\.json"):
+        TokenDataset.open(f"{out}/shards")
+    with pytest.raises(FormatError, match=r"s3://nowhere/t: can't be read \(FileNotFoundError"):
+        TokenDataset.open("s3://nowhere/t")
 
 
 def test_what_cannot_be_written_is_said(world, whole, store: ObjectStore, out: str, tmp_path: Path) -> None:
@@ -211,10 +255,9 @@ def test_a_store_without_conditions_is_refused(store: ObjectStore, out: str, mon
 
 
 def test_a_dataset_at_an_address_is_that_dataset(
-    world, whole, store: ObjectStore, out: str, tmp_path: Path, monkeypatch, capsys
+    world, whole, store: ObjectStore, out: str, tmp_path: Path, capsys
 ) -> None:
     """Checked, fitted and tokenized, with no bytes brought twice; and what changes there is brought again."""
-    monkeypatch.setenv("PIOXIDE_CACHE", str(tmp_path / "cache"))
     store.files.put(f"{world.v3}/", f"{out}/v3/", recursive=True)
     store.files.pipe_file(f"{out}/v3/videos/large.mp4", b"...")
     dataset = Path(f"{out}/v3")
@@ -249,5 +292,12 @@ def test_a_dataset_at_an_address_is_that_dataset(
         LeRobotDataset.open(Path(out))  # but v3/ does
     with pytest.raises(DatasetError, match=r"s3://nowhere/d: can't be read \(FileNotFoundError"):
         LeRobotDataset.open(Path("s3://nowhere/d"))
-    assert main(["train", "mini", str(dataset), "-o", str(tmp_path / "run")]) == 2
+    assert main(["train", "mini", str(world.v3), "-o", f"{out}/run"]) == 2
     assert "is an address" in capsys.readouterr().err
+    # Training takes the pictures, too; who needs numbers only leaves them where they are.
+    assert (LeRobotDataset.open(dataset, pictures=True).path / "videos/large.mp4").read_bytes() == b"..."
+    LeRobotDataset.open(dataset)
+    assert (copy / "videos/large.mp4").is_file()
+    store.files.rm_file(f"{out}/v3/videos/large.mp4")
+    LeRobotDataset.open(dataset, pictures=True)
+    assert not (copy / "videos/large.mp4").exists()

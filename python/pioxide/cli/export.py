@@ -16,7 +16,7 @@ class Export:
     """Write tokens as columns of a LeRobot v3.0 dataset, or as ArrayRecord files for grain."""
 
     tokens: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar=METAVARS["tokens"])]
-    """Output of `pioxide tokenize`."""
+    """Output of `pioxide tokenize`, at an address (s3://, gs://, hf://) too."""
 
     to: Literal["lerobot", "array_record"]
     """What to write: the dataset again, with tokens beside each frame; or one record a row."""

@@ -17,7 +17,7 @@ class Inspect:
     """Look at tokens or a fitted tokenizer: tables here, pictures in one HTML page that works offline."""
 
     directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TOKENS|FITTED")]
-    """Output of `pioxide tokenize` or `pioxide fit`."""
+    """Output of `pioxide tokenize`, at an address (s3://, gs://, hf://) too, or of `pioxide fit`."""
 
     dataset: Annotated[Path | None, left_open(METAVARS["dataset"])] = None
     """The dataset it was made from, where it has moved since."""
@@ -40,8 +40,12 @@ class Inspect:
         """Measure, print, write the page."""
         from pioxide.cli import main, show
         from pioxide.cli.progress import working
+        from pioxide.errors import InputError
+        from pioxide.files import as_address
         from pioxide.report import Level, findings, inspect_directory, print_report, write_page
 
+        if self.output is None and as_address(self.directory):
+            raise InputError("say with -o where the page goes: a file here")
         with working("inspect"):
             report = inspect_directory(
                 self.directory, dataset=self.dataset, max_chunks=self.max_chunks, worst=self.worst

@@ -24,7 +24,7 @@ class Merge:
         tyro.conf.Positional,
         tyro.conf.arg(metavar="TOKENS [TOKENS ...]", help_behavior_hint=""),
     ]
-    """Directories of parts: the one that all machines wrote to, or one a machine."""
+    """Directories or addresses of parts: the one that all machines wrote to, or one a machine."""
 
     output: Annotated[
         Path | None,

@@ -41,7 +41,7 @@ class Train:
     """
 
     dataset: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATASET")]
-    """A LeRobot dataset, v2.0, v2.1 or v3.0, with its videos."""
+    """A LeRobot dataset, v2.0, v2.1 or v3.0, with its videos; at an address (s3://, gs://, hf://) too."""
 
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="RUN")]
     """Directory of the run: checkpoints, settings, contract, logs, the first batch as a picture."""
@@ -98,7 +98,7 @@ class Train:
 
     def __call__(self) -> int:
         """Trains, and says where the policy is."""
-        refuse_address(self.dataset)  # of which only the numbers would be brought here, and no video
+        refuse_address(self.output)
         import jax
 
         from pioxide.cli import main
@@ -215,7 +215,7 @@ class Train:
             if jax.process_count() > 1:
                 multihost_utils.sync_global_devices("host 0 has fitted")
         found = FitResult.load(directory)
-        return LeRobotDataset.open(self.dataset), found
+        return LeRobotDataset.open(self.dataset, pictures=True), found
 
     def _cache(self, shown: FrameProgress) -> CacheSettings | None:
         from pioxide.data.loader import CacheSettings

@@ -83,17 +83,18 @@ class LeRobotDataset:
         }
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> LeRobotDataset:
+    def open(cls, path: str | os.PathLike[str], *, pictures: bool = False) -> LeRobotDataset:
         """Reads a dataset's metadata. No data file is opened yet.
 
         Args:
-            path: a directory, or an address (`s3://`, `gs://`, `hf://`) whose metadata and data files, and no
-                video, are brought to the cache first; the dataset's `path` is that copy then.
+            path: a directory, or an address (`s3://`, `gs://`, `hf://`) whose metadata and data files are
+                brought to the cache first; the dataset's `path` is that copy then.
+            pictures: bring video from an address, too.
 
         Raises:
             DatasetError: the metadata is missing, malformed or contradicts itself; names file and reason.
         """
-        root = at_hand(Path(path).expanduser())
+        root = at_hand(Path(path).expanduser(), pictures=pictures)
         meta = load_meta(root)
         return cls(
             root,

@@ -167,10 +167,13 @@ def check_one(path: Path, settings: CheckSettings, workers: int = 1) -> Checked:
         findings = judge(opened, columns, summaries, faults, width=settings.width)
         findings += check_layout(opened, columns, summaries)
         findings += check_recorded(opened, columns, summaries)
-        if settings.videos:
+        cameras = [key for key, feature in opened.features.items() if not feature.is_numeric]
+        if settings.videos and cameras and as_address(path):
+            unseen = [f"{', '.join(cameras)}: at an address, and only numbers are brought here"]
+        elif settings.videos:
             filmed = check_videos(opened, [summary.index for summary in summaries], workers=workers)
             findings, unseen = merged([*findings, *filmed.findings]), filmed.unseen
-        elif cameras := [key for key, feature in opened.features.items() if not feature.is_numeric]:
+        elif cameras:
             unseen = [f"{', '.join(cameras)}: left out"]
     except PioxideError as error:
         findings = [Finding(Code.UNUSABLE, str(path), str(error))]

@@ -29,6 +29,7 @@ from pioxide.family import RELEASED_ACTION_DIM
 from pioxide.report.facts import Prompts, Report, Source, Tokens
 from pioxide.report.measure import DensityMeter, ErrorMeter, RangeMeter
 from pioxide.shards import FitResult, FrameCutter, TokenDataset
+from pioxide.shards.at_hand import tokens_at_hand
 from pioxide.shards.evaluate import robot_units
 from pioxide.shards.fit import JOINT_FILE
 from pioxide.transforms import Stats
@@ -47,7 +48,7 @@ def inspect_directory(
     """Measures what a directory of tokens, or a fitted tokenizer, is worth.
 
     Args:
-        directory: output of `pioxide tokenize` or `pioxide fit`.
+        directory: output of `pioxide tokenize` (an address, too) or `pioxide fit`.
         dataset: the dataset it was made from, where it is no longer at the place that was noted down.
         max_chunks: chunks to decode and compare; from a larger dataset every n-th frame is taken.
         worst: how many of the worst chunks to keep.
@@ -57,7 +58,7 @@ def inspect_directory(
         InputError: `dataset` is another dataset.
         DatasetError: the dataset can't be read.
     """
-    root = Path(directory)
+    root = tokens_at_hand(directory)
     if (root / "manifest.json").is_file():
         tokens = _Tokens(root, dataset, max_chunks, worst)
         report = _dated(tokens.report(), root / "manifest.json")

@@ -51,7 +51,7 @@ def export_lerobot(
         InputError: Some frames have no tokens, `output` holds something, or the dataset has such columns.
         OutputError: It can't be written; nothing is left behind then.
     """
-    source = LeRobotDataset.open(dataset)
+    source = LeRobotDataset.open(dataset, pictures=True)
     info = read_json(source.path / INFO)
     first_row = _rows_by_episode(tokens, source, info)
     target = Path(output)

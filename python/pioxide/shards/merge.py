@@ -20,7 +20,8 @@ from pioxide.contract import load_contract
 from pioxide.data import cores
 from pioxide.data.faults import nothing_left
 from pioxide.errors import FormatError, InputError, SettingsError
-from pioxide.files import atomic_file, hard_link, locked, make_directory, sha256_of
+from pioxide.files import as_address, atomic_file, hard_link, locked, make_directory, sha256_of
+from pioxide.shards.at_hand import tokens_at_hand
 from pioxide.shards.beside import NORM_STATS, read_contract
 from pioxide.shards.directory import (
     FAST,
@@ -104,7 +105,8 @@ def merge(
     was interrupted goes on when it is run again.
 
     Args:
-        directories: What `pioxide tokenize --part` wrote: one that all parts share, or several.
+        directories: What `pioxide tokenize --part` wrote: one that all parts share, or several; addresses,
+            too, of which copies are brought to the cache.
         output: Where to; may be left out for one directory, which is then completed where it is.
         workers: Threads that read; one a core by default.
         progress: Told of bytes checked.
@@ -117,7 +119,17 @@ def merge(
         OutputError: A part is still being made, or the output can't be written.
         InputError: No directory, or several and no output.
     """
-    given = [Path(one) for one in directories]
+    if output is not None and (address := as_address(output)):
+        raise InputError(
+            f"{address}: parts are merged into a directory here; at one address `pioxide tokenize` without "
+            "--part completes them"
+        )
+    if output is None and any(map(as_address, directories)):
+        raise InputError(
+            "say with -o where the merged tokens are to be: a directory here. At the address itself `pioxide "
+            "tokenize` without --part completes them"
+        )
+    given = [tokens_at_hand(one) for one in directories]
     if not given:
         raise InputError("nothing to merge: name the directories that `pioxide tokenize --part` wrote")
     if output is None and len({one.resolve() for one in given}) > 1:

@@ -22,6 +22,7 @@ from pioxide.errors import FormatError, InputError
 from pioxide.family import Family
 from pioxide.files import sha256_of
 from pioxide.notebook import facts_table
+from pioxide.shards.at_hand import tokens_at_hand
 from pioxide.shards.beside import read_contract
 from pioxide.shards.groups import TOKENS, RowGroup, RowGroups
 from pioxide.shards.manifest import FILE_NAME, SHARDS, Manifest
@@ -75,7 +76,8 @@ class TokenDataset:
         """Opens a directory, optionally checking every shard's SHA-256.
 
         Args:
-            path: the directory.
+            path: the directory, or an address (`s3://`, `gs://`, `hf://`) of which a copy is brought to the
+                cache first.
             verify: read all bytes, and compare them with the manifest.
             cache_bytes: memory for decoded row groups, in each process that reads.
 
@@ -85,7 +87,7 @@ class TokenDataset:
         """
         if cache_bytes < 0:
             raise InputError(f"cache_bytes is {cache_bytes}, expected at least 0")
-        directory = Path(path)
+        directory = tokens_at_hand(path)
         manifest = Manifest.load(directory)
         if manifest is None:
             raise FormatError(f"{directory} has no {FILE_NAME}; it is not the output of pioxide tokenize")
