@@ -79,6 +79,7 @@ def _opened(address: str) -> tuple[Any, str]:
         fsspec: Any = importlib.import_module("fsspec")
         own, root = fsspec.core.url_to_fs(address, use_listings_cache=False)
         try:
+            own.invalidate_cache()  # hf:// remembers what it listed, whatever is asked of it
             own.ls(root, detail=False)
             return own, root
         except Exception:  # every store has its own kinds
