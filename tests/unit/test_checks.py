@@ -8,8 +8,20 @@ import numpy as np
 import pytest
 
 from pioxide import demo
-from pioxide.data import Checked, CheckSettings, Code, Finding, Level, check_datasets, find_datasets
+from pioxide.data import (
+    Checked,
+    CheckSettings,
+    Code,
+    Finding,
+    FrameColumns,
+    LeRobotDataset,
+    Level,
+    check_datasets,
+    find_datasets,
+)
+from pioxide.data.summary import summarize
 from pioxide.data.survey import check_one
+from support.datasets import episodes, write_v3
 from support.planted import (
     CAMERAS,
     EPISODES,
@@ -140,6 +152,17 @@ def test_every_dataset_is_checked_whatever_the_others_are_like(tmp_path: Path) -
     assert [c.count(Level.FAULT) for c in results] == [0, EPISODES, 1, 1, 1]
     alone = check_datasets(paths, CheckSettings(), workers=1)
     assert alone == results
+
+
+def test_what_is_kept_of_an_episode_holds_none_of_its_frames(tmp_path: Path) -> None:
+    dataset = LeRobotDataset.open(write_v3(tmp_path / "long", episodes((2000,))))
+    columns = FrameColumns()
+    (episode,) = dataset.scan(columns.all)
+    kept = summarize(episode, columns, fps=dataset.fps, step=500)
+    for column in (kept.state, kept.actions):
+        arrays = [value for value in vars(column).values() if isinstance(value, np.ndarray)]
+        owners = [array if array.base is None else array.base for array in arrays]
+        assert sum(owner.nbytes for owner in owners) < 2000
 
 
 def test_threads_see_what_one_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,13 +158,14 @@ def _column(values: NDArray, step: int) -> ColumnSummary:
     moves = np.abs(steps)
     jump_at = moves.argmax(axis=0) if len(moves) else np.zeros(x.shape[1], np.int64)
     frozen, frozen_at = _longest_still(np.asarray(moves.any(axis=1)))
+    # Rows are copied: a view would keep every frame of the dataset in memory.
     return ColumnSummary(
-        low=ordered[0],
+        low=ordered[0].copy(),
         low_at=x.argmin(axis=0),
-        high=ordered[-1],
+        high=ordered[-1].copy(),
         high_at=x.argmax(axis=0),
         mean=mean,
-        start=x[0],
+        start=x[0].copy(),
         common=ordered[last, joints],
         common_count=run[last, joints] + 1,
         step_squares=np.square(steps).sum(axis=0),
