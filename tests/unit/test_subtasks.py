@@ -74,6 +74,34 @@ def test_text_written_with_a_cache_is_that_of_whole_passes_to_the_token(model):
         tokens[np.arange(ROWS), lengths + step] = best
 
 
+def test_an_answer_holds_text_and_the_end_alone(model, tokenizer):
+    """Scores that favour what is no text are passed over; of the rest, the best token is written."""
+    prompts = SubtaskPrompts(tokenizer, action_tokens=1024)
+    words = np.array([tokenizer.piece(id) for id in range(tokenizer.vocab_size)])
+    banned = words[~prompts.writable]
+    assert {"<pad>", "<bos>", "<unk>", "<f0>"} <= {*banned}
+    assert not {"<eos>", "▁the", "<0x41>", "\n", "▁", "<"} & {*banned}
+    # A vocabulary whose last text stands for actions can't say it.
+    many = SubtaskPrompts(tokenizer, action_tokens=1400 - 128 + 94)
+    assert many.writable.sum() == prompts.writable.sum() - 94
+    with pytest.raises(InputError, match="'!' is no text"):
+        many.answer("!")
+    seen = observe(model.config, ROWS)
+
+    @nnx.jit
+    def write(model, seen):
+        said = [
+            sample_tokens(TextWriter(model), seen, max_tokens=NEW, stop=(-7,), writable=ids, scan_layers=True)
+            for ids in (None, prompts.writable)
+        ]
+        return *said, TextWriter(model).prefill(seen, NEW, scan_layers=True)[0]
+
+    free, held, scores = map(np.asarray, write(model, seen))
+    assert not prompts.writable[free].all()
+    assert prompts.writable[held].all()
+    np.testing.assert_array_equal(held[:, 0], np.where(prompts.writable, scores, -np.inf).argmax(axis=1))
+
+
 @pytest.mark.parametrize("reads_state", [True, False])
 def test_a_question_is_the_text_that_forks_of_openpi_write(tokenizer, reads_state):
     prompts = SubtaskPrompts(tokenizer, reads_state=reads_state, state_width=3)

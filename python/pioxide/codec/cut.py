@@ -5,16 +5,14 @@ A network of a million parameters can't afford the 257,152 rows of PaliGemma's v
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
+from pioxide.codec.pieces import PIECE, PieceKind, fields, read_piece
 from pioxide.codec.text import TextTokenizer
 from pioxide.errors import InputError
 from pioxide.family import FAST_SKIPPED_IDS
 
-# Kinds of pieces in a SentencePiece file that are not learnt text.
-_NORMAL = 1
-_PIECE, _TEXT, _KIND = 1, 1, 3
 # What prompts are written with besides words.
 _LAYOUTS = ("{}\n", "Task: {}, State: 0 -1;\nAction: |", "Task: {}, State: 0 -1;\n")
 _PRINTABLE = "".join(map(chr, range(33, 127))) + "\n▁"
@@ -63,14 +61,13 @@ def cut_text_model(tokenizer: TextTokenizer, texts: Iterable[str], *, fast_token
     used = {tokenizer.piece(id) for text in written for id in tokenizer.encode(text)}
     inside = {piece[i:j] for piece in used for i in range(len(piece)) for j in range(i + 1, len(piece) + 1)}
     wanted = inside | set(_PRINTABLE)
-    fields = list(_fields(tokenizer.to_bytes()))
     kept: list[int] = []
     out = bytearray()
     piece = 0
-    for number, raw, body in fields:
-        if number == _PIECE:
-            text, kind = _read_piece(body)
-            first = piece < 4 or kind not in (_NORMAL, 4)
+    for number, raw, body in fields(tokenizer.to_bytes()):
+        if number == PIECE:
+            text, kind = read_piece(body)
+            first = piece < 4 or kind not in (PieceKind.NORMAL, PieceKind.USER_DEFINED)
             if first or text in wanted or piece >= size - tail:
                 kept.append(piece)
                 out += raw
@@ -78,43 +75,3 @@ def cut_text_model(tokenizer: TextTokenizer, texts: Iterable[str], *, fast_token
         else:
             out += raw
     return CutTextModel(TextTokenizer.from_bytes(bytes(out)), tuple(kept))
-
-
-def _read_piece(body: bytes) -> tuple[str, int]:
-    text, kind = "", _NORMAL
-    for number, _, value in _fields(body):
-        if number == _TEXT:
-            text = value.decode("utf-8", "surrogateescape")
-        elif number == _KIND:
-            kind = value[0]
-    return text, kind
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """Yields number, all bytes and the value's bytes of each field of a protocol buffer."""
-    at = 0
-    while at < len(message):
-        start = at
-        tag, at = _varint(message, at)
-        wire = tag & 7
-        if wire == 2:
-            length, at = _varint(message, at)
-            body, at = message[at : at + length], at + length
-        elif wire == 0:
-            begin = at
-            _, at = _varint(message, at)
-            body = message[begin:at]
-        else:
-            width = {1: 8, 5: 4}[wire]
-            body, at = message[at : at + width], at + width
-        yield tag >> 3, message[start:at], body
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pioxide.codec.pieces import text_ids
 from pioxide.codec.state import state_bins
 from pioxide.codec.text import TextTokenizer
 from pioxide.errors import InputError
+from pioxide.family import FAST_SKIPPED_IDS
 
 
 class SubtaskPrompts:
@@ -34,6 +38,7 @@ class SubtaskPrompts:
         *,
         reads_state: bool = True,
         state_width: int | None = None,
+        action_tokens: int = 0,
     ) -> None:
         r"""Makes prompts of at most `max_len` ids in the vocabulary of `tokenizer`.
 
@@ -42,6 +47,7 @@ class SubtaskPrompts:
             max_len: L, ids in a prompt.
             reads_state: Whether the state is in the text; else it is `Task: {text};\nSubtask: `.
             state_width: See `Pi05Prompts`.
+            action_tokens: Ids at the vocabulary's end that stand for actions, before the last 128.
 
         Raises:
             InputError: The vocabulary has no piece that ends a sequence.
@@ -50,7 +56,18 @@ class SubtaskPrompts:
             raise InputError("the text vocabulary has no piece that ends a sequence, which a subtask needs")
         self.tokenizer, self.max_len = tokenizer, max_len
         self.reads_state, self.state_width = reads_state, state_width
+        self.action_tokens = action_tokens
         self.end = tokenizer.eos_id
+
+    @cached_property
+    def writable(self) -> NDArray[np.bool_]:
+        """Returns [V] which ids an answer may hold: text that stands for no action, and the end."""
+        mask = text_ids(self.tokenizer)
+        if self.action_tokens:
+            last = len(mask) - FAST_SKIPPED_IDS
+            mask[max(last - self.action_tokens, 0) : last] = False
+        mask[self.end] = True
+        return mask
 
     def encode(self, prompt: str, state: ArrayLike) -> tuple[NDArray[np.int32], bool]:
         """Returns the ids [n] of a question, not padded, and whether its end was cut.
@@ -72,12 +89,18 @@ class SubtaskPrompts:
         """Returns the ids [n] of an answer, its end included.
 
         Raises:
-            InputError: There is no text.
+            InputError: There is no text, or a part of it has no id that is text.
         """
         text = _clean(subtask)
         if not text:
             raise InputError(f"subtask: expected a text, got {subtask!r}")
-        return self.tokenizer.encode(text, eos=True)
+        ids = self.tokenizer.encode(text, eos=True)
+        for id in ids[~self.writable[ids]]:
+            raise InputError(
+                f"subtask {subtask!r}: {self.tokenizer.piece(int(id))!r} is no text in this vocabulary; "
+                "say it in other words"
+            )
+        return ids
 
     def read(self, ids: ArrayLike) -> str:
         """Returns the text of generated ids [n]; what follows the end is left alone.

@@ -314,7 +314,11 @@ def make_subtask_prompts(contract: Contract, tokenizer: TextTokenizer) -> Subtas
         contract.require("state_text_dim", doing=doing)
     padded = contract.state_text_dim if isinstance(contract.state_text_dim, int) else None
     length = known(contract.text_len, "text_len")
-    return SubtaskPrompts(tokenizer, length, reads_state=reads, state_width=padded)
+    fast = contract.fast
+    action_tokens = fast.vocab_size if isinstance(fast, FastVocabulary | CodecVocabulary) else 0
+    return SubtaskPrompts(
+        tokenizer, length, reads_state=reads, state_width=padded, action_tokens=action_tokens
+    )
 
 
 def action_vocabulary(codec: ActionCodec) -> FastVocabulary | CodecVocabulary:

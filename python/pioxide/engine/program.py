@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from numpy.typing import NDArray
 
 from pioxide.engine.inputs import Batch, Reads
 from pioxide.engine.prepare import prepare
@@ -54,11 +55,13 @@ class TokenFormat:
         stop: Ids that end an answer.
         causal: The last `causal` prompt ids are the answer's constant start; they attend causally.
         grammar: The rules of `TokenSampler.constrained`, which needs them.
+        writable: [V] which ids a text may hold, its end among them; None for all.
     """
 
     stop: tuple[int, ...]
     causal: int = 0
     grammar: Grammar | None = None
+    writable: NDArray[np.bool_] | None = None
 
 
 def keep_programs(directory: str | Path) -> None:
@@ -241,7 +244,11 @@ def _tokens(model: Any, batch: Any, sampler: TokenSampler, token_format: TokenFo
 def _text(model: Any, batch: Any, sampler: TextSampler, token_format: TokenFormat) -> Output:
     observation = _observation(batch, None)
     return sample_tokens(
-        TextWriter(model), observation, max_tokens=sampler.max_tokens, stop=token_format.stop
+        TextWriter(model),
+        observation,
+        max_tokens=sampler.max_tokens,
+        stop=token_format.stop,
+        writable=token_format.writable,
     )
 
 

@@ -30,7 +30,8 @@ class SubtaskWriter:
         """
         self.options = options
         self.prompts: SubtaskPrompts = make_subtask_prompts(contract, tokenizer)
-        self.engine = engine.writer(TextSampler(options.max_tokens), TokenFormat((self.prompts.end,)))
+        token_format = TokenFormat((self.prompts.end,), writable=self.prompts.writable)
+        self.engine = engine.writer(TextSampler(options.max_tokens), token_format)
 
     def update(
         self,

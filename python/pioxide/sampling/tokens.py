@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
+from numpy.typing import NDArray
 
 from pioxide.models.decoding import Decoding, TextWriter
 from pioxide.models.observation import Observation
@@ -81,6 +83,7 @@ def sample_tokens(
     temperature: float = 0.0,
     key: Keys | None = None,
     stop: tuple[int, ...] = (EOS,),
+    writable: NDArray[np.bool_] | None = None,
     scan_layers: bool = False,
 ) -> Int[Array, "b n"]:
     """Writes tokens until each row has written one of `stop`, or `max_tokens` of them.
@@ -92,6 +95,7 @@ def sample_tokens(
         temperature: 0 for the best token each time.
         key: Needed for a temperature above 0: one a row [B], or one for all.
         stop: Ids that end a row; openpi stops at the end-of-sequence id alone.
+        writable: [V] which ids may be written; None for all.
         scan_layers: Whether layers run in a scan, or unrolled one by one as inference wants them.
 
     Returns:
@@ -109,7 +113,8 @@ def sample_tokens(
     ends = jnp.asarray(stop, jnp.int32)
 
     def write(logits: Float[Array, "b v"], state: SamplingState) -> SamplingState:
-        token = jnp.where(state.done, 0, choose(logits, temperature, key, state.step))
+        scores = logits if writable is None else jnp.where(writable, logits, -jnp.inf)
+        token = jnp.where(state.done, 0, choose(scores, temperature, key, state.step))
         tokens = jax.lax.dynamic_update_slice_in_dim(state.tokens, token[:, None], state.step, 1)
         done, broken = state.done | jnp.isin(token, ends), state.broken | (~state.done & no_numbers(logits))
         return SamplingState(state.step + 1, token, tokens, done, broken, state.decoding)

@@ -70,6 +70,8 @@ class RemoteAnswer(NamedTuple):
             the server does not say.
         round_trip: Seconds from asking to the answer.
         subtask: By which π0.5 acts; None where the server asks for none.
+        subtask_unreadable: Why what it wrote this time could not be used, so that the last subtask was kept;
+            "" where nothing was wrong.
     """
 
     actions: NDArray[np.float64]
@@ -82,6 +84,7 @@ class RemoteAnswer(NamedTuple):
     policy: int = 0
     round_trip: float = 0.0
     subtask: str | None = None
+    subtask_unreadable: str = ""
 
 
 class Question(NamedTuple):
@@ -258,6 +261,7 @@ class Conversation:
             _count(told, "missing", self.uri),
             policy,
             subtask=str(told["subtask"]) if "subtask" in told else None,
+            subtask_unreadable=str(told.get("subtask_unreadable", "")),
         )
 
     def _packed(self, observation: Mapping[str, Any]) -> dict[str, Any]:

@@ -186,6 +186,8 @@ def write_answer(
         }
         if prediction.subtask is not None:
             answer[KEY]["subtask"] = prediction.subtask.text
+            if prediction.subtask.unreadable:
+                answer[KEY]["subtask_unreadable"] = prediction.subtask.unreadable
     return encode(answer, ask.dialect)
 
 
