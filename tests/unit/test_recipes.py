@@ -24,6 +24,15 @@ OPENPI = {
         *(5e-5, 5e-5, 1_000_000, 0.99),
     ),
 }
+OPENPI |= {
+    name: (name, "droid-jointpos", horizon, text, 128, 1000, 5e-5, 5e-5, 1_000_000, 0.99)
+    for name, horizon, text in (
+        ("pi05_droid_jointpos_polaris", 15, 0),
+        ("pi0_fast_droid_jointpos_polaris", 10, 180),
+        ("pi0_droid_jointpos_polaris", 10, 100),
+        ("pi0_droid_jointpos_100k_polaris", 10, 100),
+    )
+}
 
 
 @pytest.mark.parametrize("name", OPENPI)

@@ -147,6 +147,34 @@ def pi0_fast_full_droid_finetune() -> Recipe:
     )
 
 
+def pi05_droid_jointpos_polaris() -> Recipe:
+    """π0.5 for DROID, joint positions, adapted to PolaRiS: further updates of the released checkpoint."""
+    return _polaris("pi05_droid_jointpos_polaris", Numbers(family=Family.PI05, horizon=15))
+
+
+def pi0_fast_droid_jointpos_polaris() -> Recipe:
+    """π0-FAST for DROID, joint positions, adapted to PolaRiS: further updates of the released checkpoint."""
+    numbers = Numbers(family=Family.PI0_FAST, horizon=10, text_len=180)
+    return _polaris("pi0_fast_droid_jointpos_polaris", numbers)
+
+
+def pi0_droid_jointpos_polaris() -> Recipe:
+    """π0 for DROID, joint positions, adapted to PolaRiS: further updates of the released checkpoint."""
+    return _polaris("pi0_droid_jointpos_polaris", Numbers(family=Family.PI0, horizon=10, text_len=100))
+
+
+def pi0_droid_jointpos_100k_polaris() -> Recipe:
+    """π0 after 100,000 updates on DROID, joint positions, adapted to PolaRiS: further updates of it."""
+    numbers = Numbers(family=Family.PI0, horizon=10, text_len=100)
+    return _polaris("pi0_droid_jointpos_100k_polaris", numbers)
+
+
+def _polaris(name: str, numbers: Numbers) -> Recipe:
+    return _recipe(
+        f"polaris/{name}", numbers, robot="droid-jointpos", steps=1000, batch_size=128, schedule=DROID
+    )
+
+
 def debug() -> Recipe:
     """A few updates of a tiny π0, to see that everything runs."""
     return _debug(Family.PI0)
@@ -194,6 +222,10 @@ OPENPI: dict[str, Callable[[], Recipe]] = {
         pi05_droid_finetune_lora,
         pi05_full_droid_finetune,
         pi0_fast_full_droid_finetune,
+        pi05_droid_jointpos_polaris,
+        pi0_fast_droid_jointpos_polaris,
+        pi0_droid_jointpos_polaris,
+        pi0_droid_jointpos_100k_polaris,
         debug,
         debug_pi05,
         debug_pi0_fast,
