@@ -55,9 +55,17 @@ def losses(text):
 
 
 def finished(process):
+    return losses(output(process))
+
+
+def output(process):
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err[-3000:]
-    return losses(out)
+    return out
+
+
+def judged(text):
+    return {name: float(number) for name, number in re.findall(r"JUDGED 4 (\S+) (\S+)", text)}
 
 
 def test_killed_at_any_moment_a_run_ends_with_the_same_numbers(tmp_path, begin):
@@ -97,13 +105,17 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_numbers(tmp_path, begin):
     print(f"{KILLS} kills; from and to: {killed}")
 
 
-def test_two_processes_have_the_losses_of_one_to_the_bit(tmp_path, begin):
+def test_two_processes_have_the_losses_of_one_to_the_bit_and_judge_alike(tmp_path, begin):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    pair = [begin(tmp_path / "two", 4, rank, 2, port) for rank in (0, 1)]
-    one = begin(tmp_path / "one", 4, devices=2)
-    both = [finished(process) for process in pair]
-    expected = finished(one)
-    assert sorted(expected) == [1, 2, 3, 4]
-    assert both[0] == both[1] == expected
+    pair = [begin(tmp_path / "two", 4, rank, 2, port, "judge") for rank in (0, 1)]
+    one = begin(tmp_path / "one", 4, "judge", devices=2)
+    both = [output(process) for process in pair]
+    expected = output(one)
+    assert sorted(losses(expected)) == [1, 2, 3, 4]
+    assert losses(both[0]) == losses(both[1]) == losses(expected)
+    numbers = judged(expected)
+    assert {"loss", "error/step_1", "error/step_4", "error/dimension_01"} <= {*numbers}
+    # A mean is of the same numbers, added in another order.
+    assert judged(both[0]) == judged(both[1]) == pytest.approx(numbers, rel=1e-6)

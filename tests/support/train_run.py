@@ -1,4 +1,4 @@
-"""Trains the toy policy and prints its losses: `python -m support.train_run RUN STEPS [RANK HOSTS PORT]`."""
+"""Trains the toy policy and prints its losses: `-m support.train_run RUN STEPS [RANK HOSTS PORT] [judge]`."""
 
 import dataclasses
 import sys
@@ -7,8 +7,10 @@ from pathlib import Path
 
 import jax
 
-from pioxide.train import Checkpoints, Logging, train
+from pioxide.models import make_mesh
+from pioxide.train import Checkpoints, Logging, Validation, train
 from pioxide.train.hosts import join_hosts
+from pioxide.train.validate import HeldOut
 from support.training import TINY, ToySource, toy_config
 
 # Updates between checkpoints.
@@ -25,7 +27,8 @@ class Losses:
         self.say(report.step, report.loss.hex())
 
     def judged(self, step, numbers):
-        pass
+        for name, number in numbers.items():
+            print("JUDGED", step, name, number, flush=True)
 
 
 class Mine(ToySource):
@@ -39,19 +42,26 @@ class Mine(ToySource):
         return dataclasses.replace(whole, **jax.tree.map(lambda x: x[mine], parts))
 
 
-def run(directory: Path, steps: int, say: Callable[[int, str], None], every: int = EVERY) -> None:
-    """Trains, or goes on."""
+def run(
+    directory: Path, steps: int, say: Callable[[int, str], None], every: int = EVERY, *, judge: bool = False
+) -> None:
+    """Trains, or goes on; judges two batches at the end."""
     config = toy_config(
         steps=steps,
         logging=Logging(every=1, tensorboard=False),
         checkpoints=Checkpoints(every=every, keep=2, keep_every=0),
         model=TINY,
+        validation=Validation(every=0, batches=2, flow_steps=1),
     )
-    train(config, Mine("pi0", image_size=28), directory, resume=True, reporters=(Losses(say),))
+    unseen = HeldOut(config, Mine("pi0", image_size=28, seed=1, end=2), make_mesh(1)) if judge else None
+    data = Mine("pi0", image_size=28)
+    train(config, data, directory, resume=True, reporters=(Losses(say),), judge=unseen)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 3:
-        rank, hosts, port = map(int, sys.argv[3:6])
+    directory, steps, *rest = sys.argv[1:]
+    judge = "judge" in rest
+    if len(rest) > judge:
+        rank, hosts, port = map(int, rest[:3])
         join_hosts(f"127.0.0.1:{port}", hosts, rank)
-    run(Path(sys.argv[1]), int(sys.argv[2]), lambda step, loss: print("LOSS", step, loss, flush=True))
+    run(Path(directory), int(steps), lambda at, loss: print("LOSS", at, loss, flush=True), judge=judge)

@@ -22,14 +22,6 @@ def place_batch(batch: HostBatch, mesh: Mesh) -> Batch:
         InputError: The batch teaches nothing: no action of it is real, or no token carries the loss.
     """
     check_batch(batch)
-    sharding = batch_sharding(mesh)
-    hosts = jax.process_count()
-
-    def put(array: NDArray[Any]) -> Any:
-        if hosts == 1:
-            return jax.device_put(array, sharding)
-        return jax.make_array_from_process_local_data(sharding, array, (len(array) * hosts, *array.shape[1:]))
-
     observation = Observation(
         dict(batch.images),  # type: ignore[arg-type]
         dict(batch.image_masks),  # type: ignore[arg-type]
@@ -42,7 +34,24 @@ def place_batch(batch: HostBatch, mesh: Mesh) -> Batch:
     answer = None
     if batch.answer is not None and batch.answer_mask is not None:
         answer = Answer(batch.answer, batch.answer_mask)  # type: ignore[arg-type]
-    return jax.tree.map(put, Batch(observation, batch.actions, batch.action_mask, answer))  # type: ignore[arg-type]
+    whole = Batch(observation, batch.actions, batch.action_mask, answer)  # type: ignore[arg-type]
+    return jax.tree.map(lambda rows: place_rows(rows, mesh), whole)
+
+
+def place_rows(rows: NDArray[Any], mesh: Mesh) -> jax.Array:
+    """Puts a host's rows of one array on its devices; see `place_batch`."""
+    sharding, hosts = batch_sharding(mesh), jax.process_count()
+    if hosts == 1:
+        return jax.device_put(rows, sharding)
+    return jax.make_array_from_process_local_data(sharding, rows, (len(rows) * hosts, *rows.shape[1:]))
+
+
+def own_rows(array: jax.Array) -> NDArray[Any]:
+    """Returns this host's rows of an array that was placed, or computed, as `place_rows` does."""
+    if jax.process_count() == 1:
+        return np.asarray(array)
+    parts = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+    return np.concatenate([np.asarray(parts[start]) for start in sorted(parts)])
 
 
 def check_batch(batch: HostBatch) -> None:

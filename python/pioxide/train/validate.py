@@ -1,7 +1,8 @@
 """Judges a policy on held-out episodes while it is trained: always the same batches, noise and flow times.
 
 A flow loss says little of actions, so the policy also acts on them: its error in the robot's units at several
-steps of the chunk, and of π0-FAST's answers how many decode.
+steps of the chunk, and of π0-FAST's answers how many decode. Of several hosts each judges its
+rows of a batch, and their sums are added.
 """
 
 from __future__ import annotations
@@ -13,32 +14,31 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
 from pioxide.codec import Pi0FastPrompts
 from pioxide.contract import Numbers, known, make_prompts
 from pioxide.data.loader import Batch as HostBatch
 from pioxide.errors import IncompleteChunkError, InputError
-from pioxide.models import Pi0, Pi0Fast
+from pioxide.models import Pi0, Pi0Fast, batch_sharding
 from pioxide.sampling import sample_actions, sample_tokens
 from pioxide.train.config import TrainConfig
 from pioxide.train.losses import NAMED_MEANS, Batch, Parts, parts_of
-from pioxide.train.place import place_batch
+from pioxide.train.place import own_rows, place_batch, place_rows
 from pioxide.train.run import Source, mean_of
 
 
 class HeldOut:
-    """Judges by the first batches of a source of held-out episodes."""
+    """Judges by the first batches of a source of held-out episodes. All hosts have to call it together."""
 
     def __init__(self, config: TrainConfig, source: Source, mesh: Mesh) -> None:
-        """Reads the batches, which are kept.
+        """Reads this host's rows of the batches, which are kept.
 
         Raises:
-            InputError: There are none, or several hosts train.
+            InputError: There are none.
         """
-        if jax.process_count() > 1:
-            raise InputError("held-out episodes are judged by one host only, and these are several")
         self.config, self.mesh = config, mesh
         self.batches = list(islice(source.batches(0), config.validation.batches))
         if not self.batches:
@@ -63,21 +63,23 @@ class HeldOut:
             self.programs = self._compile(graph)
         loss, act = self.programs
         parts: list[Parts] = []
-        errors: list[NDArray[np.float64]] = []
+        horizon = known(self.contract.action_horizon, "action_horizon")
+        errors = _Errors(np.zeros((2, horizon, self.numbers.robot.action_dim)))
         decoded, answers = 0, 0
         for i, host in enumerate(self.batches):
             placed = place_batch(host, self.mesh)
-            parts.append(jax.device_get(loss(trained, frozen, placed, jax.random.key(i))))
-            made = act(trained, frozen, self._asked(host, placed), jax.random.key(i))
+            seed = np.uint32(i)
+            parts.append(jax.device_get(loss(trained, frozen, placed, seed)))
+            made = own_rows(act(trained, frozen, self._asked(host, placed), seed))
             if self.prompts is None:
-                errors.append(self._error(np.asarray(made, np.float64), host))
+                errors.add(self._error(made.astype(np.float64), host))
             else:
-                for row, ids in enumerate(np.asarray(made)):
+                for row, ids in enumerate(made):
                     answers += 1
                     chunk, wanted = self._decoded(ids), self._wanted(host, row)
                     if chunk is not None and wanted is not None:
                         decoded += 1
-                        errors.append(np.abs(self._units(chunk[None]) - self._units(wanted[None])))
+                        errors.add(np.abs(self._units(chunk[None]) - self._units(wanted[None])))
         total = sum(float(one.loss.total) for one in parts)
         numbers = {"loss": total / max(sum(float(one.loss.counted) for one in parts), 1.0)}
         for name, field in NAMED_MEANS.items():
@@ -85,29 +87,32 @@ class HeldOut:
             if means:
                 numbers[name] = float(np.mean(means))
         if self.prompts is not None:
-            numbers["decodes"] = decoded / max(answers, 1)
-        return numbers | self._by_step(errors)
+            decoded, answers = over_hosts(np.array([decoded, answers], np.float64))
+            numbers["decodes"] = float(decoded / max(answers, 1))
+        return numbers | errors.by_step()
 
     def _compile(self, graph: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
         steps = self.config.validation.flow_steps
         longest = 1
         if self.prompts is not None:
             longest = max(int(b.loss_mask.sum(axis=1).max()) for b in self.batches if b.loss_mask is not None)
+            longest = int(from_hosts(np.array([longest], np.float64)).max())
 
-        @jax.jit
-        def loss(trained: Any, frozen: Any, batch: Batch, key: Any) -> Parts:
+        def loss(trained: Any, frozen: Any, batch: Batch, seed: Any) -> Parts:
+            key = jax.random.key(seed)
             return parts_of(nnx.merge(graph, trained, frozen), batch, key, settings=self.config.loss)
 
-        @jax.jit
-        def act(trained: Any, frozen: Any, batch: Batch, key: Any) -> Any:
+        def act(trained: Any, frozen: Any, batch: Batch, seed: Any) -> Any:
             model: Pi0 | Pi0Fast = nnx.merge(graph, trained, frozen)
             if isinstance(model, Pi0Fast):
                 return sample_tokens(model, batch.observation, max_tokens=longest + 8, scan_layers=True)
             assert batch.actions is not None
-            noise = jax.random.normal(key, batch.actions.shape)
+            noise = jax.random.normal(jax.random.key(seed), batch.actions.shape)
             return sample_actions(model, batch.observation, noise, num_steps=steps, scan_layers=True)
 
-        return loss, act
+        # Every host reads the whole loss, and its own rows of the answers.
+        whole = NamedSharding(self.mesh, PartitionSpec())
+        return jax.jit(loss, out_shardings=whole), jax.jit(act, out_shardings=batch_sharding(self.mesh))
 
     def _asked(self, host: HostBatch, placed: Batch) -> Batch:
         """Returns a batch without its answers."""
@@ -115,9 +120,8 @@ class HeldOut:
             return placed
         prompt = host.token_mask & ~host.loss_mask
         seen = placed.observation
-        sharding = seen.token_mask.sharding
-        ids = jax.device_put(np.where(prompt, host.tokens, 0), sharding)
-        mask = jax.device_put(prompt, sharding)
+        ids = place_rows(np.where(prompt, host.tokens, 0), self.mesh)
+        mask = place_rows(prompt, self.mesh)
         return placed._replace(
             observation=seen._replace(tokens=ids, token_mask=mask, ar_mask=None, loss_mask=None)
         )
@@ -147,17 +151,38 @@ class HeldOut:
         states = np.zeros((len(actions), self.numbers.robot.state_dim))
         return self.numbers.invert_actions(actions, states)
 
-    def _by_step(self, errors: list[NDArray[np.float64]]) -> dict[str, float]:
-        if not errors:
-            return {}
-        each = np.concatenate(errors)
-        horizon = each.shape[1]
+
+class _Errors:
+    """Sums of actions' errors, [H, D], and how many were counted; errors that are NaN are not."""
+
+    def __init__(self, sums: NDArray[np.float64]) -> None:
+        self.sums = sums
+
+    def add(self, errors: NDArray[np.float64]) -> None:
+        """Adds errors [B, H, D]."""
+        self.sums += np.stack([np.nansum(errors, axis=0), np.isfinite(errors).sum(axis=0)])
+
+    def by_step(self) -> dict[str, float]:
+        """Returns the means of all hosts' by name, of four steps of a chunk and of each dimension."""
+        total, counted = over_hosts(self.sums)
+        horizon = total.shape[0]
         numbers: dict[str, float] = {}
         for step in sorted({1, max(horizon // 4, 1), max(horizon // 2, 1), horizon}):
-            values = each[:, step - 1]
-            if np.isfinite(values).any():
-                numbers[f"error/step_{step}"] = float(np.nanmean(values))
-        for dim, values in enumerate(np.moveaxis(each, -1, 0)):
-            if np.isfinite(values).any():
-                numbers[f"error/dimension_{dim:02d}"] = float(np.nanmean(values))
+            if counted[step - 1].any():
+                numbers[f"error/step_{step}"] = float(total[step - 1].sum() / counted[step - 1].sum())
+        for dim in range(total.shape[1]):
+            if counted[:, dim].any():
+                numbers[f"error/dimension_{dim:02d}"] = float(total[:, dim].sum() / counted[:, dim].sum())
         return numbers
+
+
+def over_hosts(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the sum of what each host has."""
+    return from_hosts(sums).sum(axis=0)
+
+
+def from_hosts(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns [hosts, ...] what each has, to the bit: JAX itself would round it to float32."""
+    bits = np.atleast_1d(values).view(np.uint32)
+    gathered = np.asarray(multihost_utils.process_allgather(bits)).reshape(-1, *bits.shape)
+    return np.ascontiguousarray(gathered).view(np.float64)
