@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pioxide.data import (
@@ -273,3 +274,35 @@ def test_advantages_come_from_a_column_and_a_persons_frames_are_good(root):
             Advantages.read(column, dataset, rule)
     with pytest.raises(InputError, match="not both"):
         AdvantageRule(threshold=0.0, positive_share=0.3)
+
+
+def test_subtasks_come_from_lerobots_index_and_its_table(root):
+    declare(root, "subtask_index", "int64")
+    each_file(
+        root,
+        lambda table: table.append_column(
+            "subtask_index", pa.array([min(f // 3, 2) if e < 2 else 1 for e, f in _places(table)])
+        ),
+    )
+    with pytest.raises(DatasetError, match=r"meta/subtasks.parquet.* is missing"):
+        Subtasks.read("subtask_index", LeRobotDataset.open(root))
+
+    def listed(*rows):
+        names = {"subtask_index": [i for i, _ in rows], "subtask": [text for _, text in rows]}
+        pq.write_table(pa.table(names), root / "meta/subtasks.parquet")
+        return Subtasks.read("subtask_index", LeRobotDataset.open(root))
+
+    found = listed((0, "reach"), (1, " "), (2, "lift"))
+    said = {
+        episode: [found.texts[i] if i >= 0 else None for i in found.of_episode(episode, length)]
+        for episode, length in enumerate((7, 4, 9))
+    }
+    assert said == {
+        0: ["reach"] * 3 + [None] * 3 + ["lift"],
+        1: ["reach"] * 3 + [None],
+        2: [None] * 9,
+    }
+    with pytest.raises(DatasetError, match=r"episode 0.* frame 6 has subtask_index 2, .* lists 0 to 1"):
+        listed((0, "reach"), (1, "lift"))
+    with pytest.raises(DatasetError, match="row 0 is of subtask_index 1, and LeRobot takes it for 0"):
+        listed((1, "reach"), (0, "lift"), (2, "go"))

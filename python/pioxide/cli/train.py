@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -104,6 +103,7 @@ class Train:
         from pioxide.cli import main
         from pioxide.cli.progress import FrameProgress
         from pioxide.cli.training import TrainingProgress
+        from pioxide.data import LeRobotDataset
         from pioxide.data.loader import Loader, LoaderSettings, Source
         from pioxide.models import make_mesh
         from pioxide.train.config import Tracker
@@ -114,11 +114,13 @@ class Train:
         from pioxide.train.validate import HeldOut
 
         join_hosts(self.coordinator, self.hosts, self.host)
-        dataset, fitted = self._fitted()
-        subtasks = self._subtasks(dataset)
+        # What can be wrong at once is looked at before minutes go into fitting.
+        whole, subtasks = self._text_model(), self._subtasks(LeRobotDataset.open(self.dataset))
+        fitted = self._fitted()
+        dataset = LeRobotDataset.open(self.dataset, pictures=True)
         held_out = frozenset(fitted.held_out)
         codec = self._codec()
-        tokenizer = self._tokenizer(dataset, codec, subtasks)
+        tokenizer = self._tokenizer(whole, dataset, codec, subtasks)
         contract = self._contract(fitted.contract, codec)
         config = self.train
         if subtasks is not None:
@@ -164,11 +166,7 @@ class Train:
             loader(training, config.seed, self.data.workers, self.data.advantage_dropout) as batches,
         ):
             judge = None
-            if held_out and jax.process_count() > 1:
-                warnings.warn(
-                    "several hosts do not judge held-out episodes, which are left out", stacklevel=1
-                )
-            elif held_out:
+            if held_out:
                 with loader(sorted(held_out), 0, 0, 0.0) as unseen:
                     judge = HeldOut(config, Sourced(unseen, tokenizer, codec), make_mesh(config.fsdp))
             data = {"episodes": self.data.episodes, "cached": bool(self.data.cache)}
@@ -191,12 +189,11 @@ class Train:
         print(f"\nnext: pioxide convert {made.checkpoint} TARGET --to lerobot")
         return main.OK
 
-    def _fitted(self) -> tuple[LeRobotDataset, FitResult]:
+    def _fitted(self) -> FitResult:
         import jax
         from jax.experimental import multihost_utils
 
         from pioxide.cli.options import read_robot
-        from pioxide.data import LeRobotDataset
         from pioxide.shards import FitResult, FitSettings, fit
 
         directory = Path(self.data.fit) if self.data.fit else self.output / "fit"
@@ -214,8 +211,7 @@ class Train:
                 fit(self.dataset, directory, settings, on_stage=lambda s: print(f"{s} ...", file=sys.stderr))
             if jax.process_count() > 1:
                 multihost_utils.sync_global_devices("host 0 has fitted")
-        found = FitResult.load(directory)
-        return LeRobotDataset.open(self.dataset, pictures=True), found
+        return FitResult.load(directory)
 
     def _cache(self, shown: FrameProgress) -> CacheSettings | None:
         from pioxide.data.loader import CacheSettings
@@ -282,13 +278,21 @@ class Train:
             return None
         return load_codec(Path(self.data.fit) if self.data.fit else self.output / "fit")
 
-    def _tokenizer(
-        self, dataset: LeRobotDataset, codec: ActionCodec | None, subtasks: Subtasks | None
-    ) -> TextTokenizer:
-        from pioxide.codec import Advantage, TextTokenizer, cut_text_model, with_advantage
+    def _text_model(self) -> TextTokenizer:
+        from pioxide.codec import TextTokenizer
         from pioxide.fetch import text_model
 
-        whole = TextTokenizer.load(self.data.text_model or text_model())
+        return TextTokenizer.load(self.data.text_model or text_model())
+
+    def _tokenizer(
+        self,
+        whole: TextTokenizer,
+        dataset: LeRobotDataset,
+        codec: ActionCodec | None,
+        subtasks: Subtasks | None,
+    ) -> TextTokenizer:
+        from pioxide.codec import Advantage, cut_text_model, with_advantage
+
         if not self.data.cut_vocabulary:
             return whole
         if self.train.base is not None:

@@ -271,6 +271,33 @@ def _json_lines(root: Path, file: str) -> Iterator[tuple[int, dict[str, Any], st
         yield (number, row, "") if isinstance(row, dict) else (number, {}, "is not a JSON object")
 
 
+def listed_subtasks(root: Path) -> tuple[str, ...]:
+    """Returns the texts of `meta/subtasks.parquet` by `subtask_index`.
+
+    It is a pandas table as that of the tasks. LeRobot finds a text by its row, so rows have to be in order.
+
+    Raises:
+        DatasetError: The file is missing or no such table, or a row's number is not its place.
+    """
+    file = "meta/subtasks.parquet"
+    if not (root / file).is_file():
+        raise fault("is missing, and says what each subtask_index is", file=file)
+    rows = _rows(root, file, ("subtask_index",))
+    name = next((name for name in ("subtask", "__index_level_0__") if rows and name in rows[0]), None)
+    if name is None:
+        found = list(rows[0]) if rows else "no row"
+        raise fault(f"expected the columns subtask and subtask_index, found {found}", file=file)
+    for place, row in enumerate(rows):
+        if row["subtask_index"] != place:
+            raise fault(
+                f"row {place} is of subtask_index {row['subtask_index']!r}, and LeRobot takes it for {place}",
+                file=file,
+            )
+        if not isinstance(row[name], str):
+            raise fault(f"subtask {place} is {row[name]!r}, expected a text", file=file)
+    return tuple(row[name] for row in rows)
+
+
 def _rows(
     root: Path, file: str, columns: tuple[str, ...], optional: tuple[str, ...] | None = None
 ) -> list[dict[str, Any]]:

@@ -1,4 +1,6 @@
-"""Subtasks of a dataset's frames: what the robot does at each moment, from a column of texts or from spans.
+"""Subtasks of a dataset's frames: what the robot does at each moment, from a column or from spans.
+
+A column holds a text a frame, or is `subtask_index`, whose texts LeRobot keeps in `meta/subtasks.parquet`.
 
 A file of spans is JSON, `to` being the first frame after a span:
 
@@ -15,13 +17,16 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from pioxide.data.faults import fault
 from pioxide.data.lerobot import LeRobotDataset
+from pioxide.data.listing import listed_subtasks
 from pioxide.data.tasks import TaskChoice
 from pioxide.errors import InputError
 from pioxide.files import read_json
 
 # Stands for "none" among the texts of a column, in which no text can have it.
 _NONE = "\0"
+SUBTASK_INDEX = "subtask_index"
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,11 @@ class Subtasks:
         Raises:
             InputError: A span is of no episode or frame that there is, overlaps another or has no text; or
                 there is no such column of texts.
+            DatasetError: `subtask_index` and its table of texts are not there or do not fit each other.
             FormatError: The file is no JSON.
         """
+        if said == SUBTASK_INDEX and said in dataset.features and dataset.features[said].is_numeric:
+            return cls.of_index(dataset)
         if said.endswith(".json"):
             return cls.of_spans(read_json(Path(said)), dataset, where=said)
         return cls.of_column(said, dataset)
@@ -80,7 +88,8 @@ class Subtasks:
         """Reads a column that holds a text a frame; empty ones are none. For errors see `read`."""
         if column in dataset.features and dataset.features[column].is_numeric:
             raise InputError(
-                f"subtasks: {column!r} holds numbers; pass a column of texts, or a .json of spans"
+                f"subtasks: {column!r} holds numbers; pass a column of texts, {SUBTASK_INDEX}, or a .json of "
+                "spans"
             )
         said = dataset.with_tasks(TaskChoice(task=_NONE, task_key=column))
         found = [(episode.index, episode.task_index) for episode in said.scan(())]
@@ -93,6 +102,33 @@ class Subtasks:
         return cls(
             tuple(said.tasks[index] for index in kept), {episode: number[index] for episode, index in found}
         )
+
+    @classmethod
+    def of_index(cls, dataset: LeRobotDataset) -> Subtasks:
+        """Reads `subtask_index` and the table of its texts; empty ones are none.
+
+        Raises:
+            InputError: No frame has a text.
+            DatasetError: A frame has a number that the table does not list, or none; or there is no such
+                table.
+        """
+        texts = listed_subtasks(dataset.path)
+        number = np.array([i if text.strip() else -1 for i, text in enumerate(texts)], np.int32)
+        frames: dict[int, NDArray[np.int32]] = {}
+        for episode in dataset.scan((SUBTASK_INDEX,)):
+            said = episode.columns[SUBTASK_INDEX].reshape(-1)
+            if (strange := np.flatnonzero((said < 0) | (said >= len(texts)) | (said % 1 != 0))).size:
+                frame = int(strange[0])
+                raise fault(
+                    f"frame {frame} has {SUBTASK_INDEX} {said[frame]}, and meta/subtasks.parquet lists 0 to "
+                    f"{len(texts) - 1}",
+                    file=dataset.episode(episode.index).file,
+                    episode=episode.index,
+                )
+            frames[episode.index] = number[said.astype(np.int64)]
+        if not any((of >= 0).any() for of in frames.values()):
+            raise InputError(f"subtasks: {SUBTASK_INDEX!r} names no text")
+        return cls(tuple(text.strip() for text in texts), frames)
 
     def of_episode(self, index: int, length: int) -> NDArray[np.int32]:
         """Returns [T] which subtask each frame of an episode is in; -1 for none."""

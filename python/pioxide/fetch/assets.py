@@ -117,6 +117,6 @@ def text_model() -> Path:
     if not path.is_file():
         raise InputError(
             "no text model: `pioxide fetch paligemma` downloads PaliGemma's (4 MB) once, "
-            "or pass a SentencePiece .model with --text-model"
+            "or pass a SentencePiece .model with --text-model, in training --data.text-model"
         )
     return path

@@ -111,10 +111,10 @@ def run_contract(
             f"got {numbers.max_delay}"
         )
     if subtasks and family is not Family.PI05:
-        raise InputError(f"data.subtasks: {family.symbol} says none; π0.5 does (--numbers.family PI05)")
+        raise InputError(f"data.subtasks: {family.symbol} says none; π0.5 does (--numbers.family pi05)")
     if numbers.memory is not None and family is not Family.PI05:
         raise InputError(
-            f"numbers.memory_frames: {family.symbol} sees no past; π0.5 may (--numbers.family PI05)"
+            f"numbers.memory_frames: {family.symbol} sees no past; π0.5 may (--numbers.family pi05)"
         )
     rule = _rule(fitted, numbers, codec)
     base = openpi_contract(family)

@@ -15,11 +15,12 @@ class Data:
     Attributes:
         robot: Whose numbers: a preset's name or a YAML file; the dataset's own where it says so.
         fit: What `pioxide fit` made of the dataset; made in the run's directory where not given.
-        camera: A robot's camera for an image slot, where names do not tell: SLOT=KEY.
+        camera: A robot's camera for an image slot, where names do not tell: SLOT=KEY, all of them after one
+            --data.camera.
         text_model: The text model; PaliGemma's from the cache by default.
         cut_vocabulary: Whether the text model is cut to what the dataset's instructions need.
-        subtasks: What the robot does in each frame: a column of texts, or a file of spans (.json). π0.5 then
-            learns to say it, and acts by it.
+        subtasks: What the robot does in each frame: a column of texts, LeRobot's subtask_index, or a file of
+            spans (.json). π0.5 then learns to say it, and acts by it.
         subtask_share: The share of rows that teach it to say subtasks; the others act.
         advantage: Which actions are good: a column of truth values or numbers, or a file of spans or numbers
             (.json). Prompts then say it, and the policy is asked for good ones (RECAP).
