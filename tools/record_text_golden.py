@@ -3,8 +3,9 @@
     PYTHONPATH=tests python tools/record_text_golden.py tests/golden/text.json
 
 `pieces` are texts with the ids and the decoded text of the sentencepiece package, `ids` are id sequences with
-their decoded text, `prompts` are rows of the three formats by the stack in tests/support, `characters` what
-Python's `str.lower` and `str.isspace` say of each code point, `sigmas` what `str.lower` does to a Σ.
+their decoded text, `prompts` are rows of the three formats by the stack in tests/support, `subtasks` questions
+for a subtask, answers and what is read of them, `characters` what Python's `str.lower` and `str.isspace` say of
+each code point, `sigmas` what `str.lower` does to a Σ.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import sentencepiece
 
-from support.reference_stack import ReferencePrompts
+from support.reference_stack import EOS, ReferencePrompts, state_bins
 
 MODEL = Path(__file__).parent.parent / "python" / "pioxide" / "demo" / "text.model"
 
@@ -90,6 +91,28 @@ def prompts(stack: ReferencePrompts, rng: random.Random) -> list[dict[str, Any]]
     return rows
 
 
+def subtasks(processor: sentencepiece.SentencePieceProcessor) -> list[dict[str, Any]]:
+    """Questions with and without a state, answers, and what is read of them; null where that is no subtask."""
+    rng = random.Random(8)
+    rows: list[dict[str, Any]] = []
+    for number, text in enumerate(texts(rng)[:45]):
+        state = np.random.RandomState(number).normal(0, 0.7, [0, 1, 6, 7, 14, 32][number % 6])
+        reads_state, width = number % 4 != 0, 32 if number % 3 == 0 else None
+        cleaned = text.strip().replace("_", " ").replace("\n", " ")
+        numbers = state_bins(np.pad(state, (0, (width or len(state)) - len(state))))
+        middle = f", State: {' '.join(map(str, numbers))}" if reads_state else ""
+        question = processor.encode(f"Task: {cleaned}{middle};\nSubtask: ", add_bos=True)
+        answer = [*processor.encode(cleaned), EOS] if cleaned else None
+        written = [rng.randrange(12, 270) for _ in range(5)] + processor.encode(text)
+        ended = [*written, EOS, 7, EOS] if number % 5 else written
+        said = processor.decode(written).strip() if number % 5 else ""
+        rows.append({
+            "text": text, "state": state.tolist(), "reads_state": reads_state, "state_width": width,
+            "question": question, "answer": answer, "written": ended, "said": said or None,
+        })  # fmt: skip
+    return rows
+
+
 def characters() -> dict[str, Any]:
     """Code points that lower-case to something else, and those that are space; and by which Unicode."""
     points = [p for p in range(0x110000) if not 0xD800 <= p < 0xE000]
@@ -123,6 +146,7 @@ def main() -> None:
         "pieces": [{"text": text, "ids": ids, "decoded": processor.decode(ids)} for text, ids in encoded],
         "ids": [{"ids": ids, "decoded": processor.decode(ids)} for ids in sequences],
         "prompts": prompts(ReferencePrompts(processor), rng),
+        "subtasks": subtasks(processor),
         "characters": characters(),
         "sigmas": sigmas(rng),
     }

@@ -1,6 +1,8 @@
 """π0.5 says what it does next, token for token as without a cache, and acts by what it said."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from flax import nnx
 
 from pioxide.codec import SubtaskPrompts, TextTokenizer
+from pioxide.demo import text_model_path
 from pioxide.errors import ContractError, InputError, PolicyError
 from pioxide.models import Pi0Config, TextWriter
 from pioxide.models.masks import block_mask, positions
@@ -110,6 +113,25 @@ def test_a_question_is_the_text_that_forks_of_openpi_write(tokenizer, reads_stat
     assert tokenizer.decode(ids) == f"Task: tidy up the table{state};\nSubtask: "
     assert not cut
     assert SubtaskPrompts(tokenizer, 5).encode("a", [0.0])[1]
+
+
+def test_questions_and_answers_are_those_recorded_that_rust_is_tested_with():
+    recorded = Path(__file__).parents[1] / "golden/text.json"
+    cases = json.loads(recorded.read_text(encoding="utf-8"))["subtasks"]
+    demo = TextTokenizer.load(text_model_path())
+    for case in cases:
+        prompts = SubtaskPrompts(demo, reads_state=case["reads_state"], state_width=case["state_width"])
+        ids, cut = prompts.encode(case["text"], case["state"])
+        assert ids.tolist() == case["question"][:200]
+        assert cut == (len(case["question"]) > 200)
+        if case["answer"] is not None:
+            assert prompts.answer(case["text"]).tolist() == case["answer"]
+        if case["said"] is not None:
+            assert prompts.read(case["written"]) == case["said"]
+        else:
+            with pytest.raises(InputError, match="no end after"):
+                prompts.read(case["written"])
+    assert len(cases) > 40
 
 
 def test_an_answer_without_an_end_or_without_words_is_none(tokenizer):

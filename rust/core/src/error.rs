@@ -105,6 +105,15 @@ pub enum Error {
         /// Its text id.
         id: i32,
     },
+    /// What a language model wrote is no subtask: it has no end, or no words before it.
+    NoSubtask {
+        /// How many tokens were looked through.
+        tokens: usize,
+        /// Whether an end is among them.
+        ended: bool,
+        /// What stands before it.
+        text: String,
+    },
 }
 
 impl Error {
@@ -144,6 +153,8 @@ impl fmt::Display for Error {
                 write!(f, "none of the {tokens} tokens begins the actions with \"Action: \"")
             }
             Self::NotAnAction { position, id } => write!(f, "token {position} (id {id}) is no action token"),
+            Self::NoSubtask { ended: true, .. } => f.write_str("no text"),
+            Self::NoSubtask { tokens, text, .. } => write!(f, "no end after {tokens} tokens, but {text:?}"),
         }
     }
 }

@@ -75,8 +75,8 @@ pub use fast::{FastCodec, FastFiles, FastScratch, OnOverflow, Partial};
 pub use fit::FitOptions;
 pub use prompt::{
     ActionTokens, Advantage, Family, FastIds, FastPromptRows, FastRow, GoOn, Instructions, Pi0FastPrompts,
-    Pi0Prompts, Pi05Prompts, PromptBatches, PromptOptions, PromptRows, PromptStyle, Prompts,
-    TokenizedInstruction, Written,
+    Pi0Prompts, Pi05Prompts, PromptBatches, PromptOptions, PromptRows, PromptStyle, Prompts, SubtaskOptions,
+    SubtaskPrompts, TokenizedInstruction, Written,
 };
 pub use sentencepiece::{SentencePiece, TextScratch};
 pub use state::{state_bin, state_bins_into};

@@ -11,6 +11,7 @@ mod numbers;
 mod row;
 mod stated;
 mod style;
+mod subtask;
 
 use std::sync::Arc;
 
@@ -25,14 +26,34 @@ pub use row::Written;
 use row::{Row, same_length};
 use stated::{Head, StatedPrompt};
 pub use style::{PromptOptions, PromptStyle};
+pub use subtask::{SubtaskOptions, SubtaskPrompts};
 
 /// An instruction, cleaned and tokenized once, for as many states as come.
 ///
 /// It belongs to the format that made it.
 #[derive(Debug, Clone)]
 pub struct TokenizedInstruction {
-    family: Family,
+    form: Form,
     head: Head,
+}
+
+/// The prompts that an instruction was made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// A model's, which ask for actions.
+    Actions(Family),
+    /// π0.5's for a subtask.
+    Subtask { reads_state: bool },
+}
+
+impl std::fmt::Display for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Actions(family) => write!(f, "{family:?}"),
+            Self::Subtask { reads_state: true } => f.write_str("subtask"),
+            Self::Subtask { reads_state: false } => f.write_str("stateless subtask"),
+        }
+    }
 }
 
 /// One of the models.
@@ -52,11 +73,11 @@ pub(crate) fn is_blank(text: &str) -> bool {
 }
 
 impl TokenizedInstruction {
-    fn head_for(&self, family: Family) -> Result<&Head> {
-        if self.family == family {
+    fn head_for(&self, form: Form) -> Result<&Head> {
+        if self.form == form {
             Ok(&self.head)
         } else {
-            let why = format!("it was made for {:?} prompts, not for {family:?} ones", self.family);
+            let why = format!("it was made for {} prompts, not for {form} ones", self.form);
             Err(Error::Argument { what: "instruction", why })
         }
     }
@@ -116,7 +137,7 @@ impl Pi0Prompts {
             }
         };
         let head = [&[self.bos], &*ids, newline].concat();
-        Ok(TokenizedInstruction { family: Family::Pi0, head: Head::Ids(head) })
+        Ok(TokenizedInstruction { form: Form::Actions(Family::Pi0), head: Head::Ids(head) })
     }
 
     /// Writes one row: `tokens` and `mask` of the same length, cut at the end where the prompt is longer, filled up
@@ -131,7 +152,9 @@ impl Pi0Prompts {
         mask: &mut [bool],
     ) -> Result<Written> {
         same_length("mask", tokens, mask)?;
-        let Head::Ids(head) = instruction.head_for(Family::Pi0)? else { return Err(foreign_instruction()) };
+        let Head::Ids(head) = instruction.head_for(Form::Actions(Family::Pi0))? else {
+            return Err(foreign_instruction());
+        };
         let mut row = Row::new(tokens);
         row.extend(head);
         Ok(row.finish(self.pad, mask))
@@ -204,7 +227,10 @@ impl Pi05Prompts {
     /// [`Error::Argument`] for a text over 1 GiB, or one that says the advantage that is added.
     pub fn tokenize(&self, prompt: &str) -> Result<TokenizedInstruction> {
         let prompt = Advantage::behind(self.advantage, prompt)?;
-        Ok(TokenizedInstruction { family: Family::Pi05, head: self.prompt.head(clean::flow(&prompt))? })
+        Ok(TokenizedInstruction {
+            form: Form::Actions(Family::Pi05),
+            head: self.prompt.head(clean::flow(&prompt))?,
+        })
     }
 
     /// Writes one row for a normalised, unpadded state; `tokens` and `mask` as in [`Pi0Prompts::write_into`].
@@ -222,7 +248,7 @@ impl Pi05Prompts {
     ) -> Result<Written> {
         same_length("mask", tokens, mask)?;
         let mut row = Row::new(tokens);
-        self.prompt.write(instruction.head_for(Family::Pi05)?, state, &mut row)?;
+        self.prompt.write(instruction.head_for(Form::Actions(Family::Pi05))?, state, &mut row)?;
         Ok(row.finish(self.pad, mask))
     }
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use common::shared::in_repository;
 use pioxide_core::{
-    FastIds, FastRow, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, PromptOptions, PromptStyle, SentencePiece,
+    Error, FastIds, FastRow, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, PromptOptions, PromptStyle,
+    SentencePiece, SubtaskOptions, SubtaskPrompts,
 };
 use serde::Deserialize;
 
@@ -18,6 +19,7 @@ struct Golden {
     pieces: Vec<Encoded>,
     ids: Vec<Decoded>,
     prompts: Vec<Prompt>,
+    subtasks: Vec<Subtask>,
 }
 
 #[derive(Deserialize)]
@@ -47,6 +49,18 @@ struct Prompt {
     fast_length: usize,
     training: Vec<i32>,
     training_length: usize,
+}
+
+#[derive(Deserialize)]
+struct Subtask {
+    text: String,
+    state: Vec<f64>,
+    reads_state: bool,
+    state_width: Option<usize>,
+    question: Vec<i32>,
+    answer: Option<Vec<i32>>,
+    written: Vec<i32>,
+    said: Option<String>,
 }
 
 fn golden() -> Golden {
@@ -132,4 +146,51 @@ fn prompts_equal_the_reference_stacks() {
             assert_eq!(back[1..], case.actions, "{:?}", case.text);
         }
     }
+}
+
+#[test]
+fn questions_for_subtasks_and_answers_equal_the_packages() {
+    let (golden, text) = (golden(), demo());
+    assert!(golden.subtasks.len() > 40);
+    for case in &golden.subtasks {
+        let options = SubtaskOptions { reads_state: case.reads_state, state_width: case.state_width };
+        let prompts = SubtaskPrompts::new(text.clone(), options).unwrap();
+        let length = case.question.len();
+        for size in [length + 3, length / 2] {
+            let (mut tokens, mut mask) = (vec![-1; size], vec![false; size]);
+            let written = prompts.encode_into(&case.text, &case.state, &mut tokens, &mut mask).unwrap();
+            assert_eq!((written.length, written.truncated), (length, size < length));
+            let used = length.min(size);
+            assert_eq!(tokens[..used], case.question[..used], "{:?}", case.text);
+            assert_eq!(tokens[used..].iter().sum::<i32>(), 0);
+            assert_eq!(mask.iter().filter(|&&counts| counts).count(), used);
+        }
+        assert_eq!(prompts.answer(&case.text).ok(), case.answer, "{:?}", case.text);
+        let read = prompts.read(&case.written);
+        assert_eq!(read.as_ref().ok(), case.said.as_ref(), "{:?}", case.text);
+        assert!(case.said.is_some() || matches!(read, Err(Error::NoSubtask { ended: false, .. })));
+    }
+}
+
+#[test]
+fn what_is_no_subtask_is_refused_and_instructions_are_not_mixed_up() {
+    let text = demo();
+    let prompts = SubtaskPrompts::new(text.clone(), SubtaskOptions::default()).unwrap();
+    let answer = prompts.answer("pick up_the cup").unwrap();
+    assert_eq!(prompts.read(&answer).as_deref(), Ok("pick up the cup"));
+    assert_eq!(prompts.read(&[prompts.end()]).unwrap_err().to_string(), "no text");
+    let open = prompts.read(&answer[..answer.len() - 1]).unwrap_err().to_string();
+    assert!(open.starts_with("no end after") && open.ends_with("but \"pick up the cup\""), "{open}");
+    assert!(matches!(prompts.read(&[-1, prompts.end()]), Err(Error::Argument { what: "ids", .. })));
+    let actions = Pi05Prompts::new(text.clone(), PromptOptions::default()).unwrap();
+    let options = SubtaskOptions { reads_state: false, state_width: None };
+    let stateless = SubtaskPrompts::new(text, options).unwrap();
+    let (mut tokens, mut mask) = ([0; 60], [false; 60]);
+    for other in [actions.tokenize("go").unwrap(), stateless.tokenize("go").unwrap()] {
+        let error = prompts.write_into(&other, &[0.5], &mut tokens, &mut mask).unwrap_err().to_string();
+        assert!(error.ends_with("prompts, not for subtask ones"), "{error}");
+    }
+    // Where the text holds no state, none is looked at.
+    let go = stateless.tokenize("go").unwrap();
+    stateless.write_into(&go, &[f64::NAN], &mut tokens, &mut mask).unwrap();
 }

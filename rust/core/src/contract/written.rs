@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::{Contract, refused, stated};
-use crate::prompt::{Advantage, Family, FastIds, PromptOptions, Prompts, is_blank};
+use crate::prompt::{
+    Advantage, Family, FastIds, PromptOptions, Prompts, SubtaskOptions, SubtaskPrompts, is_blank,
+};
 use crate::{Result, SentencePiece};
 
 impl Contract {
@@ -48,6 +50,31 @@ impl Contract {
             Some(actions) => Prompts::pi0_fast(text, FastIds::new(actions.vocab_size), options),
             None => Err(refused("it has no action tokens, and π0-FAST writes some".to_owned())),
         }
+    }
+
+    /// How its model is asked for a subtask, which then stands in the instruction's place in [`Self::prompts`]. Rows have
+    /// [`Contract::text_len`] ids.
+    ///
+    /// # Errors
+    /// [`Error::Argument`](crate::Error::Argument) names a field that is unknown, or where the model is not π0.5 or did not
+    /// learn to write subtasks.
+    pub fn subtask_prompts(&self, text: Arc<SentencePiece>) -> Result<SubtaskPrompts> {
+        const DOING: &str = "writing subtasks";
+        let family = *stated(&self.family, "family", DOING)?;
+        stated(&self.text_len, "text_len", DOING)?;
+        let reads_state = *stated(&self.state_in_text, "state_in_text", DOING)?;
+        let style = stated(&self.subtask_style, "subtask_style", DOING)?;
+        if family != Family::Pi05 {
+            return Err(refused(format!("{family:?} writes no subtasks, Pi05 does")));
+        }
+        if style.is_none() {
+            let why =
+                "subtask_style says that these weights did not learn to write subtasks; train them on some";
+            return Err(refused(why.to_owned()));
+        }
+        let state_width =
+            if reads_state { *stated(&self.state_text_dim, "state_text_dim", DOING)? } else { None };
+        SubtaskPrompts::new(text, SubtaskOptions { reads_state, state_width })
     }
 
     /// The instruction of an observation: its own, or the contract's where it has none.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Advantage, FastIds, GoOn, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, PromptOptions, PromptRows,
-    PromptStyle, States, TokenizedInstruction, Written,
+    PromptStyle, States, SubtaskOptions, SubtaskPrompts, TokenizedInstruction, Written,
 };
 use crate::{Error, Float, Result, SentencePiece};
 
@@ -18,6 +18,8 @@ pub enum Prompts {
     Pi05(Pi05Prompts),
     /// π0-FAST's.
     Pi0Fast(Pi0FastPrompts),
+    /// π0.5's for a subtask.
+    Subtask(SubtaskPrompts),
 }
 
 impl Prompts {
@@ -45,20 +47,33 @@ impl Prompts {
         Pi0FastPrompts::new(text, fast, options).map(Self::Pi0Fast)
     }
 
-    /// The same prompts, each of whose instructions says this of the actions.
+    /// As [`SubtaskPrompts::new`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn subtask(text: Arc<SentencePiece>, options: SubtaskOptions) -> Result<Self> {
+        SubtaskPrompts::new(text, options).map(Self::Subtask)
+    }
+
+    /// The same prompts, each of whose instructions says this of the actions; a question for a subtask says nothing of them.
     #[must_use]
     pub fn with_advantage(self, advantage: Option<Advantage>) -> Self {
         match self {
             Self::Pi0(prompts) => Self::Pi0(prompts.with_advantage(advantage)),
             Self::Pi05(prompts) => Self::Pi05(prompts.with_advantage(advantage)),
             Self::Pi0Fast(prompts) => Self::Pi0Fast(prompts.with_advantage(advantage)),
+            Self::Subtask(prompts) => Self::Subtask(prompts),
         }
     }
 
     /// Whether they hold the state.
     #[must_use]
     pub fn hold_state(&self) -> bool {
-        !matches!(self, Self::Pi0(_))
+        match self {
+            Self::Pi0(_) => false,
+            Self::Pi05(_) | Self::Pi0Fast(_) => true,
+            Self::Subtask(prompts) => prompts.reads_state(),
+        }
     }
 
     /// Tokenizes an instruction.
@@ -70,6 +85,7 @@ impl Prompts {
             Self::Pi0(prompts) => prompts.tokenize(prompt),
             Self::Pi05(prompts) => prompts.tokenize(prompt),
             Self::Pi0Fast(prompts) => prompts.tokenize(prompt),
+            Self::Subtask(prompts) => prompts.tokenize(prompt),
         }
     }
 
@@ -88,6 +104,7 @@ impl Prompts {
             Self::Pi0(prompts) => prompts.write_into(instruction, tokens, mask),
             Self::Pi05(prompts) => prompts.write_into(instruction, state, tokens, mask),
             Self::Pi0Fast(prompts) => prompts.write_into(instruction, state, tokens, mask),
+            Self::Subtask(prompts) => prompts.write_into(instruction, state, tokens, mask),
         }
     }
 }

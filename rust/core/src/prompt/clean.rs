@@ -20,7 +20,7 @@ pub(super) fn ends_in_newline(prompt: &str) -> Cow<'_, str> {
 }
 
 /// `str.strip()`.
-fn strip(text: &str) -> &str {
+pub(super) fn strip(text: &str) -> &str {
     text.trim_matches(is_space)
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::row::{Row, Written, fill_range, same_length};
 use super::stated::StatedPrompt;
 use super::{
-    Advantage, Family, GoOn, Instructions, LastInstruction, PromptOptions, PromptRows, PromptStyle, States,
-    TokenizedInstruction, bos_of, clean, pad_of, to_i32,
+    Advantage, Family, Form, GoOn, Instructions, LastInstruction, PromptOptions, PromptRows, PromptStyle,
+    States, TokenizedInstruction, bos_of, clean, pad_of, to_i32,
 };
 use crate::sentencepiece::{ESCAPED_SPACE, Surface};
 use crate::{Error, Float, Result, SentencePiece};
@@ -203,7 +203,7 @@ impl Pi0FastPrompts {
             PromptStyle::OpenPi => clean::fast(&prompt),
             PromptStyle::LeRobot => clean::flow(&prompt),
         };
-        Ok(TokenizedInstruction { family: Family::Pi0Fast, head: self.prompt.head(cleaned)? })
+        Ok(TokenizedInstruction { form: Form::Actions(Family::Pi0Fast), head: self.prompt.head(cleaned)? })
     }
 
     /// Writes one row of a prompt for a normalised, unpadded state; `tokens` and `mask` as in
@@ -220,7 +220,7 @@ impl Pi0FastPrompts {
     ) -> Result<Written> {
         same_length("mask", tokens, mask)?;
         let mut row = Row::new(tokens);
-        self.prompt.write(instruction.head_for(Family::Pi0Fast)?, state, &mut row)?;
+        self.prompt.write(instruction.head_for(Form::Actions(Family::Pi0Fast))?, state, &mut row)?;
         Ok(row.finish(self.pad, mask))
     }
 
@@ -246,7 +246,7 @@ impl Pi0FastPrompts {
             return Err(Error::Argument { what: "actions", why });
         }
         let mut row = Row::new(tokens);
-        self.prompt.write(instruction.head_for(Family::Pi0Fast)?, state, &mut row)?;
+        self.prompt.write(instruction.head_for(Form::Actions(Family::Pi0Fast))?, state, &mut row)?;
         let prefix = row.length();
         row.extend(&self.start);
         row.extend_with(actions, |&id| self.first - id as i32);
