@@ -3,9 +3,9 @@
     PYTHONPATH=tests python tools/record_text_golden.py tests/golden/text.json
 
 `pieces` are texts with the ids and the decoded text of the sentencepiece package, `ids` are id sequences with
-their decoded text, `prompts` are rows of the three formats by the stack in tests/support, `subtasks` questions
-for a subtask, answers and what is read of them, `characters` what Python's `str.lower` and `str.isspace` say of
-each code point, `sigmas` what `str.lower` does to a Σ.
+their decoded text, `prompts` are rows of the three formats by the stack in tests/support, `subtasks` are
+questions for a subtask, answers and what is read of them, `characters` what Python's `str.lower` and
+`str.isspace` say of each code point, `sigmas` what `str.lower` does to a Σ.
 """
 
 import argparse
@@ -92,7 +92,7 @@ def prompts(stack: ReferencePrompts, rng: random.Random) -> list[dict[str, Any]]
 
 
 def subtasks(processor: sentencepiece.SentencePieceProcessor) -> list[dict[str, Any]]:
-    """Questions with and without a state, answers, and what is read of them; null where that is no subtask."""
+    """Questions with and without a state, answers, and what is read of them; null for no subtask."""
     rng = random.Random(8)
     rows: list[dict[str, Any]] = []
     for number, text in enumerate(texts(rng)[:45]):

@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from pioxide import demo
-from pioxide.codec import FastCodec, Pi0FastPrompts, Pi0Prompts, Pi05Prompts, TextTokenizer, state_bins
+from pioxide.codec import (
+    FastCodec,
+    Pi0FastPrompts,
+    Pi0Prompts,
+    Pi05Prompts,
+    SubtaskPrompts,
+    TextTokenizer,
+    state_bins,
+)
 from pioxide.contract import Numbers, load_contract, make_prompts
 from pioxide.control import ActionQueue, Limits, OnEmpty, SafetyFilter
 
@@ -64,12 +72,16 @@ def flags(prefix: Path) -> list[str]:
     return [*given, f"-Wl,-rpath,{prefix}/lib"]
 
 
+def declared(prefix: Path) -> list[str]:
+    """Returns the functions of the header."""
+    header = (prefix / "include/pioxide.h").read_text(encoding="utf-8")
+    return re.findall(r"^[^ *].*\b(pioxide_\w+)\(", header, re.MULTILINE)
+
+
 def test_the_library_exports_the_functions_of_the_header_alone_and_is_small(prefix):
     library = prefix / "lib/libpioxide.so.1"
     symbols = run("nm", "--dynamic", "--defined-only", "--format=posix", library).splitlines()
-    header = (prefix / "include/pioxide.h").read_text()
-    declared = re.findall(r"^[^ *].*\b(pioxide_\w+)\(", header, re.MULTILINE)
-    assert sorted(line.split()[0] for line in symbols) == sorted(declared)
+    assert sorted(line.split()[0] for line in symbols) == sorted(declared(prefix))
     assert "[libpioxide.so.1]" in run("readelf", "--dynamic", library)
     assert library.stat().st_size < LARGEST
 
@@ -157,6 +169,11 @@ def test_cpp_gives_what_python_gives(prefix, tmp_path, compiler, checked):
     ]
     assert said["prompt"] == [prompt.tokens[: prompt.length].tolist() for prompt in prompts]
 
+    subtasks = [SubtaskPrompts(text, reads_state=reads) for reads in (True, False)]
+    assert said["question"] == [one.encode(task, state)[0].tolist() for one in subtasks]
+    assert said["answer"] == [subtasks[0].answer(task).tolist()] * 2
+    assert said["subtasks"][0][-4:] == ["does", "not", "say", "subtask_style"]
+
     numbers, robot = Numbers.of(contract), contract.robot
     assert said["contract"] == [[robot.state_dim, robot.action_dim, contract.text_len, int(robot.hz)]]
     assert said["joint"] == [[robot.joint_names[5]]]
@@ -180,6 +197,39 @@ def test_cpp_gives_what_python_gives(prefix, tmp_path, compiler, checked):
     given = np.array([safety(action) for action in played])
     np.testing.assert_array_equal(written(tmp_path / "given.f64", played.shape), given)
     assert lines[-1].startswith("thrown 12 /no/such")
+
+
+def test_no_function_of_the_header_is_left_out_of_the_program_that_calls_them_all(prefix):
+    source = (ROOT / "tests/integration/cpp/every.cpp").read_text(encoding="utf-8")
+    called = set(re.findall(r"\b(pioxide_\w+)\(", source))
+    assert len(called) > 55
+    assert called == set(declared(prefix))
+
+
+@pytest.mark.parametrize("checker", ["sanitizers", "valgrind"])
+def test_every_call_stays_in_its_buffers_and_nothing_is_left_unfreed(prefix, tmp_path, checker):
+    recorded = json.loads((ROOT / "tests/golden/fast/g1_h16_v1024.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(recorded["tokenizer"]))
+    (tmp_path / "processor_config.json").write_text(json.dumps(recorded["processor_config"]))
+    cases = json.loads((ROOT / "tests/golden/contract/contract.json").read_text())["cases"]
+    document = next(
+        case["document"]
+        for case in cases
+        if case["document"]["family"] == "pi05" and case["document"].get("state_in_text")
+    )
+    document |= {"subtask_style": "instead", "text_len": 60}
+    (tmp_path / "contract.json").write_text(json.dumps(document))
+    if checker == "sanitizers":
+        skip_without_sanitizers(COMPILERS[0], tmp_path)
+    elif not shutil.which("valgrind"):
+        pytest.skip("NO CALL OF libpioxide IS WATCHED BY VALGRIND: it is not here")
+    options = SANITIZERS if checker == "sanitizers" else ["-g"]
+    strict = ["-std=c++20", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror"]
+    program, source = tmp_path / "every", ROOT / "tests/integration/cpp/every.cpp"
+    run(COMPILERS[0], *strict, *options, source, *flags(prefix), "-o", program)
+    watched = ["valgrind", "--quiet", "--error-exitcode=9", "--leak-check=full", "--show-leak-kinds=all"]
+    before = watched if checker == "valgrind" else []
+    assert "every call ended as it is to" in run(*before, program, tmp_path, TEXT_MODEL)
 
 
 def test_the_example_runs_by_its_cmake_package(prefix, tmp_path):

@@ -130,6 +130,10 @@ enum PioxideStatus
    * A fault of the library. Free the handles of the call; they are not to be used again.
    */
   PIOXIDE_STATUS_INTERNAL = 15,
+  /**
+   * What a language model wrote is no subtask: it has no end, or no words before it.
+   */
+  PIOXIDE_STATUS_NO_SUBTASK = 16,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -640,6 +644,28 @@ typedef struct {
 } PioxideSafetyOptions;
 
 /**
+ * What questions for a subtask are to be like. Fields that are not set are to be zero.
+ */
+typedef struct {
+  /**
+   * sizeof(PioxideSubtaskOptions).
+   */
+  size_t struct_size;
+  /**
+   * 1 where the text is to be without the state, as of models that were trained so; else 0.
+   */
+  uint32_t without_state;
+  /**
+   * To be 0.
+   */
+  uint32_t reserved;
+  /**
+   * Joints that the text holds: a narrower state is filled up with zeros. 0 writes the state as it comes.
+   */
+  size_t state_width;
+} PioxideSubtaskOptions;
+
+/**
  * What is known of a vocabulary.
  */
 typedef struct {
@@ -1117,6 +1143,45 @@ PioxideStatus pioxide_state_bins_f32(const float *state, size_t dim, int16_t *bi
  * Valid until the next call that fails in this thread, or its end. Empty before any has.
  */
 const char *pioxide_last_error(void);
+
+/**
+ * Makes π0.5's questions for a subtask in a vocabulary. pioxide_prompts_tokenize, pioxide_prompts_write_f64 and batches
+ * write them; actions are then asked for by π0.5's prompts, whose instruction is the subtask.
+ */
+PioxideStatus pioxide_subtasks_new(const PioxideText *text,
+                                   const PioxideSubtaskOptions *options,
+                                   PioxidePrompts **out);
+
+/**
+ * Makes the questions for a subtask that a contract's model learnt. Their rows have `text_len` of its info.
+ */
+PioxideStatus pioxide_subtasks_from_contract(const PioxideText *text,
+                                             const PioxideContract *contract,
+                                             PioxidePrompts **out);
+
+/**
+ * Writes the ids of an answer, whose text is `len` bytes of UTF-8, its end included. `*count` becomes how many there are:
+ * where that is more than `capacity`, nothing else is written and the call ends in PIOXIDE_STATUS_BUFFER_TOO_SMALL. This
+ * call allocates.
+ */
+PioxideStatus pioxide_subtasks_answer(const PioxidePrompts *prompts,
+                                      const uint8_t *utf8_text,
+                                      size_t len,
+                                      int32_t *tokens,
+                                      size_t capacity,
+                                      size_t *count);
+
+/**
+ * Reads the subtask in what π0.5 wrote, `tokens` `[count]`: the text up to the end of the sequence, in UTF-8 without a
+ * NUL. `*len` becomes how many bytes it has: where that is more than `capacity`, nothing else is written and the call ends
+ * in PIOXIDE_STATUS_BUFFER_TOO_SMALL. PIOXIDE_STATUS_NO_SUBTASK where there is no end or no text. This call allocates.
+ */
+PioxideStatus pioxide_subtasks_read(const PioxidePrompts *prompts,
+                                    const int32_t *tokens,
+                                    size_t count,
+                                    uint8_t *utf8_text,
+                                    size_t capacity,
+                                    size_t *len);
 
 /**
  * Reads the content of a `.model` file.

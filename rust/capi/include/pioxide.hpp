@@ -120,6 +120,23 @@ inline const std::uint8_t* bytes(std::string_view text) {
     return reinterpret_cast<const std::uint8_t*>(text.data());
 }
 
+/// A text from a call that writes it to a room and says how long it is.
+template <class Call>
+Result<std::string> text(Call call) {
+    std::string text;
+    for (;;) {
+        std::size_t needed = 0;
+        PioxideStatus status = call(reinterpret_cast<std::uint8_t*>(text.data()), text.size(), &needed);
+        if (status != PIOXIDE_STATUS_OK && status != PIOXIDE_STATUS_BUFFER_TOO_SMALL) {
+            return failure(status);
+        }
+        text.resize(needed);
+        if (status == PIOXIDE_STATUS_OK) {
+            return text;
+        }
+    }
+}
+
 } // namespace detail
 
 /// Whether the library that was loaded is of the kind that this header describes.
@@ -255,19 +272,9 @@ public:
 
     /// One of its texts; allocates.
     Result<std::string> text(PioxideContractText which, std::size_t index = 0) const {
-        std::string text;
-        for (;;) {
-            std::size_t needed = 0;
-            PioxideStatus status = pioxide_contract_text(
-                get(), which, index, reinterpret_cast<std::uint8_t*>(text.data()), text.size(), &needed);
-            if (status != PIOXIDE_STATUS_OK && status != PIOXIDE_STATUS_BUFFER_TOO_SMALL) {
-                return detail::failure(status);
-            }
-            text.resize(needed);
-            if (status == PIOXIDE_STATUS_OK) {
-                return text;
-            }
-        }
+        return detail::text([&](std::uint8_t* room, std::size_t capacity, std::size_t* needed) {
+            return pioxide_contract_text(get(), which, index, room, capacity, needed);
+        });
     }
 
     /// Refuses a codec whose ids mean other actions.
@@ -358,20 +365,9 @@ public:
 
     /// The text of ids; allocates.
     Result<std::string> decode(std::span<const std::uint32_t> ids) const {
-        std::string text;
-        for (;;) {
-            std::size_t needed = 0;
-            PioxideStatus status = pioxide_text_decode(get(), ids.data(), ids.size(),
-                                                       reinterpret_cast<std::uint8_t*>(text.data()), text.size(), &needed);
-            if (status == PIOXIDE_STATUS_OK) {
-                text.resize(needed);
-                return text;
-            }
-            if (status != PIOXIDE_STATUS_BUFFER_TOO_SMALL) {
-                return detail::failure(status);
-            }
-            text.resize(needed);
-        }
+        return detail::text([&](std::uint8_t* room, std::size_t capacity, std::size_t* needed) {
+            return pioxide_text_decode(get(), ids.data(), ids.size(), room, capacity, needed);
+        });
     }
 
     PioxideText* get() const { return handle_.get(); }
@@ -405,6 +401,19 @@ public:
     static Result<Prompts> make(const Text& text, const Contract& contract) {
         return detail::make<Prompts, PioxidePrompts>(
             [&](auto out) { return pioxide_prompts_from_contract(text.get(), contract.get(), out); });
+    }
+
+    /// π0.5's questions for a subtask, written by the calls below; `options.struct_size` is filled in here.
+    static Result<Prompts> subtasks(const Text& text, PioxideSubtaskOptions options) {
+        options.struct_size = sizeof options;
+        return detail::make<Prompts, PioxidePrompts>(
+            [&](auto out) { return pioxide_subtasks_new(text.get(), &options, out); });
+    }
+
+    /// Those that a contract's model learnt.
+    static Result<Prompts> subtasks(const Text& text, const Contract& contract) {
+        return detail::make<Prompts, PioxidePrompts>(
+            [&](auto out) { return pioxide_subtasks_from_contract(text.get(), contract.get(), out); });
     }
 
     Result<Instruction> tokenize(std::string_view text) const {
@@ -451,6 +460,24 @@ public:
             return Failure{PIOXIDE_STATUS_SHAPE, "tokens: they are not as many as the ids"};
         }
         return detail::done(pioxide_prompts_text_ids(get(), ids.data(), ids.size(), tokens.data()));
+    }
+
+    /// Of questions for a subtask: the ids of an answer, its end included, in `room`.
+    Result<std::span<std::int32_t>> answer(std::string_view subtask, std::span<std::int32_t> room) const {
+        std::size_t count = 0;
+        PioxideStatus status = pioxide_subtasks_answer(get(), detail::bytes(subtask), subtask.size(), room.data(),
+                                                       room.size(), &count);
+        if (status != PIOXIDE_STATUS_OK) {
+            return detail::failure(status);
+        }
+        return room.first(count);
+    }
+
+    /// Of questions for a subtask: the text that generated ids hold up to their end; allocates.
+    Result<std::string> read_subtask(std::span<const std::int32_t> tokens) const {
+        return detail::text([&](std::uint8_t* room, std::size_t capacity, std::size_t* needed) {
+            return pioxide_subtasks_read(get(), tokens.data(), tokens.size(), room, capacity, needed);
+        });
     }
 
     PioxidePrompts* get() const { return handle_.get(); }

@@ -103,7 +103,7 @@ unsafe fn encode(
     }
     let mut batches = exclusive("batches", batches)?;
     if !batches.prompts().hold_state() && dim > 0 {
-        return Err(invalid!("states: π0's prompts hold none; give NULL and 0"));
+        return Err(invalid!("states: these prompts hold none; give NULL and 0"));
     }
     let mut start = 0;
     let texts = ends.iter().map(|&end| text.get(std::mem::replace(&mut start, end)..end).unwrap_or_default());

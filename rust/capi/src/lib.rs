@@ -20,6 +20,7 @@ pub mod safety;
 pub mod scratch;
 pub mod state;
 pub mod status;
+pub mod subtask;
 pub mod text;
 
 pub use status::PioxideStatus;

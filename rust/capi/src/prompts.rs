@@ -213,7 +213,7 @@ unsafe fn write<T: Float + Plain>(
     };
     *length = 0;
     if !prompts.hold_state() && dim > 0 {
-        return Err(invalid!("state: π0's prompts hold none; give NULL and 0"));
+        return Err(invalid!("state: these prompts hold none; give NULL and 0"));
     }
     *length = prompts.write_into(instruction, state, tokens, mask)?.length;
     Ok(())

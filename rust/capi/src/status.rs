@@ -44,6 +44,8 @@ pub enum PioxideStatus {
     Unsupported = 14,
     /// A fault of the library. Free the handles of the call; they are not to be used again.
     Internal = 15,
+    /// What a language model wrote is no subtask: it has no end, or no words before it.
+    NoSubtask = 16,
 }
 
 /// A call failed; the sentence has been kept.
@@ -117,6 +119,7 @@ fn status_of(error: &Error) -> PioxideStatus {
         Error::OutOfMemory { .. } => PioxideStatus::OutOfMemory,
         Error::NoActions { .. } => PioxideStatus::NoActions,
         Error::NotAnAction { .. } => PioxideStatus::NotAnAction,
+        Error::NoSubtask { .. } => PioxideStatus::NoSubtask,
         _ => PioxideStatus::Internal,
     }
 }

@@ -83,6 +83,21 @@ void prompts(const std::string& dir, const std::string& model) {
         const auto length = made.write(made.tokenize(task).value(), seen, tokens, mask).value();
         line("prompt", std::span(tokens).first(length));
     }
+    for (const std::uint32_t without : {0U, 1U}) {
+        PioxideSubtaskOptions options{};
+        options.without_state = without;
+        const auto made = pioxide::Prompts::subtasks(text, options).value();
+        std::vector<std::int32_t> tokens(200);
+        std::vector<std::uint8_t> mask(200);
+        const auto seen = std::span(state).first(without == 1 ? 0 : state.size());
+        const auto length = made.write(made.tokenize(task).value(), seen, tokens, mask).value();
+        line("question", std::span(tokens).first(length));
+        const auto answer = made.answer(task, tokens).value();
+        line("answer", answer);
+        if (made.read_subtask(answer).value() != task || made.read_subtask(answer.first(2))) {
+            std::printf("read as another subtask\n");
+        }
+    }
     std::vector<std::int16_t> bins(state.size());
     pioxide::state_bins(state, bins).value();
     line("bins", std::span(bins));
@@ -105,6 +120,8 @@ void contract(const std::string& dir, const std::string& model) {
 
     const auto text = pioxide::Text::from_file(model).value();
     const auto prompts = pioxide::Prompts::make(text, contract).value();
+    const auto questions = pioxide::Prompts::subtasks(text, contract);
+    std::printf("subtasks %s\n", questions ? "learnt" : questions.failure().message);
     auto batches = pioxide::Batches::make(prompts, 8).value();
     const std::string tasks = "fold" "hand over" "fold";
     const std::array<std::size_t, 3> ends{4, 13, 17};

@@ -8,6 +8,7 @@ use crate::batches::*;
 use crate::contract::*;
 use crate::prompts::*;
 use crate::status::PioxideStatus as Status;
+use crate::subtask::*;
 
 pub(super) const JSON: &[u8] = br#"{
     "version": 1, "family": "pi05", "robot": {"name": "arm", "cameras": {}, "state": {"j": 3}, "action_dim": 2,
@@ -183,4 +184,54 @@ fn batches_remember_and_a_loop_allocates_nothing() {
     assert_eq!(mask[..60].iter().filter(|&&counts| counts == 1).count(), lengths[0] as usize);
     // Relative to the state: 0.25, and 0.5 of [-1, 1] with openpi's epsilon.
     assert!((actions[0] - 0.75).abs() < 1e-5 && (actions[1] - 0.5).abs() < 1e-5);
+}
+
+#[test]
+fn questions_for_a_subtask_are_prompts_and_their_answers_are_read() {
+    let handles = Handles::new();
+    let said =
+        String::from_utf8_lossy(JSON).replace("\"text_len\"", "\"subtask_style\": \"instead\", \"text_len\"");
+    let (silent, contract) = (contract(JSON), contract(said.as_bytes()));
+    let (mut prompts, mut other, mut instruction) = (null_mut(), null_mut(), null_mut());
+    let (mut tokens, mut mask, mut length) = ([0_i32; 60], [0_u8; 60], 0_usize);
+    let mut options =
+        PioxideSubtaskOptions { struct_size: 24, without_state: 1, reserved: 0, state_width: 3 };
+    // SAFETY: every pointer leads to what the call says, or is to be refused.
+    unsafe {
+        let status = pioxide_subtasks_from_contract(handles.text, silent, &raw mut prompts);
+        refused(status, Status::InvalidArgument, "does not say subtask_style");
+        let status = pioxide_subtasks_new(handles.text, &raw const options, &raw mut other);
+        refused(status, Status::InvalidArgument, "state_width is 3");
+        options.without_state = 2;
+        let status = pioxide_subtasks_new(handles.text, &raw const options, &raw mut other);
+        refused(status, Status::InvalidArgument, "without_state");
+        (options.without_state, options.state_width) = (1, 0);
+        ok(pioxide_subtasks_new(handles.text, &raw const options, &raw mut other));
+        ok(pioxide_subtasks_from_contract(handles.text, contract, &raw mut prompts));
+        ok(pioxide_prompts_tokenize(prompts, b"tidy up".as_ptr(), 7, &raw mut instruction));
+        let (state, row, places) = ([0.5_f64; 3], tokens.as_mut_ptr(), mask.as_mut_ptr());
+        let many = &raw mut length;
+        ok(pioxide_prompts_write_f64(prompts, instruction, state.as_ptr(), 3, row, places, 60, many));
+        assert!((10..60).contains(&length) && mask[length - 1] == 1 && mask[length] == 0);
+        let status = pioxide_prompts_write_f64(other, instruction, state.as_ptr(), 3, row, places, 60, many);
+        refused(status, Status::InvalidArgument, "hold none");
+        let status = pioxide_prompts_write_f64(other, instruction, null(), 0, row, places, 60, many);
+        refused(status, Status::InvalidArgument, "not for stateless subtask ones");
+        ok(pioxide_subtasks_answer(prompts, b"pick up".as_ptr(), 7, row, 60, many));
+        let mut text = [0_u8; 16];
+        let (room, mut bytes) = (text.as_mut_ptr(), 0_usize);
+        ok(pioxide_subtasks_read(prompts, row, length, room, 16, &raw mut bytes));
+        assert_eq!((bytes, &text[..7]), (7, &b"pick up"[..]));
+        let status = pioxide_subtasks_read(prompts, row, length, room, 3, &raw mut bytes);
+        refused(status, Status::BufferTooSmall, "7 items");
+        let status = pioxide_subtasks_read(prompts, row, length - 1, room, 16, &raw mut bytes);
+        refused(status, Status::NoSubtask, "no end after");
+        let status = pioxide_subtasks_answer(handles.prompts, b"a".as_ptr(), 1, row, 60, many);
+        refused(status, Status::InvalidArgument, "expected questions");
+        pioxide_instruction_free(instruction);
+        pioxide_prompts_free(prompts);
+        pioxide_prompts_free(other);
+        pioxide_contract_free(contract);
+        pioxide_contract_free(silent);
+    }
 }

@@ -19,6 +19,7 @@ use crate::prompts::*;
 use crate::queue::*;
 use crate::state::*;
 use crate::status::PioxideStatus as Status;
+use crate::subtask::*;
 use crate::text::*;
 
 /// Bytes that buffers begin in, behind which as many lie that they may reach into.
@@ -109,7 +110,8 @@ fn any_call_ends_in_a_status() {
     let handles = Handles::new();
     let &Handles { codec, scratch, text, prompts, instruction } = &handles;
     let contract = contract(JSON);
-    let (mut batches, mut queue) = (null_mut(), null_mut());
+    let (mut batches, mut queue, mut questions) = (null_mut(), null_mut(), null_mut());
+    let asking = PioxideSubtaskOptions { struct_size: 24, without_state: 0, reserved: 0, state_width: 0 };
     let queue_options = PioxideQueueOptions {
         struct_size: size_of::<PioxideQueueOptions>(),
         dim: 3,
@@ -122,6 +124,7 @@ fn any_call_ends_in_a_status() {
     unsafe {
         ok(pioxide_batches_new(prompts, 3, &raw mut batches));
         ok(pioxide_queue_new(&raw const queue_options, &raw mut queue));
+        ok(pioxide_subtasks_new(text, &raw const asking, &raw mut questions));
     }
     let mut w = Wild { memory: vec![0; (2 * ARENA + 2 * GUARD) / 8], random: Random::of(b"wild") };
     let end = w.memory.len() - GUARD / 8;
@@ -132,7 +135,7 @@ fn any_call_ends_in_a_status() {
         }
         // SAFETY: every buffer is part of the arena and shorter than what lies behind it, or is to be refused.
         let status = unsafe {
-            match w.random.below(24) {
+            match w.random.below(27) {
                 0 => pioxide_codec_encode_f64(
                     w.handle(codec),
                     w.handle(scratch),
@@ -281,6 +284,28 @@ fn any_call_ends_in_a_status() {
                 20 => pioxide_queue_take(w.handle(queue), w.buffer(), w.small(), w.buffer()),
                 21 => pioxide_queue_info(w.handle(queue), w.options()),
                 22 => pioxide_state_bins_f64(w.buffer(), w.len(), w.buffer()),
+                23 => pioxide_subtasks_answer(
+                    w.handle(questions),
+                    w.buffer(),
+                    w.len(),
+                    w.buffer(),
+                    w.len(),
+                    w.buffer(),
+                ),
+                24 => pioxide_subtasks_read(
+                    w.handle(questions),
+                    w.buffer(),
+                    w.len(),
+                    w.buffer(),
+                    w.len(),
+                    w.buffer(),
+                ),
+                25 => {
+                    let mut made = null_mut();
+                    let status = pioxide_subtasks_new(w.handle(text), w.options(), &raw mut made);
+                    pioxide_prompts_free(made);
+                    status
+                }
                 _ => {
                     let mut made = null_mut();
                     let status = pioxide_prompts_new(w.handle(text), w.options(), &raw mut made);
@@ -302,6 +327,7 @@ fn any_call_ends_in_a_status() {
     // SAFETY: nothing uses them any more.
     unsafe {
         pioxide_batches_free(batches);
+        pioxide_prompts_free(questions);
         pioxide_queue_free(queue);
         pioxide_contract_free(contract);
     }
