@@ -330,7 +330,7 @@ fn refused(why: String) -> Error {
 
 /// A mask without the absolute dimensions at its end, which say nothing.
 fn trimmed(mut mask: Vec<bool>) -> Vec<bool> {
-    mask.truncate(mask.iter().rposition(|&relative| relative).map_or(0, |last| last + 1));
+    mask.truncate(mask.iter().rposition(|&relative| relative).map_or(0, |last| last.saturating_add(1)));
     mask
 }
 

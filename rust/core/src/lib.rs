@@ -41,21 +41,57 @@
 
 #![cfg_attr(
     not(test),
-    warn(clippy::expect_used, clippy::panic, clippy::todo, clippy::unimplemented, clippy::unreachable)
+    warn(clippy::expect_used, clippy::panic, clippy::todo, clippy::unimplemented, clippy::unreachable),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
+// Where files and numbers of others are read first, an index is `get` and a sum says what becomes of one too large. Modules
+// that are excused say why they hold; overflow checks are on wherever they are tested and fuzzed.
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "inner loops over checked tables"
+)]
 mod bpe;
 mod contract;
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "sizes are checked once, at entry"
+)]
 mod control;
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "inner loops over planned sizes")]
 mod dct;
 mod error;
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "inner loops over checked shapes"
+)]
 mod fast;
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "counts of what is in memory")]
 mod fit;
 mod json;
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "inner loops over a text's bytes"
+)]
 mod pretokenize;
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "rows are cut once, at entry")]
 mod prompt;
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "inner loops over a checked model"
+)]
 mod sentencepiece;
 mod state;
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "ids are checked when they are read"
+)]
 mod vocab;
 
 /// The examples of the front page on a registry run too.

@@ -13,7 +13,7 @@ pub fn state_bin<T: Float>(x: T) -> Option<i16> {
     let scaled = (x * 128.0).clamp(-129.0, 127.0);
     // Rounded down by hand: a call of `floor` is slow where the processor's instruction may not be assumed.
     let truncated = scaled as i32;
-    let shifted = truncated - i32::from(scaled < f64::from(truncated)) + 128;
+    let shifted = truncated.wrapping_sub(i32::from(scaled < f64::from(truncated))).wrapping_add(128);
     x.is_finite().then_some(shifted as i16)
 }
 

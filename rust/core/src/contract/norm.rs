@@ -213,6 +213,7 @@ impl Norm {
             Kind::Identity => wide,
             Kind::Deviations => wide * factor + offset,
             // openpi adds and halves in the number's own precision (single for a model's output), then widens.
+            #[allow(clippy::arithmetic_side_effects, reason = "T is f32 or f64, which have none")]
             Kind::Openpi => {
                 let halved: f64 = ((x + T::from_f64(1.0)) * T::from_f64(0.5)).into();
                 halved * factor + offset
@@ -226,11 +227,11 @@ impl Norm {
 pub(super) fn mask_of(value: &Json) -> Read<Vec<bool>> {
     let mut mask = Vec::new();
     for run in value.each(Json::whole)? {
-        let length = usize::try_from(run.unsigned_abs()).unwrap_or(usize::MAX);
-        if length.saturating_add(mask.len()) > MOST_DIM {
+        let length = usize::try_from(run.unsigned_abs()).unwrap_or(usize::MAX).saturating_add(mask.len());
+        if length > MOST_DIM {
             return Err(format!("expected a mask of at most {MOST_DIM} dimensions"));
         }
-        mask.resize(mask.len() + length, run > 0);
+        mask.resize(length, run > 0);
     }
     Ok(mask)
 }

@@ -184,7 +184,7 @@ impl Numbers {
 
     /// The steps of a chunk.
     fn check_chunk(&self, what: &'static str, len: usize, width: usize) -> Result<usize> {
-        let rows = len / width.max(1);
+        let rows = len.checked_div(width).unwrap_or(len);
         if rows == 0 || !len.is_multiple_of(width.max(1)) {
             return Err(Error::Shape { what, expected: width.saturating_mul(rows.max(1)), got: len });
         }
