@@ -172,7 +172,7 @@ def test_cpp_gives_what_python_gives(prefix, tmp_path, compiler, checked):
     subtasks = [SubtaskPrompts(text, reads_state=reads) for reads in (True, False)]
     assert said["question"] == [one.encode(task, state)[0].tolist() for one in subtasks]
     assert said["answer"] == [subtasks[0].answer(task).tolist()] * 2
-    assert said["subtasks"][0][-4:] == ["does", "not", "say", "subtask_style"]
+    assert "did not learn" in " ".join(map(str, said["subtasks"][0]))
 
     numbers, robot = Numbers.of(contract), contract.robot
     assert said["contract"] == [[robot.state_dim, robot.action_dim, contract.text_len, int(robot.hz)]]

@@ -241,7 +241,7 @@ void control() {
     const Numbers chunk = chunks(1);
     double delay = 0;
     OK(pioxide_queue_put(queue, chunk.data(), horizon, dim, 0.0, &delay));
-    FAILS(SHAPE, pioxide_queue_put(queue, chunk.data(), horizon, dim - 1, 0.0, nullptr));
+    FAILS(INVALID_ARGUMENT, pioxide_queue_put(queue, chunk.data(), horizon, dim - 1, 0.0, nullptr));
     Numbers left(horizon * dim), action(dim);
     std::size_t count = 0;
     OK(pioxide_queue_leftover(queue, left.data(), left.size(), &count));
