@@ -70,7 +70,7 @@ fuzz: ## Search for inputs that break the core with cargo-fuzz; without it, muta
 	@if cargo +nightly fuzz --version >/dev/null 2>&1; then \
 	  for target in $(FUZZ_TARGETS); do mkdir -p target/fuzz/$$target && \
 	    cargo +nightly fuzz run --fuzz-dir rust/fuzz $$target target/fuzz/$$target rust/fuzz/corpus/$$target -- \
-	      -runs=$(FUZZ_RUNS) -max_len=2000 -timeout=20 || exit 1; done; \
+	      -runs=$(FUZZ_RUNS) -max_len=8000 -timeout=20 || exit 1; done; \
 	else \
 	  echo "SKIPPED: cargo-fuzz or a nightly compiler is not here (cargo install cargo-fuzz; rustup toolchain install nightly)"; \
 	  PIOXIDE_MUTATIONS=$(FUZZ_RUNS) cargo test --locked --quiet --package pioxide-core --test fuzz_targets && \
