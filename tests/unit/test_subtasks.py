@@ -124,7 +124,8 @@ def test_questions_and_answers_are_those_recorded_that_rust_is_tested_with():
         ids, cut = prompts.encode(case["text"], case["state"])
         assert ids.tolist() == case["question"][:200]
         assert cut == (len(case["question"]) > 200)
-        if case["answer"] is not None:
+        # Python alone refuses what training can't have: markup as <loc0001>.
+        if case["answer"] is not None and prompts.writable[case["answer"]].all():
             assert prompts.answer(case["text"]).tolist() == case["answer"]
         if case["said"] is not None:
             assert prompts.read(case["written"]) == case["said"]

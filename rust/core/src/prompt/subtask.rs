@@ -130,7 +130,8 @@ impl SubtaskPrompts {
         self.write_into(&*self.last.get(prompt, |text| self.tokenize(text))?, state, tokens, mask)
     }
 
-    /// The ids of an answer, its end included; the text is cleaned as an instruction is.
+    /// The ids of an answer, its end included; the text is cleaned as an instruction is. Whether each id is text is not looked
+    /// at: pioxide in Python, which trains on answers, refuses markup such as `<loc0001>` in them.
     ///
     /// # Errors
     /// [`Error::Argument`] where there is no text, or one over 1 GiB.
