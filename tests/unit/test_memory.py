@@ -12,17 +12,23 @@ from pioxide.data.loader import CacheSettings, Loader, LoaderSettings
 from pioxide.engine import Engine
 from pioxide.errors import ContractError, InputError
 from pioxide.family import Family
-from pioxide.models import Pi0Config, SiglipConfig
+from pioxide.models import Pi0Config, SiglipConfig, make_mesh
 from pioxide.models.memory import MemoryConfig
+from pioxide.models.tuning import PLAIN
 from pioxide.policy import FlowSampler, Policy, PolicyOptions, agree
 from pioxide.policy.history import IN_A_STRIDE, History, Seen
 from pioxide.serve.server import Server
+from pioxide.train import CosineSchedule, ModelSettings, TrainConfig
 from pioxide.train.augment import augment
 from pioxide.train.config import Size
 from pioxide.train.contracts import Numbers, run_contract
+from pioxide.train.network import model_config, plan_network
+from pioxide.train.place import place_batch
+from pioxide.train.step import make_step, state_shapes
 from pioxide.weights import save
 from support.loading import HORIZON, LENGTHS, SIZE, SLOTS, make_pictured
 from support.models import random_model
+from support.training import SLOT, ToySource
 from support.videos import CAMERAS, FPS, coded, number_in, picture_number
 
 MEMORY = Memory(frames=3, stride=0.5, every=2)
@@ -247,6 +253,25 @@ def test_a_run_says_its_memory_and_models_without_a_past_refuse_it(world):
     assert run_contract(fitted, Numbers(), Size.TINY, cameras=slots).memory is None
     with pytest.raises(InputError, match="memory_frames: π0 sees no past"):
         run_contract(fitted, replace(said, family=Family.PI0), Size.TINY)
+
+
+def test_an_update_takes_films():
+    source = ToySource("pi05", rows=2, image_size=28)
+    contract = replace(source.contract, memory=MEMORY)
+    film = np.zeros((2, 3, source.image_size, source.image_size, 3), np.uint8)
+    batch = replace(source.batch(0), images={SLOT: film}, image_masks={SLOT: np.ones((2, 3), bool)})
+    settings = ModelSettings(size=Size.TINY, dtype="float32", frozen_dtype="float32")
+    config = TrainConfig(steps=2, batch_size=2, schedule=CosineSchedule(warmup=1), model=settings)
+    model = model_config(contract, settings, source.tokenizer.vocab_size)
+    assert model.memory == MemoryConfig(3, 2)
+    mesh = make_mesh()
+    plan = plan_network(config, model, mesh, PLAIN)
+    state = state_shapes(config, plan.trained, plan.frozen)
+    step = make_step(config, plan.graph, state)
+    _, said = jax.eval_shape(step, state, place_batch(batch, mesh))
+    assert said.parts.loss.total.shape == ()
+    with pytest.raises(InputError, match="memory_every 3: this network's vision tower has 2 layers"):
+        model_config(replace(contract, memory=Memory(3, 0.5, 3)), settings, source.tokenizer.vocab_size)
 
 
 def test_frames_of_one_camera_are_changed_alike(world):

@@ -66,7 +66,12 @@ class Robot:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
-def _refuse_memory(policy: Policy) -> None:
+def refuse_memory(policy: Policy) -> None:
+    """Refuses a policy that sees the past, which a server is not shown.
+
+    Raises:
+        InputError: It does.
+    """
     if policy.remembers:
         raise InputError(
             "memory: this policy sees the past, and robots send a server what they see when they ask for a "
@@ -97,7 +102,7 @@ class Server:
             InputError: The config would open the server to everybody without a word; or the policy has a
                 memory.
         """
-        _refuse_memory(policy)
+        refuse_memory(policy)
         self.config = config or ServeConfig()
         self.keys = self.config.keys()
         self._serving, self._seeds = Serving(policy, 1), 0
@@ -144,7 +149,7 @@ class Server:
         Raises:
             ContractError: It expects other observations, or gives other actions, than what clients were told.
         """
-        _refuse_memory(policy)
+        refuse_memory(policy)
         told, new = (metadata(one, self.config.limits)[KEY] for one in (self.policy, policy))
         if apart := [name for name in PROMISED if told[name] != new[name]]:
             said = "; ".join(f"{name} is {new[name]!r}, was {told[name]!r}" for name in apart)
