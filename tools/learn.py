@@ -164,8 +164,7 @@ def learn(plan: Plan, options: Options) -> dict[str, Any]:
         width = json.loads((base / "assets/contract.json").read_text())["model_dim"]
         training += ["--train.base", base, "--numbers.model-dim", width]
         training += ["--data.no-cut-vocabulary", "--data.text-model", base / "assets/tokenizer.model"]
-        # The numbers mean what they meant to it.
-        training += ["--data.fit", directory(before, options) / "fit"]
+        training += ["--data.statistics", base]  # the numbers mean what they meant to it
     subprocess.run(command(*training), check=True)
     seconds = time.monotonic() - began
     # One instruction can't be exchanged.

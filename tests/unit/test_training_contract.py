@@ -7,14 +7,15 @@ import pytest
 
 from pioxide.cli.options import slot_keys
 from pioxide.codec import FastCodec
-from pioxide.contract import openpi_contract
-from pioxide.errors import InputError
+from pioxide.contract import UNKNOWN, openpi_contract
+from pioxide.errors import ContractError, InputError
 from pioxide.family import Family
 from pioxide.robots import tabletop
 from pioxide.train.config import Size
 from pioxide.train.contracts import Numbers, run_contract
 from pioxide.train.hosts import join_hosts
-from pioxide.transforms import NormRule
+from pioxide.train.statistics import with_statistics
+from pioxide.transforms import NormRule, Stats
 from support.training import toy_stats
 
 FITTED = replace(
@@ -67,3 +68,40 @@ def test_a_camera_goes_into_the_slot_that_a_person_says():
 def test_hosts_that_cannot_be_are_refused_at_once(said):
     with pytest.raises(InputError, match=r"host|coordinator"):
         join_hosts(*said)
+
+
+def scaled(factor: float) -> dict[str, Stats]:
+    """Statistics of values that spread `factor` times as far."""
+    spread = {
+        key: {name: getattr(one, name) * factor for name in ("mean", "std", "q01", "q99")}
+        for key, one in FITTED.norm_stats.items()
+    }
+    return {key: Stats(**said) for key, said in spread.items()}
+
+
+def test_a_run_takes_the_statistics_of_a_policy():
+    policy = replace(FITTED, norm_stats=scaled(1.5), source="the base")
+    made = with_statistics(FITTED, policy)
+    assert made.norm_stats == policy.norm_stats
+    assert replace(made, norm_stats=FITTED.norm_stats) == FITTED
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"norm_stats": scaled(0.017)}, "spreads over"),
+        ({"norm_stats": scaled(57.3)}, "no dimension spreads over a tenth"),
+        ({"norm_stats": {"state": FITTED.norm_stats["state"]}}, "no statistics of actions"),
+        (
+            {"norm_stats": {key: Stats(mean=np.zeros(3), std=np.ones(3)) for key in ("state", "actions")}},
+            "of 3",
+        ),
+        ({"norm_stats": UNKNOWN}, "norm_stats"),
+        ({"delta_mask": UNKNOWN}, "delta_mask"),
+        ({"delta_mask": (False, True)}, "disagree"),
+        ({"robot": tabletop()}, "disagree"),
+    ],
+)
+def test_statistics_of_something_else_are_refused(said, why):
+    with pytest.raises(ContractError, match=why):
+        with_statistics(FITTED, replace(FITTED, **{"norm_stats": scaled(1.0)} | said, source="the base"))

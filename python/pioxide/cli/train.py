@@ -194,6 +194,7 @@ class Train:
         from jax.experimental import multihost_utils
 
         from pioxide.cli.options import read_robot
+        from pioxide.data import LeRobotDataset
         from pioxide.shards import FitResult, FitSettings, fit
 
         directory = Path(self.data.fit) if self.data.fit else self.output / "fit"
@@ -211,7 +212,14 @@ class Train:
                 fit(self.dataset, directory, settings, on_stage=lambda s: print(f"{s} ...", file=sys.stderr))
             if jax.process_count() > 1:
                 multihost_utils.sync_global_devices("host 0 has fitted")
-        return FitResult.load(directory)
+        found = FitResult.load(directory)
+        if LeRobotDataset.open(self.dataset).fingerprint() != found.dataset["fingerprint"]:
+            raise InputError(
+                f"data.fit: {directory} was made of {found.dataset['name']} ({found.dataset['path']}), and "
+                f"{self.dataset} is another dataset or has changed since: its held-out and damaged episodes "
+                "are not this one's. Fit this dataset; --data.statistics takes the other's statistics alone"
+            )
+        return found
 
     def _cache(self, shown: FrameProgress) -> CacheSettings | None:
         from pioxide.data.loader import CacheSettings
@@ -309,8 +317,17 @@ class Train:
 
     def _contract(self, fitted: Contract, codec: ActionCodec | None) -> Contract:
         from pioxide.contract import AdvantageStyle
+        from pioxide.report.doctor.subjects import open_subject
         from pioxide.train.contracts import run_contract
+        from pioxide.train.statistics import with_statistics
 
+        if self.data.statistics:
+            if codec is not None:
+                raise InputError(
+                    "data.statistics: action tokens are of numbers that the dataset's own statistics "
+                    "normalise; leave it out for models that learn tokens"
+                )
+            fitted = with_statistics(fitted, open_subject(self.data.statistics).contract)
         advantage = None
         if self.data.advantage:
             advantage = AdvantageStyle.TEXT_OR_NONE if self.data.advantage_dropout else AdvantageStyle.TEXT

@@ -15,6 +15,8 @@ class Data:
     Attributes:
         robot: Whose numbers: a preset's name or a YAML file; the dataset's own where it says so.
         fit: What `pioxide fit` made of the dataset; made in the run's directory where not given.
+        statistics: Whose statistics normalise, in place of the dataset's own: a checkpoint, as the one that
+            the run starts from, or what `pioxide fit` made of more of the robot's data.
         camera: A robot's camera for an image slot, where names do not tell: SLOT=KEY, all of them after one
             --data.camera.
         text_model: The text model; PaliGemma's from the cache by default.
@@ -38,6 +40,7 @@ class Data:
 
     robot: str = ""
     fit: str = ""
+    statistics: str = ""
     camera: tuple[str, ...] = ()
     text_model: str = ""
     cut_vocabulary: bool = False

@@ -1,14 +1,16 @@
-"""`pioxide train --data.advantage`: labels become prompts, a contract, and settings that a run keeps."""
+"""`pioxide train` up to its first batch: what options make of prompts, the contract and a run's settings."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import pioxide.train.run
 from pioxide.cli.main import main
-from pioxide.contract import AdvantageStyle
+from pioxide.contract import AdvantageStyle, load_contract, save_contract
 from pioxide.demo import text_model_path
+from pioxide.transforms import Stats
 from support.videos import write_v3_video
 
 
@@ -36,7 +38,8 @@ def begun(world, tmp_path, monkeypatch):
             return pioxide.train.run.Trained(Path(directory), Path("none"), 0, 0.0)
 
         monkeypatch.setattr(pioxide.train.run, "train", train)
-        made = ["--data.fit", str(world / "fit"), "--data.text-model", str(text_model_path())]
+        made = [] if "--data.fit" in options else ["--data.fit", str(world / "fit")]
+        made += ["--data.text-model", str(text_model_path())]
         made += ["--numbers.horizon", "4", "--data.camera", "base_0_rgb=observation.images.front"]
         made += ["--numbers.text-len", "48", "--data.workers", "0", "--train.batch-size", "16"]
         run = ["train", "mini", str(world / "data"), "-o", str(tmp_path / "run"), *made, *options]
@@ -77,3 +80,30 @@ def test_a_run_without_labels_knows_no_advantage(begun, capsys):
     ):
         assert begun(*options)[0] == 2
         assert says in capsys.readouterr().err
+
+
+def test_the_fit_of_another_dataset_is_refused(begun, world, tmp_path, capsys):
+    """Its held-out episodes would be taken for this one's, though they were trained on."""
+    write_v3_video(tmp_path / "other", lengths=(8, 8, 9, 7), cameras=("observation.images.front",))
+    made = ["fit", str(tmp_path / "other"), "-o", str(tmp_path / "fit"), "--horizon", "4", "--quiet"]
+    assert main(made) in (0, 4)
+    status, given = begun("--data.fit", str(tmp_path / "fit"))
+    assert (status, given) == (2, {})
+    said = capsys.readouterr().err
+    assert "was made of other" in said
+    assert "--data.statistics" in said
+
+
+def test_a_policys_statistics_replace_the_datasets(begun, world, tmp_path, capsys):
+    fitted = load_contract(world / "fit")
+    stats = {
+        key: Stats(**{name: 1.5 * getattr(one, name) for name in ("mean", "std", "q01", "q99")})
+        for key, one in fitted.norm_stats.items()
+    }
+    save_contract(replace(fitted, norm_stats=stats), tmp_path)
+    status, given = begun("--data.statistics", str(tmp_path / "contract.json"))
+    assert status == 0
+    assert given["contract"].norm_stats == stats
+    status, _ = begun("--data.statistics", str(tmp_path / "contract.json"), "--numbers.family", "PI0_FAST")
+    assert status == 2
+    assert "learn tokens" in capsys.readouterr().err
