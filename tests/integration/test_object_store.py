@@ -115,7 +115,7 @@ def test_a_run_that_ended_goes_on(world, whole, store: ObjectStore, out: str, nu
         with pytest.raises(OutputError, match="another run"):
             run_part(plan_job(world.inputs(), world.settings()), out, Part(1, 2))
         child.send_signal(number)
-        _, said = child.communicate(timeout=60)
+        _, said = child.communicate(timeout=180)
     left = store.content(out)
     leases = [name for name in left if name.startswith(LEASES)]
     if number == signal.SIGINT:

@@ -110,7 +110,7 @@ def test_a_worker_and_a_node_are_killed_in_the_middle(
         cluster.kill(where[lost][1])
         assert len(list(out.glob("shards/.shard-*.tmp"))) >= 3  # nobody was there to remove them
         let_go(out)
-        manifest = job.result(120)
+        manifest = job.result(300)
     assert manifest.complete
     for left in out.glob("shards/.shard-*.tmp"):  # of the dead; the next run removes them
         left.unlink()
@@ -132,7 +132,7 @@ def test_ctrl_c_and_kill_keep_finished_shards(
             while len(shards(out)) < 2:
                 time.sleep(0.05)
             child.send_signal(number)
-            _, said = child.communicate(timeout=60)
+            _, said = child.communicate(timeout=180)
         if number == signal.SIGINT:
             assert child.returncode == 130, said
             assert f"interrupted; 2 of 4 shards are finished and kept in {out}" in said
@@ -202,7 +202,7 @@ def test_a_fit_on_a_cluster_is_that_of_one_process(
         os.kill(process, signal.SIGKILL)
         assert held(out, 1)[0] != process  # another has taken it up
         let_go(out)
-        job.result(120)
+        job.result(300)
     assert content(out) == content(tmp_path / "one")
 
     command = ["fit", str(dataset), str(world.v21), "--horizon", str(HORIZON), "--vocab-size", "400", "-o"]

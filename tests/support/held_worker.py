@@ -23,7 +23,7 @@ def hold(directory: Path, *shards: int) -> None:
 def held(directory: Path, number: int) -> tuple[int, str]:
     """The process and the node that hold a shard, or a portion; waits for them."""
     file = directory.parent / f"held-{number}"
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while not file.is_file() or " " not in file.read_text():
         assert time.monotonic() < until, f"no worker got as far as {number}"
         time.sleep(0.05)
