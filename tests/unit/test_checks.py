@@ -19,6 +19,7 @@ from pioxide.data import (
     check_datasets,
     find_datasets,
 )
+from pioxide.data.motion import _apart, _neighbours
 from pioxide.data.summary import summarize
 from pioxide.data.survey import check_one
 from support.datasets import episodes, write_v3
@@ -152,6 +153,31 @@ def test_every_dataset_is_checked_whatever_the_others_are_like(tmp_path: Path) -
     assert [c.count(Level.FAULT) for c in results] == [0, EPISODES, 1, 1, 1]
     alone = check_datasets(paths, CheckSettings(), workers=1)
     assert alone == results
+
+
+def test_where_all_before_lie_clear_of_all_after_medians_are_numpys() -> None:
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(31, 4))
+    means[:, 1] += 9 * (np.arange(31) >= 12)
+    means[:, 2] -= np.arange(31) * 9
+    cuts = np.arange(3, 29)
+    clear, gap = _apart(means, cuts)
+    assert np.count_nonzero(clear > 0) > len(cuts)
+    for row, cut in enumerate(cuts):
+        before, after = means[:cut], means[cut:]
+        apart = np.maximum(after.min(0) - before.max(0), before.min(0) - after.max(0))
+        np.testing.assert_array_equal(clear[row], apart)
+        medians = np.abs(np.median(after, axis=0) - np.median(before, axis=0))
+        np.testing.assert_array_equal(gap[row][apart > 0], medians[apart > 0])
+
+
+def test_the_same_episodes_are_found_as_by_comparing_all() -> None:
+    prints = np.random.default_rng(1).uniform(size=(60, 5))
+    prints[40:50] = prints[7] + 0.9e-3 * np.arange(-5, 5)[:, None] / 5
+    for row, others in enumerate(_neighbours(prints)):
+        every = np.flatnonzero(np.abs(prints[row + 1 :] - prints[row]).max(axis=1) < 1e-3) + row + 1
+        assert set(every.tolist()) <= set(others.tolist())
+        assert not len(others) or others.min() > row
 
 
 def test_what_is_kept_of_an_episode_holds_none_of_its_frames(tmp_path: Path) -> None:

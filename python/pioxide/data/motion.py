@@ -6,7 +6,7 @@ every episode pass.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ SHIFT, SHIFT_EPISODES = 3.0, 10
 AT_LIMIT = 0.5
 # Episodes whose mean positions differ by less than this share of the whole range.
 ALIKE = 0.02
+# Episodes whose beginnings, means and extremes differ by less than this share of the range are the same.
+SAME = 1e-3
 
 
 def jumps(joints: Joints) -> list[Finding]:
@@ -129,16 +131,10 @@ def shifted(joints: Joints) -> list[Finding]:
     lengths = np.array([length for _, length, _ in joints.parts])
     spread = np.sqrt(np.median([part.squares for _, _, part in joints.parts] / lengths[:, None], axis=0))
     moves = spread > 0.03 * np.where(joints.width > 0, joints.width, np.inf)
-    best = np.zeros(means.shape[1])
-    since = np.zeros(means.shape[1], np.int64)
-    for cut in range(3, number - 2):
-        before, after = means[:cut], means[cut:]
-        gap = np.abs(np.median(after, axis=0) - np.median(before, axis=0))
-        # All episodes after it lie clear of all before it.
-        clear = np.maximum(after.min(axis=0) - before.max(axis=0), before.min(axis=0) - after.max(axis=0))
-        score = np.where(clear > 0.5 * gap, gap / np.where(spread > 0, spread, np.inf), 0)
-        better = score > best
-        best, since = np.where(better, score, best), np.where(better, cut, since)
+    cuts = np.arange(3, number - 2)
+    clear, gap = _apart(means, cuts)
+    score = np.where(clear > 0.5 * gap, gap / np.where(spread > 0, spread, np.inf), 0)
+    best, since = score.max(axis=0), cuts[score.argmax(axis=0)]
     for joint in _some((best > SHIFT) & moves & ~joints.stuck):
         cut = int(since[joint])
         before, after = np.median(means[:cut, joint]), np.median(means[cut:, joint])
@@ -148,6 +144,32 @@ def shifted(joints: Joints) -> list[Finding]:
         indices = tuple(joints.indices[cut:])
         found.append(Finding(Code.SHIFTED, place, message, way_out, indices, joints.spot(joint)))
     return found
+
+
+def _apart(means: Floats, cuts: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """How far all episodes from a cut on lie clear of all before it, and how far their medians are apart.
+
+    Args:
+        means: [N, D] of each episode.
+        cuts: [C] the first episode after each.
+
+    Returns:
+        [C, D] each; the second means something only where the first is above 0.
+    """
+    number = len(means)
+    low, high = np.minimum.accumulate(means), np.maximum.accumulate(means)
+    low_after, high_after = (f.accumulate(means[::-1])[::-1] for f in (np.minimum, np.maximum))
+    above, below = low_after[cuts] - high[cuts - 1], low[cuts - 1] - high_after[cuts]
+    # Those before are then the smallest of all, or the largest: their medians stand in the sorted means.
+    ordered = np.sort(means, axis=0)
+
+    def median(first: NDArray[np.int64], count: NDArray[np.int64]) -> Floats:
+        return (ordered[first + (count - 1) // 2] + ordered[first + count // 2]) / 2
+
+    zero, left = np.zeros_like(cuts), number - cuts
+    rising = np.abs(median(cuts, left) - median(zero, cuts))
+    falling = np.abs(median(zero, left) - median(left, cuts))
+    return np.maximum(above, below), np.where(above > below, rising, falling)
 
 
 def followed(state: Joints, actions: Joints, summaries: Sequence[EpisodeSummary]) -> list[Finding]:
@@ -228,12 +250,15 @@ def alike(summaries: Sequence[EpisodeSummary], ranges: Floats) -> list[Finding]:
     pairs: list[tuple[int, int]] = []
     for same in by_length.values():
         prints = np.array([_print(s.actions, usable, ranges) for s in same])
-        for row in range(len(same) - 1):
-            near = np.abs(prints[row + 1 :] - prints[row]).max(axis=1) < 1e-3
-            different = [s.digest != same[row].digest for s in same[row + 1 :]]
-            moving = np.ptp(prints[row]) > 0
-            for other in np.flatnonzero(near & different) if moving else ():
-                pairs.append((same[row].index, same[row + 1 + int(other)].index))
+        for row, others in enumerate(_neighbours(prints)):
+            if not len(others) or np.ptp(prints[row]) == 0:
+                continue
+            near = np.abs(prints[others] - prints[row]).max(axis=1) < SAME
+            pairs += [
+                (same[row].index, same[other].index)
+                for other in others[near].tolist()
+                if same[other].digest != same[row].digest
+            ]
     if not pairs:
         return []
     shown = ", ".join(f"{a} and {b}" for a, b in pairs[:MOST])
@@ -259,6 +284,25 @@ def one_place(joints: Joints) -> list[Finding]:
         f"mean positions differ by {apart / whole:.1%} of the range: they show one thing again and again"
     )
     return [Finding(Code.ALIKE, "all episodes", message, "record from more places")]
+
+
+def _neighbours(prints: Floats) -> Iterator[NDArray[np.int64]]:
+    """Yields for each row [N, K] those behind it that may be the same, by the number that tells most."""
+    best: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None = None
+    least = np.inf
+    for values in prints.T:
+        order = np.argsort(values, kind="stable")
+        reach = 2 * SAME  # more than enough, whatever is rounded
+        first = np.searchsorted(values[order], values - reach, side="left")
+        last = np.searchsorted(values[order], values + reach, side="right")
+        if (size := int((last - first).sum())) < least:
+            least, best = size, (order, first, last)
+    if best is None:
+        return
+    order, first, last = best
+    for row in range(len(prints)):
+        near = order[first[row] : last[row]]
+        yield np.sort(near[near > row])
 
 
 def _print(part: ColumnSummary, usable: NDArray[np.bool_], ranges: Floats) -> Floats:
