@@ -3,6 +3,7 @@
 //! the one with a table of pairs ([`MergeTable`]), the other with a look-up of its own. [`LongestMatch`] gets to the
 //! tokens of the former sooner.
 
+mod borders;
 mod longest;
 mod pair_map;
 mod pairs;

@@ -3,6 +3,7 @@
 //! (The idea is published with GitHub's `bpe` crate.)
 
 use super::MergeTable;
+use super::borders::{Borders, Kind};
 use super::pairs::Pairs;
 use super::trie::{NONE, PADDING, Trie};
 
@@ -15,6 +16,8 @@ pub(crate) struct LongestMatch {
     trie: Trie,
     tokens: Box<[Token]>,
     pairs: Pairs,
+    /// What `pairs` says; absent for large vocabularies.
+    borders: Option<Borders>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +25,7 @@ struct Token {
     len: u32,
     /// The longest other token that it begins with.
     shorter: u32,
+    kind: Kind,
 }
 
 /// Positions of a text from which there is no way on, one bit each.
@@ -69,11 +73,25 @@ impl LongestMatch {
             .filter_map(|(bytes, id)| Some((bytes.as_deref()?, id)))
             .collect();
         let (trie, shorter) = Trie::new(&listed);
-        let mut tokens = vec![Token { len: 0, shorter: NONE }; spelled.len()];
+        let mut tokens = vec![Token { len: 0, shorter: NONE, kind: Kind::default() }; spelled.len()];
         for (&(bytes, id), shorter) in listed.iter().zip(shorter) {
-            tokens[id as usize] = Token { len: bytes.len() as u32, shorter };
+            (tokens[id as usize].len, tokens[id as usize].shorter) = (bytes.len() as u32, shorter);
         }
-        Some(Self { trie, tokens: tokens.into(), pairs })
+        let reachable = (0..spelled.len() as u32).filter(|&id| pairs.is_reachable(id)).collect();
+        let borders = Borders::new(reachable, &pairs, table).map(|(borders, kinds)| {
+            kinds.into_iter().for_each(|(id, kind)| tokens[id as usize].kind = kind);
+            borders
+        });
+        Some(Self { trie, tokens: tokens.into(), pairs, borders })
+    }
+
+    /// Whether two tokens may stand side by side.
+    #[inline]
+    fn fit(&self, table: &MergeTable, left: u32, right: u32) -> bool {
+        match &self.borders {
+            Some(borders) => borders.hold(self.tokens[left as usize].kind, self.tokens[right as usize].kind),
+            None => self.pairs.fit(table, left, right),
+        }
     }
 
     /// Appends the tokens of `text[start..end]`, or returns false and appends nothing where a byte has no token.
@@ -95,7 +113,7 @@ impl LongestMatch {
             }
             while let Some(candidate) = self.tokens.get(token as usize) {
                 let next = at + candidate.len as usize;
-                if !dead.contains(next) && (last == NONE || self.pairs.fit(table, last, token)) {
+                if !dead.contains(next) && (last == NONE || self.fit(table, last, token)) {
                     break;
                 }
                 token = candidate.shorter;
@@ -178,6 +196,14 @@ mod tests {
         symbols
     }
 
+    /// Whether the table says of all pairs, and not only of those that some text holds, what walking back in time says.
+    fn knows_every_pair(tables: &LongestMatch, table: &MergeTable) -> bool {
+        let ids = || (0..tables.tokens.len() as u32).filter(|&id| tables.pairs.is_reachable(id));
+        ids().all(|left| {
+            ids().all(|right| tables.fit(table, left, right) == tables.pairs.fit(table, left, right))
+        })
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4000))]
         #[test]
@@ -193,7 +219,22 @@ mod tests {
             for text in texts.into_iter().chain([runs]) {
                 prop_assert_eq!(encode(&tables, &table, &text), Some(merged(&table, &text)));
             }
+            prop_assert!(knows_every_pair(&tables, &table));
         }
+    }
+
+    #[test]
+    fn a_vocabulary_of_hundreds_knows_every_pair() {
+        // Tokens of up to 40 bytes, out of pairs of those before them; some such vocabularies have no tables.
+        let checked = (1..40_usize).filter(|seed| {
+            let pairs: Vec<_> =
+                (0..900).map(|n| (n * n * seed % 401 / 3, n * (n + seed) % 307 / 2)).collect();
+            let (spelled, table) = vocabulary(&pairs, &[]);
+            let Some(tables) = LongestMatch::new(&spelled, &bytes(), &table) else { return false };
+            assert!(tables.borders.is_some() && knows_every_pair(&tables, &table));
+            spelled.len() > 150
+        });
+        assert!(checked.take(3).count() == 3);
     }
 
     #[test]

@@ -5,20 +5,15 @@
 //! look at the symbols on either side of the border, from the last moment back to single bytes: at no time may the two
 //! be a pair that merges before one of them is used up on its own side.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::{MergeTable, Rule};
-
-/// Vocabularies up to this size have a table of what was found out about their pairs (4 MiB at most).
-const LARGEST_TABLE: usize = 4096;
 
 /// How a token comes about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Origin {
+pub(super) struct Origin {
     /// The merge that makes it, from 1; 0 for a byte and for what nothing makes.
-    time: u32,
-    left: u32,
-    right: u32,
+    pub(super) time: u32,
+    pub(super) left: u32,
+    pub(super) right: u32,
 }
 
 #[derive(Debug)]
@@ -26,21 +21,14 @@ pub(crate) struct Pairs {
     origins: Box<[Origin]>,
     /// Which tokens a merged text can hold.
     reachable: Box<[bool]>,
-    /// Two bits a pair: 0 not known yet, 1 may stand side by side, 2 may not. Empty for large vocabularies.
-    /// A function of the vocabulary alone, whoever fills it in.
-    known: Box<[AtomicU64]>,
 }
 
 impl Pairs {
     /// Finds out how every token comes about, starting from `bytes`, or `None` where a rule comes before the rules that
     /// make its sides: there a merge may wait for a later one, and looking back in time isn't enough.
     pub(crate) fn new(tokens: usize, bytes: &[u32], table: &MergeTable) -> Option<Self> {
-        let words = if tokens <= LARGEST_TABLE { (tokens * tokens).div_ceil(32) } else { 0 };
-        let mut this = Self {
-            origins: vec![Origin::default(); tokens].into(),
-            reachable: vec![false; tokens].into(),
-            known: (0..words).map(|_| AtomicU64::new(0)).collect(),
-        };
+        let mut this =
+            Self { origins: vec![Origin::default(); tokens].into(), reachable: vec![false; tokens].into() };
         for &id in bytes {
             this.reachable[id as usize] = true;
         }
@@ -70,21 +58,14 @@ impl Pairs {
         self.reachable[token as usize]
     }
 
+    /// How a token that [is reachable](Self::is_reachable) comes about.
+    pub(super) fn origin(&self, token: u32) -> Origin {
+        self.origins[token as usize]
+    }
+
     /// Whether two tokens may stand side by side.
-    #[inline]
     pub(crate) fn fit(&self, table: &MergeTable, left: u32, right: u32) -> bool {
-        let at = left as usize * self.origins.len() + right as usize;
-        let Some(word) = self.known.get(at / 32) else {
-            return self.border_holds(table, left, right, u32::MAX);
-        };
-        match word.load(Ordering::Relaxed) >> (at % 32 * 2) & 3 {
-            0 => {
-                let fit = self.border_holds(table, left, right, u32::MAX);
-                word.fetch_or(if fit { 1 } else { 2 } << (at % 32 * 2), Ordering::Relaxed);
-                fit
-            }
-            found => found == 1,
-        }
+        self.border_holds(table, left, right, u32::MAX)
     }
 
     /// Whether no merge crosses the border between two tokens before the time `limit`.
