@@ -4,12 +4,15 @@ use std::ops::Range;
 
 use crate::{Error, Result};
 
+/// Most tokens have no more coefficients than this: so many are copied at once, whatever is behind them.
+const SHORT: usize = 8;
+
 /// By id.
 #[derive(Debug)]
 pub(super) struct Tokens {
     tokens: Box<[Option<Token>]>,
     bytes: Box<[u8]>,
-    /// Values divided by the scale.
+    /// Values divided by the scale, and [`SHORT`] more behind the last token's.
     coefficients: Box<[f64]>,
     min_token: i64,
     scale: f64,
@@ -34,6 +37,7 @@ impl Tokens {
             Token { bytes: first_byte..bytes.len() as u32, coefficients: first..coefficients.len() as u32 }
         };
         let tokens = spelled.iter().map(|spelled| spelled.as_deref().map(&mut add)).collect();
+        coefficients.resize(coefficients.len() + SHORT, 0.0);
         Self { tokens, bytes: bytes.into(), coefficients: coefficients.into(), min_token, scale }
     }
 
@@ -43,8 +47,8 @@ impl Tokens {
         Some(&self.bytes[token.bytes.start as usize..token.bytes.end as usize])
     }
 
-    /// Writes the coefficients of `ids` to the front of `out`, as many as there is room for. Returns how many there are,
-    /// and whether a character is left unfinished behind them.
+    /// Writes the coefficients of `ids` to the front of `out`, as many as there is room for. What is behind them then means
+    /// nothing. Returns how many there are, and whether a character is left unfinished behind them.
     pub(super) fn decode(&self, ids: &[u32], out: &mut [f64]) -> Result<(usize, bool)> {
         let mut count = 0;
         let mut part = Part::default();
@@ -59,10 +63,13 @@ impl Tokens {
             let whole =
                 &self.coefficients[token.coefficients.start as usize..token.coefficients.end as usize];
             if part.len == 0 && !whole.is_empty() {
-                if let Some(out) = out.get_mut(count..count + whole.len()) {
-                    out.copy_from_slice(whole);
-                } else if let Some(out) = out.get_mut(count..) {
-                    out.copy_from_slice(&whole[..out.len()]);
+                let rest = out.get_mut(count..).unwrap_or_default();
+                let short = self.coefficients[token.coefficients.start as usize..].first_chunk::<SHORT>();
+                if let (true, Some(from), Some(to)) = (whole.len() <= SHORT, short, rest.first_chunk_mut()) {
+                    *to = *from;
+                } else {
+                    let room = whole.len().min(rest.len());
+                    rest[..room].copy_from_slice(&whole[..room]);
                 }
                 count += whole.len();
                 continue;
