@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::MergeTable;
 use super::pairs::Pairs;
 
-/// Larger vocabularies have no table: it takes time that grows with the square (about 10 ms for 2048 tokens).
+/// Larger vocabularies have no table: it takes time that grows with the square (10 to 20 ms for 2048 tokens).
 const LARGEST: usize = 4096;
 
 /// A token's row and column.
