@@ -18,6 +18,7 @@ from pioxide.contract import (
     merge,
     openpi_contract,
 )
+from pioxide.engine import FlowSampler, Sampler, TokenSampler
 from pioxide.errors import ContractError, InputError
 from pioxide.family import Family
 from pioxide.models import Pi0Config, Pi0FastConfig
@@ -198,3 +199,28 @@ def _family_slots(family: Family, robot: RobotSpec) -> tuple[str, ...]:
     if family is Family.PI0_FAST and not slots & set(family.cameras[1:]):
         return Family.PI0.cameras
     return family.cameras
+
+
+def own_sampler(contract: Contract, chosen: Sampler | None) -> Sampler:
+    """Returns the chosen one or the model's own; steps that nobody chose are the contract's."""
+    if chosen is None:
+        chosen = FlowSampler() if known(contract.family, "family").is_flow else TokenSampler()
+    if isinstance(chosen, FlowSampler) and chosen.num_steps is None and isinstance(contract.num_steps, int):
+        return replace(chosen, num_steps=contract.num_steps)
+    return chosen
+
+
+def check_trained_delay(contract: Contract, sampler: Sampler) -> None:
+    """Refuses trained real-time chunking for weights that were not trained for it.
+
+    Raises:
+        ContractError: They were not, or nobody says.
+    """
+    if not isinstance(sampler, FlowSampler) or sampler.realtime != "trained":
+        return
+    contract.require("max_delay", doing='realtime="trained"')
+    if contract.max_delay == 0:
+        raise ContractError(
+            'realtime="trained": these weights were not trained to continue a chunk (max_delay is 0); use an '
+            "RTCConfig, which guides any weights"
+        )

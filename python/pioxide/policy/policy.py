@@ -20,18 +20,25 @@ from numpy.typing import ArrayLike, NDArray
 from pioxide.codec import ActionCodec, Pi0FastPrompts, TextTokenizer
 from pioxide.contract import Contract, Frames, Pipeline, PromptStyle, Resize, SubtaskStyle, known
 from pioxide.control import Request
-from pioxide.engine import Answer, Engine, FlowSampler, Inputs, Sampler, Shape, TokenFormat, TokenSampler
-from pioxide.errors import ContractError, IncompleteChunkError, InputError, PolicyError
+from pioxide.engine import Engine, FlowSampler, Inputs, Sampler, Shape, TokenFormat, TokenSampler
+from pioxide.errors import InputError
 from pioxide.models import Pi0, Pi0Fast
 from pioxide.notebook import facts_table
-from pioxide.policy.agree import check_advantage, check_model, check_tokenizer
+from pioxide.policy.agree import (
+    check_advantage,
+    check_model,
+    check_tokenizer,
+    check_trained_delay,
+    own_sampler,
+)
 from pioxide.policy.answer import PolicyOptions, Prediction, SubtaskOptions, Timing
+from pioxide.policy.checked import check_actions, check_ranges, model_chunks
 from pioxide.policy.continuation import Continuation, Continuations
 from pioxide.policy.history import films, moment_of, seen_of
 from pioxide.policy.session import Session, Subtask
 from pioxide.policy.subtasks import SubtaskWriter, padded
 from pioxide.robots import RobotSpec
-from pioxide.sampling import BROKEN, Grammar
+from pioxide.sampling import Grammar
 from pioxide.transforms import Stats
 
 
@@ -106,8 +113,8 @@ class Policy:
             raise InputError("π0-FAST needs the tokenizer (codec) that its actions are written with")
         self.pipeline = Pipeline(contract, tokenizer, codec)
         self.robot = self.pipeline.numbers.robot
-        self._sampler = sampler = _own_sampler(contract, self.options.sampler)
-        _check_trained_delay(contract, sampler)
+        self._sampler = sampler = own_sampler(contract, self.options.sampler)
+        check_trained_delay(contract, sampler)
         guidance = sampler.guidance if isinstance(sampler, FlowSampler) else 1.0
         check_advantage(contract, self.options.advantage, guidance)
         self._continuations = Continuations(self.pipeline, sampler, self.horizon, model.config.action_dim)
@@ -437,7 +444,7 @@ class Policy:
         frames = observations if isinstance(observations, Frames) else self.pipeline.read(observations)
         rows = len(frames.prompts)
         ranges = self.pipeline.numbers.state_range(frames.state)
-        self._check_ranges(ranges)
+        check_ranges(ranges, self.options.state_limit, self.robot)
         clock.lap()
         images, present = self.pipeline.images(frames)
         clock.lap()
@@ -476,9 +483,11 @@ class Policy:
         clock.lap()
         answer = self.engine.run(inputs)
         clock.skip()
-        model_actions, missing = self._decoded(answer)
+        model_actions, missing = model_chunks(
+            answer, self.pipeline, self._sampler, self.horizon, self._config.action_dim
+        )
         actions = self.pipeline.invert(model_actions, frames.robot_state)
-        self._check_actions(actions)
+        check_actions(actions, self.robot)
         clock.lap()
         robot, resized, said, text, back = clock.laps
         device = answer.timing
@@ -551,61 +560,6 @@ class Policy:
         each = given or [None] * len(sessions)
         return np.stack([session.noise(shape, one) for session, one in zip(sessions, each, strict=True)])
 
-    def _decoded(self, answer: Answer) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
-        """Returns normalised actions [B, H, W], and [B] coefficients that each lacked."""
-        if answer.actions is not None:
-            if not np.isfinite(answer.actions).all():
-                row, step, dim = np.argwhere(~np.isfinite(answer.actions))[0]
-                raise PolicyError(
-                    f"the network gave {answer.actions[row, step, dim]} at step {step}, dimension {dim}"
-                    f"{_of_row(row, len(answer.actions))}; look for NaN in the weights, or for a state far "
-                    "outside the norm statistics"
-                )
-            return answer.actions, np.zeros(len(answer.actions), np.int64)
-        tokens, prompts, sampler = answer.tokens, self.pipeline.prompts, self._sampler
-        assert tokens is not None
-        assert isinstance(prompts, Pi0FastPrompts)
-        assert isinstance(sampler, TokenSampler)
-        if (tokens == BROKEN).any():
-            row = int(np.argwhere(tokens == BROKEN)[0][0])
-            raise PolicyError(
-                f"the network gave scores of tokens that are NaN or infinite{_of_row(row, len(tokens))}; "
-                "look for NaN in the weights"
-            )
-        try:
-            return prompts.ids_to_actions_batch(
-                tokens,
-                horizon=self.horizon,
-                dim=self._config.action_dim,
-                partial=sampler.partial,
-                continued=True,
-            )
-        except (InputError, IncompleteChunkError) as error:
-            raise PolicyError(f"π0-FAST wrote no action chunk: {error}") from error
-
-    def _check_ranges(self, ranges: Sequence[Any]) -> None:
-        limit = self.options.state_limit
-        for row, one in enumerate(ranges):
-            if limit is not None and one.worst > limit:
-                joints = ", ".join(self._state_name(dim) for dim in one.dims[:6])
-                raise InputError(
-                    f"the state{_of_row(row, len(ranges))} is {one.worst:.3g} half spans from the middle of "
-                    f"its statistics, the limit is {limit:g}; outside are {joints}: compare units and joint "
-                    "order with the checkpoint's (pioxide doctor)"
-                )
-
-    def _state_name(self, dim: int) -> str:
-        names = self.robot.state_names
-        return f"{dim} ({names[dim]})" if names else str(dim)
-
-    def _check_actions(self, actions: NDArray[np.float64]) -> None:
-        if not np.isfinite(actions).all():
-            row, step, dim = np.argwhere(~np.isfinite(actions))[0]
-            raise PolicyError(
-                f"action {actions[row, step, dim]} at step {step}, dimension {self.robot.joint(int(dim))}"
-                f"{_of_row(row, len(actions))}: the norm statistics lead out of all numbers"
-            )
-
     def _lengths_of(self, prompt: str) -> list[int]:
         """Returns the buckets a prompt can fall into: a joint's bin is one to three digits, or "-1"."""
         if not prompt.strip():
@@ -650,33 +604,8 @@ class _Clock:
         self._last = time.perf_counter()
 
 
-def _own_sampler(contract: Contract, chosen: Sampler | None) -> Sampler:
-    """Returns the chosen one or the model's own; steps that nobody chose are the contract's."""
-    if chosen is None:
-        chosen = FlowSampler() if known(contract.family, "family").is_flow else TokenSampler()
-    if isinstance(chosen, FlowSampler) and chosen.num_steps is None and isinstance(contract.num_steps, int):
-        return replace(chosen, num_steps=contract.num_steps)
-    return chosen
-
-
-def _check_trained_delay(contract: Contract, sampler: Sampler) -> None:
-    """Refuses trained real-time chunking for weights that were not trained for it."""
-    if not isinstance(sampler, FlowSampler) or sampler.realtime != "trained":
-        return
-    contract.require("max_delay", doing='realtime="trained"')
-    if contract.max_delay == 0:
-        raise ContractError(
-            'realtime="trained": these weights were not trained to continue a chunk (max_delay is 0); use an '
-            "RTCConfig, which guides any weights"
-        )
-
-
 def _several(name: str, given: Iterable[Any]) -> list[Any]:
     """Returns a list; a text would be taken for one of its letters."""
     if isinstance(given, str):
         raise InputError(f"{name}: expected several, got the text {given!r}; put it into a list")
     return list(given)
-
-
-def _of_row(row: int, rows: int) -> str:
-    return f" of robot {row}" if rows > 1 else ""
