@@ -1,5 +1,7 @@
 //! pioxide-core under Python names: converts arguments, releases the GIL, nothing else.
 
+#![warn(clippy::expect_used, clippy::panic, clippy::todo, clippy::unimplemented, clippy::unreachable)]
+
 mod arguments;
 mod arrays;
 mod error;
