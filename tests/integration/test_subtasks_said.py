@@ -16,10 +16,12 @@ from support.servers import serving
 from support.training import programs  # noqa: F401 - a fixture of every test here
 from support.videos import CAMERAS, write_still_images
 
+pytestmark = pytest.mark.slow
+
 LENGTHS = (9, 7, 9, 7, 8, 8)
 SAID = {"fold the towel": "take the corners", "stack the cups": "lift the red cup"}
 SETTINGS = """
-    --numbers.family pi05 --numbers.horizon 4 --numbers.text-len 96 --numbers.image-size 28
+    --numbers.family pi05 --numbers.horizon 4 --numbers.text-len 64 --numbers.image-size 28
     --data.subtask-share 0.5 --train.steps 60 --train.batch-size 8 --train.schedule.peak 5e-3
     --train.schedule.end 1e-3 --train.schedule.warmup 5 --train.ema.decay 0 --train.model.size tiny
     --train.validation.every 0 --train.validation.batches 1 --train.validation.flow-steps 1
