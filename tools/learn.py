@@ -79,6 +79,18 @@ class Plan:
         return f"{self.task}-{self.episodes}" + (f"-{self.kind.replace(',', '-')}" if self.kind else "")
 
 
+def third_lamp(only: str, kind: str) -> Plan:
+    """Returns a policy of two lamps' colours that goes on by low-rank updates, to a third."""
+    return Plan(
+        *("words", "pi0", 300, 300),
+        base="words:pi0:two-lamps",
+        kind=kind,
+        only=only,
+        lora=8,
+        kinds=("lit-three", "lit-one,lit-two", "named"),
+    )
+
+
 PLANS = (
     Plan("reach", "pi0", 1500, 1500, late=("off", "guided")),
     Plan("reach", "pi0", 1500, 400, 5e-4, DELAY, "reach:pi0", ("trained",), only="delay4"),
@@ -90,14 +102,8 @@ PLANS = (
     Plan("words", "pi05", 2000, 3000, peak=2e-3),
     Plan("words", "pi0_fast", 2000, 3000, peak=2e-3),
     Plan("words", "pi0", 2000, 1500, peak=2e-3, kind="named,lit-one,lit-two", only="two-lamps"),
-    Plan(
-        *("words", "pi0", 300, 300),
-        base="words:pi0:two-lamps",
-        kind="lit-three",
-        only="third-lamp",
-        lora=8,
-        kinds=("lit-three", "lit-one,lit-two", "named"),
-    ),
+    third_lamp("third-lamp", "lit-three"),
+    third_lamp("third-lamp-mixed", "named,lit-one,lit-two,lit-three"),
     Plan("push", "pi0", 1500, 3500),
 )
 
