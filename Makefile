@@ -188,7 +188,7 @@ third-party: $(VENV)/.dev ## Write the licences and the bill of materials of wha
 
 lock: ## Pin the development environment again
 	uv pip compile pyproject.toml --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
-	  --extra data --extra report --extra jax --extra weights --extra int8 --extra yaml --extra train --extra eval --extra serve --extra zenoh --extra ray --group dev --group docs --quiet -o requirements-dev.lock
+	  --extra data --extra report --extra jax --extra weights --extra int8 --extra yaml --extra train --extra rlds --extra eval --extra serve --extra zenoh --extra ray --group dev --group docs --quiet -o requirements-dev.lock
 
 clean: ## Remove everything that was built
 	rm -rf $(VENV) $(WHEEL_VENV) target dist

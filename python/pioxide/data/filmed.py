@@ -59,7 +59,7 @@ def check_videos(dataset: LeRobotDataset, episodes: Sequence[int], *, workers: i
     """
     cameras = [key for key, feature in dataset.features.items() if feature.dtype == "video"]
     stills = [key for key, feature in dataset.features.items() if feature.dtype == "image"]
-    unseen = [f"images in the data files ({', '.join(stills)})"] if stills else []
+    unseen = [f"images that are no video ({', '.join(stills)})"] if stills else []
     if not cameras or not episodes:
         return Filmed([], unseen)
     reader = _reader()

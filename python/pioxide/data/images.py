@@ -80,6 +80,10 @@ class StillImages:
         """Starts; `root` is the dataset."""
         self.root = root
 
+    def origin(self, info: EpisodeInfo, key: str) -> tuple[Path, str]:
+        """Returns the file that an episode's images are in, and what else says which they are."""
+        return self.root / info.file, info.file
+
     def frames(self, info: EpisodeInfo, key: str, frames: NDArray[np.int64], fit: Fit) -> NDArray[Any]:
         """Returns [n, S, S, 3], the images of some frames of an episode, in the order of `frames`.
 

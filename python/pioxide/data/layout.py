@@ -18,6 +18,7 @@ from pioxide.data.columns import INDEX_KEYS, FrameColumns
 from pioxide.data.findings import Code, Finding
 from pioxide.data.lerobot import LeRobotDataset
 from pioxide.data.parquet import open_parquet
+from pioxide.data.rlds.pictures import is_indexed
 from pioxide.data.summary import EpisodeSummary
 from pioxide.files import read_json
 
@@ -94,9 +95,10 @@ def _columns(dataset: LeRobotDataset, columns: FrameColumns, files: Sequence[str
         way_out = "nothing that is made here reads them, and other tools may"
         found.append(Finding(Code.NOT_FINITE, f"{key} ({where[0][0]})", message, way_out))
     said = set(columns.all) | {"frame_index", "task_index", "episode_index"}
+    elsewhere = ("video", "image") if is_indexed(dataset.path) else ("video",)
     for key in [*dataset.features, *(key for key in types if key not in dataset.features)]:
         feature = dataset.features.get(key)
-        if key in said or (feature is not None and feature.dtype == "video"):
+        if key in said or (feature is not None and feature.dtype in elsewhere):
             continue
         having = [file for files in types.get(key, {}).values() for file in files]
         if not having and read:

@@ -20,6 +20,7 @@ from pioxide.errors import FormatError
 from pioxide.files import as_address, read_json, refuse_address
 
 INFO = "meta/info.json"
+TFDS = "dataset_info.json"
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 V2_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 V3_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -100,7 +101,8 @@ def _read_info(root: Path) -> dict[str, Any]:
     if not root.is_dir():
         raise fault("no such directory", file=str(root))
     if not (root / INFO).exists():
-        raise fault(f"no such file; {root} is not a LeRobot dataset", file=INFO)
+        rlds = f"; it is one of TFDS: pioxide index {root} makes one of it" if (root / TFDS).exists() else ""
+        raise fault(f"no such file; {root} is not a LeRobot dataset{rlds}", file=INFO)
     try:
         info = read_json(root / INFO)
     except FormatError as error:

@@ -14,6 +14,7 @@ import numpy as np
 from pioxide.data.columns import FrameColumns
 from pioxide.data.findings import Code, Finding
 from pioxide.data.lerobot import LeRobotDataset
+from pioxide.data.rlds.pictures import is_indexed
 from pioxide.data.summary import ColumnSummary, EpisodeSummary, Floats
 from pioxide.errors import FormatError
 from pioxide.files import parse_json, read_json, read_text
@@ -38,6 +39,8 @@ def check_recorded(
         return []
     if len(summaries) < len(dataset.episodes):
         return []  # the recorded ones are of all
+    if is_indexed(dataset.path):
+        return []  # which has none, and no other trainer reads
     try:
         file, recorded = _recorded(dataset)
     except FormatError as error:

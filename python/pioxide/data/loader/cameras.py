@@ -15,6 +15,7 @@ from pioxide.data.footage import Place, video_places
 from pioxide.data.images import Fit, StillImages
 from pioxide.data.lerobot import LeRobotDataset
 from pioxide.data.loader.index import FrameIndex
+from pioxide.data.rlds.pictures import RecordImages, is_indexed
 from pioxide.data.video import VideoReader
 from pioxide.errors import ContractError
 
@@ -88,7 +89,7 @@ class VideoPictures:
 
 @dataclass(frozen=True)
 class StillPictures:
-    """A camera whose frames are images in the data files.
+    """A camera whose frames are images in the data files, or in the records that a dataset was made of.
 
     Attributes:
         key: The feature.
@@ -99,7 +100,7 @@ class StillPictures:
 
     key: str
     index: FrameIndex
-    images: StillImages
+    images: StillImages | RecordImages
     fit: Fit
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
@@ -113,8 +114,8 @@ class StillPictures:
 
     def origin(self, episode: int) -> tuple[Path, str]:
         """See `RecordedPictures`."""
-        file = self.index.infos[episode].file
-        return self.images.root / file, file
+        info = self.index.infos[episode]
+        return self.images.origin(info, self.key)
 
     def shape(self, episode: int) -> tuple[int, int]:
         """See `RecordedPictures`."""
@@ -178,7 +179,8 @@ def make_pictures(dataset: LeRobotDataset, feature: str, index: FrameIndex, fit:
         DatasetError: A video is missing, or the metadata do not say where it is.
     """
     if dataset.features[feature].dtype == "image":
-        return StillPictures(feature, index, StillImages(dataset.path), fit)
+        kind = RecordImages.open if is_indexed(dataset.path) else StillImages
+        return StillPictures(feature, index, kind(dataset.path), fit)
     places = video_places(dataset, feature, [info.index for info in index.infos])
     ordered = tuple(places[info.index] for info in index.infos)
     return VideoPictures(dataset.path, dataset.fps, index, ordered, VideoReader(), fit)
