@@ -37,7 +37,8 @@ class Index:
 
     mapping: Annotated[str, left_open("NAME")] = ""
     """What the features mean: droid (joint velocities) or droid-jointpos, both at 15 Hz, with one of two
-    exterior cameras and one of three instructions drawn for each frame. Options below replace parts of it."""
+    exterior cameras drawn for each episode and one of three instructions for each frame. Options below
+    replace parts of it."""
 
     state: Annotated[str, left_open("A,B")] = ""
     """Features of a step that make up the state, side by side."""
@@ -46,8 +47,8 @@ class Index:
     """Features of a step that make up an action."""
 
     cameras: Annotated[str, left_open("NAME=A,NAME=A|B")] = ""
-    """Pictures by the name that a camera gets; of A|B each frame has one, drawn evenly. All colour pictures,
-    by the last part of their key."""
+    """Pictures by the name that a camera gets; of A|B each episode has one, drawn evenly. All colour
+    pictures, by the last part of their key."""
 
     instructions: Annotated[str | None, left_open("A,B")] = None
     """Texts, of which each frame has one that is not empty, drawn evenly; language_instruction. With "" none:

@@ -19,7 +19,7 @@ PLACE = np.dtype([("at", "<u8"), ("inner", "<u4"), ("size", "<u4")])
 # How pictures begin that TFDS writes.
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG"
 # Added to an episode's number for what is drawn: another one would draw otherwise.
-TEXT_DRAW, CAMERA_DRAW = 1, 2
+TEXT_DRAW, CAMERA_DRAW = 1, 3
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,14 @@ def read_steps(record: Record, index: int, checked: CheckedMapping, directory: R
     texts = _drawn_texts(content, [(key, pieces(key)) for key in checked.instructions], length, index)
     pictures: dict[str, NDArray[Any]] = {}
     for name, leaves in checked.cameras.items():
-        drawn = np.random.default_rng([index, CAMERA_DRAW]).integers(len(leaves), size=length)
+        # One for the whole episode: a model with memory sees what the same camera showed before.
+        drawn = int(np.random.default_rng([index, CAMERA_DRAW]).integers(len(leaves)))
         spans = {key: pieces(key) for key in leaves}
         for key, found in spans.items():
             for frame, (start, _) in enumerate(found):
                 if content[start : start + 3] != JPEG and content[start : start + 4] != PNG:
                     raise FormatError(f"{key} of step {frame} is neither JPEG nor PNG")
-        columns = [_places(record, found, directory.kind) for found in spans.values()]
-        pictures[name] = np.stack(columns)[drawn, np.arange(length)]
+        pictures[name] = _places(record, list(spans.values())[drawn], directory.kind)
     return Steps(state, actions, texts, pictures, _said(content, features, directory))
 
 

@@ -20,7 +20,7 @@ class RldsMapping:
     Attributes:
         state: Numbers that make up the state, side by side.
         action: Numbers that make up an action.
-        cameras: By the camera's name, one picture, or several of which each frame has one, drawn evenly.
+        cameras: By the camera's name, one picture, or several of which each episode has one, drawn evenly.
         instructions: Texts; each frame has one of its own that are not empty, drawn evenly.
         fps: Steps a second, which no RLDS dataset says.
         robot_type: What the robot is called.
