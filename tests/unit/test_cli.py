@@ -172,6 +172,6 @@ def test_version_help_and_a_near_miss(capsys: pytest.CaptureFixture[str]) -> Non
         cli.main(["help", "fit"])
     assert end.value.code == 0
     assert "usage: pioxide fit" in capsys.readouterr().out
-    for said, hint in [("tokenise", "did you mean tokenize?"), ("xyzzy", "there is demo, check, fit")]:
+    for said, hint in [("tokenise", "did you mean tokenize?"), ("xyzzy", "there is demo, check, index")]:
         assert cli.main([said]) == 2
         assert f"no command '{said}'; {hint}" in capsys.readouterr().err
