@@ -175,3 +175,17 @@ def test_version_help_and_a_near_miss(capsys: pytest.CaptureFixture[str]) -> Non
     for said, hint in [("tokenise", "did you mean tokenize?"), ("xyzzy", "there is demo, check, index")]:
         assert cli.main([said]) == 2
         assert f"no command '{said}'; {hint}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train mini data -o out --data.camera a=b --data.camera=c=d",
+        "serve checkpoint --prompt one --prompt two",
+        "fit data -o out --drop 1 --drop 2",
+    ],
+)
+def test_an_option_of_several_values_that_stands_twice_is_refused(line, capsys):
+    """The second would take the first one's place."""
+    assert cli.main(line.split()) == 2
+    assert "is given twice: write all its values after one --" in capsys.readouterr().err

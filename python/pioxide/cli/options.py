@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import (
@@ -27,6 +27,8 @@ from typing import (
 import docstring_parser
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
+
+from pioxide.errors import InputError
 
 if TYPE_CHECKING:
     from pioxide.policy import FlowSampler
@@ -127,8 +129,28 @@ def taken(command: Any, settings: type[T], **more: Any) -> T:
 
 
 def parsed(command: Any, arguments: Sequence[str], **told: Any) -> Any:
-    """Returns what `tyro.cli` makes of the arguments, with values written and named as everywhere here."""
+    """Returns what `tyro.cli` makes of the arguments, with values written and named as everywhere here.
+
+    Raises:
+        InputError: An option of several values is given twice: the second would take the first one's place.
+    """
+    given = [one.partition("=")[0].replace("_", "-") for one in arguments if one.startswith("--")]
+    for name in _of_several_values(command):
+        if given.count(f"--{name}") > 1:
+            raise InputError(f"--{name} is given twice: write all its values after one --{name}")
     return tyro.cli(command, args=arguments, registry=_VALUES, **told)
+
+
+def _of_several_values(command: Any, within: str = "") -> Iterator[str]:
+    """Yields the options that take more than one value, as they are written, those of its parts too."""
+    if not dataclasses.is_dataclass(command):
+        return
+    hints = get_type_hints(command)
+    for field in dataclasses.fields(command):
+        name, hint = f"{within}{field.name.replace('_', '-')}", hints[field.name]
+        if get_origin(hint) is tuple and Ellipsis in get_args(hint):
+            yield name
+        yield from _of_several_values(hint, f"{name}.")
 
 
 _VALUES = tyro.constructors.ConstructorRegistry()
@@ -252,8 +274,6 @@ def slot_keys(texts: Sequence[str], option: str) -> dict[str, str | None] | None
     Raises:
         InputError: A text is no such pair, or a slot stands twice; names the option.
     """
-    from pioxide.errors import InputError
-
     keys: dict[str, str | None] = {}
     for one in texts:
         slot, equals, key = one.partition("=")
@@ -284,7 +304,6 @@ def read_robot(text: str) -> Any:
         InputError: There is no such preset, and it is no YAML file's name.
         FormatError: The file is no robot.
     """
-    from pioxide.errors import InputError
     from pioxide.robots import ROBOTS, RobotSpec
 
     if text in ROBOTS:
