@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import pioxide.train.run
@@ -35,6 +36,7 @@ def begun(world, tmp_path, monkeypatch):
         def train(config, source, directory, *, data, **_):
             batch = next(iter(source.batches()))
             given.update(contract=source.contract, texts=source.loader.texts(batch), data=data)
+            given.update(names=source.loader.names, sources=batch.source)
             return pioxide.train.run.Trained(Path(directory), Path("none"), 0, 0.0)
 
         monkeypatch.setattr(pioxide.train.run, "train", train)
@@ -107,3 +109,24 @@ def test_a_policys_statistics_replace_the_datasets(begun, world, tmp_path, capsy
     status, _ = begun("--data.statistics", str(tmp_path / "contract.json"), "--numbers.family", "PI0_FAST")
     assert status == 2
     assert "learn tokens" in capsys.readouterr().err
+
+
+def test_datasets_of_a_robot_are_mixed_by_weight(begun, world, tmp_path, capsys):
+    write_v3_video(tmp_path / "more", (9, 7, 8, 8), cameras=("observation.images.front",), seed=1)
+    both = [str(world / "data"), str(tmp_path / "more")]
+    assert main(["fit", *both, "-o", str(tmp_path / "fit"), "--horizon", "4", "--quiet"]) in (0, 4)
+    mixed = ("--data.also", both[1], "--data.fit", str(tmp_path / "fit"))
+    status, given = begun(*mixed, "--data.weight", "1", "3")
+    assert status == 0
+    assert given["data"]["also"] == [both[1]]
+    assert given["names"] == ("data", "more")
+    counted = np.bincount(given["sources"], minlength=2)
+    assert counted[1] == 3 * counted[0]
+    for options, says in (
+        ((*mixed, "--data.weight", "1"), "1 for 2 datasets"),
+        (("--data.also", both[0]), "stands twice"),
+        (("--data.also", both[1]), "was made of data"),
+        ((*mixed, "--data.episodes", "0:2"), "data.episodes is of one dataset"),
+    ):
+        assert begun(*options) == (2, {})
+        assert says in capsys.readouterr().err

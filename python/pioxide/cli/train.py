@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from pioxide.train.contracts import Numbers
 from pioxide.train.recipes import RECIPES, Data, Recipe
 
 if TYPE_CHECKING:
+    from pioxide.cli.parts import Part
     from pioxide.cli.progress import FrameProgress
     from pioxide.codec import ActionCodec, TextTokenizer
     from pioxide.contract import Contract
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from pioxide.data.advantages import Advantages
     from pioxide.data.loader import CacheSettings, Loader
     from pioxide.data.subtasks import Subtasks
-    from pioxide.shards import FitResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,30 +116,30 @@ class Train:
         join_hosts(self.coordinator, self.hosts, self.host)
         # What can be wrong at once is looked at before minutes go into fitting.
         whole, subtasks = self._text_model(), self._subtasks(LeRobotDataset.open(self.dataset))
-        fitted = self._fitted()
-        dataset = LeRobotDataset.open(self.dataset, pictures=True)
-        held_out = frozenset(fitted.held_out)
-        codec = self._codec()
-        tokenizer = self._tokenizer(whole, dataset, codec, subtasks)
-        contract = self._contract(fitted.contract, codec)
+        parts = self._parts()
+        codec = self._codec(parts[0])
+        tokenizer = self._tokenizer(whole, parts, codec, subtasks)
+        contract = self._contract(parts, codec)
         config = self.train
         if subtasks is not None:
             config = replace(config, loss=replace(config.loss, subtasks=True))
-        skipped = {one["episode"] for one in fitted.skipped}
-        used = [i for i in self._episodes(dataset) if i not in skipped]
-        training = tuple(i for i in used if i not in held_out)
-        advantages = self._advantages(dataset, {*used, *held_out})
+        advantages = self._advantages(parts[0].dataset, {*parts[0].training, *parts[0].held_out})
 
-        def loader(episodes: Sequence[int], seed: int, workers: int, dropout: float) -> Loader:
-            source = Source(
-                dataset,
-                contract,
-                columns=fitted.columns,
-                episodes=tuple(episodes),
-                on_overflow="clip",
-                subtasks=subtasks,
-                advantages=advantages,
-            )
+        def loader(of: Callable[[Part], tuple[int, ...]], seed: int, workers: int, dropout: float) -> Loader:
+            sources = [
+                Source(
+                    part.dataset,
+                    contract,
+                    columns=part.fitted.columns,
+                    episodes=of(part),
+                    weight=part.weight,
+                    on_overflow="clip",
+                    subtasks=subtasks,
+                    advantages=advantages,
+                )
+                for part in parts
+                if of(part)
+            ]
             settings = LoaderSettings(
                 config.batch_size,
                 seed=seed,
@@ -151,7 +151,7 @@ class Train:
                 advantage_dropout=dropout if advantages is not None else 0.0,
             )
             with FrameProgress("keeping pictures") as shown:
-                return Loader(source, settings, tokenizer, codec, cache=self._cache(shown))
+                return Loader(sources, settings, tokenizer, codec, cache=self._cache(shown))
 
         first = jax.process_index() == 0
         progress = TrainingProgress(config)
@@ -161,18 +161,21 @@ class Train:
         if first and config.logging.tracker is not Tracker.NONE:
             reporters.append(Service(config.logging.tracker, config, settings_of(config), self.output))
         seed = config.seed if config.augment else None
+        dropout = self.data.advantage_dropout
         with (
             closing(progress),
-            loader(training, config.seed, self.data.workers, self.data.advantage_dropout) as batches,
+            loader(lambda part: part.training, config.seed, self.data.workers, dropout) as batches,
         ):
             judge = None
-            if held_out:
-                with loader(sorted(held_out), 0, 0, 0.0) as unseen:
+            if any(part.held_out for part in parts):
+                with loader(lambda part: part.held_out, 0, 0, 0.0) as unseen:
                     judge = HeldOut(config, Sourced(unseen, tokenizer, codec), make_mesh(config.fsdp))
             data = {"episodes": self.data.episodes, "cached": bool(self.data.cache)}
             if subtasks is not None:
                 data |= {"subtasks": self.data.subtasks, "subtask_share": self.data.subtask_share}
             data |= self._advantage_settings()
+            if self.data.also:
+                data |= {"also": list(self.data.also), "weight": list(self.data.weight)}
             made = train(
                 config,
                 Sourced(batches, tokenizer, codec),
@@ -189,37 +192,32 @@ class Train:
         print(f"\nnext: pioxide convert {made.checkpoint} TARGET --to lerobot")
         return main.OK
 
-    def _fitted(self) -> FitResult:
+    def _parts(self) -> list[Part]:
+        """Opens the run's datasets, which the first host fits where nobody did."""
         import jax
         from jax.experimental import multihost_utils
 
         from pioxide.cli.options import read_robot
-        from pioxide.data import LeRobotDataset
-        from pioxide.shards import FitResult, FitSettings, fit
+        from pioxide.cli.parts import fit_parts, open_parts
+        from pioxide.shards import FitSettings
 
-        directory = Path(self.data.fit) if self.data.fit else self.output / "fit"
-        if not self.data.fit:
+        data, paths = self.data, [str(self.dataset), *self.data.also]
+        directory = Path(data.fit) if data.fit else self.output / "fit"
+        if not data.fit:
             settings = FitSettings(
-                robot=read_robot(self.data.robot) if self.data.robot else None,
+                robot=read_robot(data.robot) if data.robot else None,
                 horizon=self.numbers.horizon,
                 normalization=self.numbers.normalization or self.numbers.family.normalization,
-                vocab_size=self.data.tokens,
-                scale=self.data.scale,
-                episodes=self.data.episodes,
+                vocab_size=data.tokens,
+                scale=data.scale,
+                episodes=data.episodes,
             )
             self.output.mkdir(parents=True, exist_ok=True)
             if jax.process_index() == 0:
-                fit(self.dataset, directory, settings, on_stage=lambda s: print(f"{s} ...", file=sys.stderr))
+                fit_parts(paths, directory, settings)
             if jax.process_count() > 1:
                 multihost_utils.sync_global_devices("host 0 has fitted")
-        found = FitResult.load(directory)
-        if LeRobotDataset.open(self.dataset).fingerprint() != found.dataset["fingerprint"]:
-            raise InputError(
-                f"data.fit: {directory} was made of {found.dataset['name']} ({found.dataset['path']}), and "
-                f"{self.dataset} is another dataset or has changed since: its held-out and damaged episodes "
-                "are not this one's. Fit this dataset; --data.statistics takes the other's statistics alone"
-            )
-        return found
+        return open_parts(paths, directory, data.weight, data.episodes)
 
     def _cache(self, shown: FrameProgress) -> CacheSettings | None:
         from pioxide.data.loader import CacheSettings
@@ -235,14 +233,12 @@ class Train:
 
         return CacheSettings(Path(self.data.cache), on_frames=on_frames)
 
-    def _episodes(self, dataset: LeRobotDataset) -> tuple[int, ...]:
-        from pioxide.data import select_episodes
-
-        return tuple(select_episodes(self.data.episodes, [e.index for e in dataset.episodes]))
-
     def _subtasks(self, dataset: LeRobotDataset) -> Subtasks | None:
         from pioxide.data.subtasks import Subtasks
 
+        for name in ("subtasks", "advantage", "episodes"):
+            if self.data.also and getattr(self.data, name):
+                raise InputError(f"data.{name} is of one dataset: leave data.also out")
         if not self.data.subtasks:
             if self.train.loss.subtasks:
                 raise InputError("train.loss.subtasks: say what the subtasks are (--data.subtasks)")
@@ -279,12 +275,12 @@ class Train:
         names = ("advantage", "advantage_threshold", "advantage_share", "advantage_dropout", "interventions")
         return {name: getattr(self.data, name) for name in names}
 
-    def _codec(self) -> ActionCodec | None:
+    def _codec(self, part: Part) -> ActionCodec | None:
         from pioxide.codec import load_codec
 
         if self.numbers.family.is_flow and not self.train.loss.tokens:
             return None
-        return load_codec(Path(self.data.fit) if self.data.fit else self.output / "fit")
+        return load_codec(part.fitted.directory)
 
     def _text_model(self) -> TextTokenizer:
         from pioxide.codec import TextTokenizer
@@ -295,7 +291,7 @@ class Train:
     def _tokenizer(
         self,
         whole: TextTokenizer,
-        dataset: LeRobotDataset,
+        parts: Sequence[Part],
         codec: ActionCodec | None,
         subtasks: Subtasks | None,
     ) -> TextTokenizer:
@@ -307,7 +303,7 @@ class Train:
             raise InputError(
                 "data.cut_vocabulary: a base's table has a row for each id of the whole vocabulary"
             )
-        texts = set(dataset.tasks.values()) | {self.numbers.prompt}
+        texts = {self.numbers.prompt, *(text for part in parts for text in part.dataset.tasks.values())}
         if subtasks is not None:
             texts |= {*subtasks.texts, ";\nSubtask: "}
         if self.data.advantage:
@@ -315,7 +311,16 @@ class Train:
             texts |= said | {text.replace("\n", " ") for text in said}
         return cut_text_model(whole, sorted(texts), fast_tokens=codec.vocab_size if codec else 0).tokenizer
 
-    def _contract(self, fitted: Contract, codec: ActionCodec | None) -> Contract:
+    def _contract(self, parts: Sequence[Part], codec: ActionCodec | None) -> Contract:
+        """Returns the run's contract, which has to be that of each of its datasets."""
+        from pioxide.contract import refuse_differences
+
+        first, *others = (self._contract_of(part.fitted.contract, codec) for part in parts)
+        for part, other in zip(parts[1:], others, strict=True):
+            refuse_differences(first, other, names=(parts[0].name, part.name))
+        return first
+
+    def _contract_of(self, fitted: Contract, codec: ActionCodec | None) -> Contract:
         from pioxide.contract import AdvantageStyle
         from pioxide.report.doctor.subjects import open_subject
         from pioxide.train.contracts import run_contract

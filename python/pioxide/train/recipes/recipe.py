@@ -14,7 +14,11 @@ class Data:
 
     Attributes:
         robot: Whose numbers: a preset's name or a YAML file; the dataset's own where it says so.
-        fit: What `pioxide fit` made of the dataset; made in the run's directory where not given.
+        also: More datasets of the same robot, which are mixed in.
+        weight: The share of rows from each of them, DATASET's first, in relation to each other; by default
+            each has as many as it has frames.
+        fit: What `pioxide fit` made of the dataset, of all of them where there are several; made in the run's
+            directory where not given.
         statistics: Whose statistics normalise, in place of the dataset's own: a checkpoint, as the one that
             the run starts from, or what `pioxide fit` made of more of the robot's data.
         camera: A robot's camera for an image slot, where names do not tell: SLOT=KEY, all of them after one
@@ -39,6 +43,8 @@ class Data:
     """
 
     robot: str = ""
+    also: tuple[str, ...] = ()
+    weight: tuple[float, ...] = ()
     fit: str = ""
     statistics: str = ""
     camera: tuple[str, ...] = ()
