@@ -27,6 +27,7 @@ from pioxide.data.rlds.example import features_of, numbers_of
 from pioxide.data.rlds.pictures import RecordImages
 from pioxide.errors import DatasetError, FormatError, InputError, PioxideError, SettingsError
 from pioxide.shards import FitSettings, fit
+from pioxide.shards.export_lerobot import export_lerobot
 from support.loading import HORIZON, SIZE, Pictured
 from support.rlds import droid_steps, example, field, framed, picture, varint, write_droid, write_rlds
 from support.text_model import write_text_model
@@ -239,6 +240,41 @@ def test_a_torn_shard_loses_what_is_behind_the_tear_only(droid, out):
     edited(droid, lambda c: c[:-3])
     made = indexed(droid, out, skip_bad=True)
     assert [index for index, _ in made.left_out] == [1]
+
+
+def test_records_that_nobody_described_are_not_left_out_as_bad(droid, out):
+    """Which records the descriptions mean, and so the numbers of all later episodes, is in doubt."""
+    edited(droid, lambda c: c + framed(example(droid_steps(3, 4))))
+    with pytest.raises(DatasetError, match="more records than the 2"):
+        indexed(droid, out, skip_bad=True)
+
+
+def test_nan_in_what_is_said_of_an_episode_is_left_out(droid, out):
+    features = json.loads((droid / "features.json").read_text())
+    said = features["featuresDict"]["features"]["episode_metadata"]["featuresDict"]["features"]
+    said["score"] = {"tensor": {"shape": {}, "dtype": "float32", "encoding": "none"}}
+    (droid / "features.json").write_text(json.dumps(features))
+    scored = [
+        {**droid_steps(e, 4), "episode_metadata/score": np.array([np.nan if e else 0.5])} for e in (0, 1)
+    ]
+    shard(droid).write_bytes(b"".join(framed(example(one)) for one in scored))
+    assert indexed(droid, out).episodes == 4
+
+
+def test_showing_another_picture_is_another_dataset(droid, out, tmp_path):
+    indexed(droid, out)
+    other = replace(
+        DROID, cameras={**DROID.cameras, "wrist_image_left": ("observation/exterior_image_1_left",)}
+    )
+    indexed(droid, tmp_path / "other", other)
+    assert LeRobotDataset.open(out).fingerprint() != LeRobotDataset.open(tmp_path / "other").fingerprint()
+
+
+def test_lerobot_gets_no_dataset_without_its_pictures(world, tmp_path):
+    tokens = world.tokens(tmp_path / "tokens", "pi0_fast")
+    with pytest.raises(InputError, match="RLDS records"):
+        export_lerobot(tokens, world.dataset.path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_left_is_said_with_a_reason(droid, out):

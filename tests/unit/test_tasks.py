@@ -276,6 +276,20 @@ def test_advantages_come_from_a_column_and_a_persons_frames_are_good(root):
         AdvantageRule(threshold=0.0, positive_share=0.3)
 
 
+def test_a_share_that_ties_make_far_smaller_is_refused(root):
+    """One frame of the best value, and many of the next, are no 30%."""
+    declare(root, "value", "float32")
+    values = iter([1.0, *[0.5] * 9, *[0.0] * 100])
+    each_file(
+        root,
+        lambda table: table.append_column(
+            "value", pa.array([next(values) for _ in range(table.num_rows)], pa.float32())
+        ),
+    )
+    with pytest.raises(InputError, match="can't be told apart"):
+        Advantages.read("value", LeRobotDataset.open(root), AdvantageRule(positive_share=0.3))
+
+
 def test_subtasks_come_from_lerobots_index_and_its_table(root):
     declare(root, "subtask_index", "int64")
     each_file(

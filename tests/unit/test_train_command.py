@@ -62,11 +62,20 @@ def test_labels_become_prompts_and_a_contract(world, begun, capsys):
     }
     assert {"positive", "negative"} < ends
     assert any("Advantage" not in text for text in given["texts"])
-    assert given["data"]["advantage"] == file
+    assert given["data"]["advantage"].startswith(f"{file} (")  # and a digest of what is in it
     assert given["data"]["advantage_dropout"] == 0.4
     status, given = begun("--data.advantage", file, "--data.advantage-dropout", "0")
     assert given["contract"].advantage_style is AdvantageStyle.TEXT
     assert all("Advantage" in text for text in given["texts"])
+
+
+def test_a_run_keeps_which_labels_it_had_and_not_only_where(begun, tmp_path):
+    kept = []
+    for bad in ((2, 3), (3,)):
+        said = [{"episode": e, "advantage": "negative" if e in bad else "positive"} for e in range(4)]
+        (tmp_path / "good.json").write_text(json.dumps(said))
+        kept.append(begun("--data.advantage", str(tmp_path / "good.json"))[1]["data"]["advantage"])
+    assert kept[0] != kept[1]
 
 
 def test_a_run_without_labels_knows_no_advantage(begun, capsys):

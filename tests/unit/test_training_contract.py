@@ -79,6 +79,14 @@ def scaled(factor: float) -> dict[str, Stats]:
     return {key: Stats(**said) for key, said in spread.items()}
 
 
+def moved(far: float) -> dict[str, Stats]:
+    """Statistics of values that lie elsewhere, and spread alike."""
+    return {
+        key: Stats(mean=one.mean + far, std=one.std, q01=one.q01 + far, q99=one.q99 + far)
+        for key, one in FITTED.norm_stats.items()
+    }
+
+
 def test_a_run_takes_the_statistics_of_a_policy():
     policy = replace(FITTED, norm_stats=scaled(1.5), source="the base")
     made = with_statistics(FITTED, policy)
@@ -89,8 +97,10 @@ def test_a_run_takes_the_statistics_of_a_policy():
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        ({"norm_stats": scaled(0.017)}, "spreads over"),
-        ({"norm_stats": scaled(57.3)}, "no dimension spreads over a tenth"),
+        ({"norm_stats": scaled(0.017)}, "another unit or another joint"),
+        ({"norm_stats": scaled(57.3)}, "most dimensions spread over less than a tenth"),
+        ({"norm_stats": moved(100.0)}, "another unit or another joint"),
+        ({"norm_stats": scaled(0.0)}, "another unit or another joint"),
         ({"norm_stats": {"state": FITTED.norm_stats["state"]}}, "no statistics of actions"),
         (
             {"norm_stats": {key: Stats(mean=np.zeros(3), std=np.ones(3)) for key in ("state", "actions")}},

@@ -16,7 +16,7 @@ from tyro.conf import FlagCreatePairsOff
 from pioxide.cli import output
 from pioxide.cli.options import left_open, parsed, slot_keys
 from pioxide.errors import InputError
-from pioxide.files import refuse_address
+from pioxide.files import refuse_address, sha256_of
 from pioxide.train.config import TrainConfig
 from pioxide.train.contracts import Numbers
 from pioxide.train.recipes import RECIPES, Data, Recipe
@@ -172,7 +172,7 @@ class Train:
                     judge = HeldOut(config, Sourced(unseen, tokenizer, codec), make_mesh(config.fsdp))
             data = {"episodes": self.data.episodes, "cached": bool(self.data.cache)}
             if subtasks is not None:
-                data |= {"subtasks": self.data.subtasks, "subtask_share": self.data.subtask_share}
+                data |= {"subtasks": labels(self.data.subtasks), "subtask_share": self.data.subtask_share}
             data |= self._advantage_settings()
             if self.data.also:
                 data |= {"also": list(self.data.also), "weight": list(self.data.weight)}
@@ -273,7 +273,7 @@ class Train:
         if not self.data.advantage:
             return {}
         names = ("advantage", "advantage_threshold", "advantage_share", "advantage_dropout", "interventions")
-        return {name: getattr(self.data, name) for name in names}
+        return {name: getattr(self.data, name) for name in names} | {"advantage": labels(self.data.advantage)}
 
     def _codec(self, part: Part) -> ActionCodec | None:
         from pioxide.codec import load_codec
@@ -347,6 +347,11 @@ class Train:
             advantage=advantage,
             cameras=slot_keys(self.data.camera, "--data.camera"),
         )
+
+
+def labels(said: str) -> str:
+    """Returns what a run keeps of its labels: the column's name, or the file's with a digest of it."""
+    return f"{said} ({sha256_of(Path(said))[:16]})" if said.endswith(".json") else said
 
 
 class Sourced:

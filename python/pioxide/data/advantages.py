@@ -242,11 +242,12 @@ class _Read:
         if not each.size:
             return 0.0
         limit = float(np.quantile(each, 1 - share))
-        if not (each > limit).any():
+        if np.mean(each > limit) < share / 2:
             name = self.dataset.tasks[task]
             raise InputError(
                 f"advantage: {self.where}: the best {share:.0%} of task {name!r} can't be told apart, "
-                f"{np.mean(each == limit):.0%} of its frames have {limit:g}; give a threshold"
+                f"{np.mean(each == limit):.0%} of its frames have {limit:g}, and {np.mean(each > limit):.0%} "
+                "more; give a threshold"
             )
         return limit
 

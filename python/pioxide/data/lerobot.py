@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,10 +18,11 @@ from pioxide.data.faults import fault, one_line
 from pioxide.data.findings import Finding
 from pioxide.data.listing import listed_columns, listed_values
 from pioxide.data.meta import load_meta
+from pioxide.data.rlds.mapping import RLDS
 from pioxide.data.rows import FileRows, build_episode, column_texts, episodes_in
 from pioxide.data.tasks import Instructions, TaskChoice
 from pioxide.errors import DatasetError, InputError
-from pioxide.files import sha256_of
+from pioxide.files import read_json, sha256_of
 from pioxide.notebook import facts_table
 
 # The fingerprint sees all bytes of the data files up to so many in all; of larger datasets, of each file its
@@ -263,6 +265,9 @@ class LeRobotDataset:
             contents = pool.map(lambda file, size: _digest(self.path / file, size, whole), files, sizes)
             for file, content in zip(files, contents, strict=True):
                 digest.update(f"data\0{file}\0{content}\n".encode(errors="surrogateescape"))
+        if (self.path / RLDS).is_file():  # which pictures its frames show; the records themselves may move
+            mapping = json.dumps(read_json(self.path / RLDS).get("mapping"), sort_keys=True)
+            digest.update(f"mapping\0{mapping}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()[:32]
 
     def _scan(

@@ -78,7 +78,8 @@ class Session:
         """Drops the answer before, the subtask and what was seen, as an episode ends; noise goes on."""
         self.previous = np.zeros(0, np.int32)
         self.subtask = None
-        self.history = None
+        with self._beginning:
+            self.history = None
 
     def remembering(self, memory: Memory) -> History:
         """Returns what the cameras showed lately, empty where nothing was seen.
@@ -86,12 +87,13 @@ class Session:
         Raises:
             InputError: It is of a model with another memory.
         """
-        with self._beginning:
+        with self._beginning:  # an episode may end, and forget, while a frame is shown
             if self.history is None:
                 self.history = History(memory)
-        if self.history.memory != memory:
+            history = self.history
+        if history.memory != memory:
             raise InputError("session: it has seen frames for a model with another memory; forget() them")
-        return self.history
+        return history
 
     def give_subtask(self, text: str | None) -> None:
         """Takes a subtask from a caller, which answers act by until it is replaced or forgotten.

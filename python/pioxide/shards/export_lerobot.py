@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pioxide.data import LeRobotDataset
 from pioxide.data.parquet import open_parquet
+from pioxide.data.rlds.pictures import is_indexed
 from pioxide.errors import DatasetError, InputError, OutputError
 from pioxide.files import hard_link, make_directory, new_directory, output_error, read_json, write_json
 from pioxide.shards.job import Progress
@@ -52,6 +53,11 @@ def export_lerobot(
         OutputError: It can't be written; nothing is left behind then.
     """
     source = LeRobotDataset.open(dataset, pictures=True)
+    if is_indexed(source.path):
+        raise InputError(
+            f"{dataset}: its pictures lie in RLDS records, which LeRobot does not read; export --to "
+            "array_record"
+        )
     info = read_json(source.path / INFO)
     first_row = _rows_by_episode(tokens, source, info)
     target = Path(output)

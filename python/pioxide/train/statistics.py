@@ -12,10 +12,12 @@ from pioxide.contract import Contract, known, refuse_differences
 from pioxide.errors import ContractError
 from pioxide.transforms import Stats
 
-# A dimension whose values spread so many times as far as the statistics say is of another unit or joint.
-WIDEST = 5.0
-# Data whose every dimension spreads less than this part of what the statistics say, likewise.
+# A dimension whose values lie so many spreads outside of what the statistics say is of another unit or joint.
+WIDEST = 2.0
+# Data of which most dimensions spread less than this part of what the statistics say, likewise.
 NARROWEST = 0.1
+# What a dimension that never moved spreads over.
+TINY = 1e-3
 # Standard deviations from the mean to the 1% and 99% quantiles, of a normal distribution.
 DEVIATIONS = 2.33
 
@@ -32,7 +34,7 @@ def with_statistics(fitted: Contract, other: Contract) -> Contract:
     Raises:
         ContractError: The other one has no statistics, or does not say whether they are of relative actions;
             they are of another robot, of other relative actions or of another number of dimensions; or the
-            dataset's values spread far more, or all of them far less, than the statistics say.
+            dataset's values lie far outside of what the statistics say, or most of them spread far less.
     """
     name = other.source or "data.statistics"
     other.require("norm_stats", "delta_mask", doing="training by its statistics")
@@ -53,31 +55,33 @@ def with_statistics(fitted: Contract, other: Contract) -> Contract:
 
 
 def _same_units(own: Stats, theirs: Stats, where: str, names: Sequence[str]) -> None:
-    spread, said = _spread(own), _spread(theirs)
-    moves = spread > 0
-    with np.errstate(divide="ignore"):
-        times = spread[moves] / said[moves]
-    if not times.size:
-        return
-    worst = int(np.flatnonzero(moves)[times.argmax()])
-    if times.max() > WIDEST:
+    low, high = _range(own)
+    said_low, said_high = _range(theirs)
+    spread, said = high - low, said_high - said_low
+    out = np.maximum(high - said_high, said_low - low)
+    far = np.flatnonzero(out > WIDEST * np.maximum(said, TINY))
+    if far.size:
+        at = int(far[0])
         raise ContractError(
-            f"{where}: {names[worst]} spreads over {spread[worst]:.4g} in this dataset and over "
-            f"{said[worst]:.4g} by the statistics: another unit or another joint? Leave data.statistics out "
-            "for the dataset's own"
+            f"{where}: {names[at]} is from {low[at]:.4g} to {high[at]:.4g} in this dataset and from "
+            f"{said_low[at]:.4g} to {said_high[at]:.4g} by the statistics: another unit or another joint? "
+            "Leave data.statistics out for the dataset's own"
         )
-    if times.max() < NARROWEST:
+    moves = (spread > 0) & (said > 0)
+    times = spread[moves] / said[moves]
+    if times.size and np.median(times) < NARROWEST:
+        at = int(np.flatnonzero(moves)[times.argmin()])
         raise ContractError(
-            f"{where}: no dimension spreads over a tenth of what the statistics say ({names[worst]} over "
-            f"{spread[worst]:.4g}, by them {said[worst]:.4g}): another unit? Leave data.statistics out for "
+            f"{where}: most dimensions spread over less than a tenth of what the statistics say ({names[at]} "
+            f"over {spread[at]:.4g}, by them {said[at]:.4g}): another unit? Leave data.statistics out for "
             "the dataset's own"
         )
 
 
-def _spread(stats: Stats) -> NDArray[np.float64]:
-    """Returns how far apart each dimension's 1% and 99% quantiles are, [D]; else as if it were normal."""
+def _range(stats: Stats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns each dimension's 1% and 99% quantiles, [D] each; else as if it were normal."""
     if stats.q01 is not None and stats.q99 is not None:
-        return stats.q99 - stats.q01
-    if stats.std is not None:
-        return 2 * DEVIATIONS * stats.std
-    raise ContractError("statistics have neither quantiles nor a standard deviation")
+        return stats.q01, stats.q99
+    if stats.mean is not None and stats.std is not None:
+        return stats.mean - DEVIATIONS * stats.std, stats.mean + DEVIATIONS * stats.std
+    raise ContractError("statistics have neither quantiles nor mean and standard deviation")

@@ -143,7 +143,7 @@ def _drawn_texts(content: bytes, keys: list[tuple[str, list[Span]]], length: int
 
 
 def _said(content: bytes, features: dict[str, Values], directory: RldsDirectory) -> dict[str, Any]:
-    """Texts and plain numbers of the whole episode; what is more than one value is left out."""
+    """Texts and plain numbers of the whole episode; what is more than one value, or NaN, is left out."""
     out: dict[str, Any] = {}
     for key, leaf in directory.keys(steps=False).items():
         name, values = key.rsplit("/", 1)[-1], features.get(key)
@@ -158,6 +158,6 @@ def _said(content: bytes, features: dict[str, Values], directory: RldsDirectory)
                     raise FormatError(f"{key} is not UTF-8") from error
         else:
             found = numbers_of(content, values)
-            if len(found) == 1:
+            if len(found) == 1 and np.isfinite(found[0]):
                 out[name] = bool(found[0]) if leaf.dtype == "bool" else found[0].item()
     return out

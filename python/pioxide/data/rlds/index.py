@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pioxide.data.faults import fault, nothing_left, unreadable
 from pioxide.data.rlds.episodes import PLACE, Steps, read_steps
 from pioxide.data.rlds.layout import RldsDirectory, missing_shards
-from pioxide.data.rlds.mapping import PICTURES, CheckedMapping, RldsMapping
+from pioxide.data.rlds.mapping import PICTURES, RLDS, CheckedMapping, RldsMapping
 from pioxide.data.rlds.records import Record, Torn, read_records
 from pioxide.errors import DatasetError, FormatError, SettingsError
 from pioxide.files import (
@@ -37,7 +37,7 @@ from pioxide.files import (
     write_json,
 )
 
-RLDS, INFO = "meta/rlds.json", "meta/info.json"
+INFO = "meta/info.json"
 PROGRESS, FRAMES = ".progress", "frames"
 CHUNK = 1000
 OWN = ("observation.state", "action")
@@ -200,7 +200,8 @@ class _Job:
                 return
             result = self._episode(record, index, stop, number)
             if isinstance(result, DatasetError):
-                if not self.skip_bad:
+                # With records that nobody described, the numbers of all later episodes are in doubt.
+                if not self.skip_bad or index >= stop:
                     raise result
                 lost = range(index, stop) if isinstance(result, Torn) else (index,)
                 bad += [(one, str(result)) for one in lost]

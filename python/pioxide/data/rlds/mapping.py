@@ -10,6 +10,8 @@ from pioxide.data.rlds.layout import Leaf, RldsDirectory
 from pioxide.errors import InputError
 
 PICTURES = "observation.images."
+# Says of a dataset that its pictures lie in records, and where.
+RLDS = "meta/rlds.json"
 JOINTS = tuple(f"joint_{i}" for i in range(7))
 
 

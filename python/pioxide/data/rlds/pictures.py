@@ -15,8 +15,8 @@ from pioxide.data.episode import EpisodeInfo
 from pioxide.data.faults import fault, one_line
 from pioxide.data.images import Fit, decode_image
 from pioxide.data.rlds.episodes import PLACE
-from pioxide.data.rlds.index import FRAMES, RLDS, data_file
-from pioxide.data.rlds.mapping import PICTURES
+from pioxide.data.rlds.index import FRAMES, data_file
+from pioxide.data.rlds.mapping import PICTURES, RLDS
 from pioxide.data.rlds.records import read_record
 from pioxide.errors import FormatError, InputError
 from pioxide.files import read_json
