@@ -54,7 +54,7 @@ def test_info_says_what_its_numbers_mean(source, tmp_path, capsys):
     assert main(["info", str(write_lerobot(tmp_path / "a")), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["format"], said["contract"]["action_horizon"]) == ("lerobot", 8)
-    assert said["contract"]["unknown"] == said["notes"] == []
+    assert (said["contract"]["unknown"], said["notes"]) == (["advantage_style"], [])
 
 
 def test_info_of_a_contract_that_cannot_be_obeyed_ends_with_status_2(tmp_path, capsys):

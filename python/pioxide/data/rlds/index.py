@@ -6,7 +6,6 @@ the records is read once, and its checksum compared; a run that was stopped goes
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -32,6 +31,8 @@ from pioxide.files import (
     atomic_file,
     locked,
     make_directory,
+    json_text,
+    parse_json,
     read_json,
     remove_temporary,
     write_json,
@@ -94,7 +95,7 @@ def index_rlds(
     if missing and not skip_bad:
         more = f" ({len(missing)} shards are missing)" if len(missing) > 1 else ""
         raise DatasetError(f"{missing[0]}{more}; fetch it, or leave its episodes out (--skip-bad)")
-    settings = json.loads(json.dumps(_settings(directory, mapping)))
+    settings = parse_json(json_text(_settings(directory, mapping)), "settings")  # as it will be read
     make_directory(output)
     with locked(output):
         if (output / INFO).is_file():
