@@ -29,9 +29,9 @@ from pioxide.errors import DatasetError, FormatError, SettingsError
 from pioxide.files import (
     HashingFile,
     atomic_file,
+    json_text,
     locked,
     make_directory,
-    json_text,
     parse_json,
     read_json,
     remove_temporary,
