@@ -50,8 +50,8 @@ newest-python:
 	@test -n "$(NEWEST)" || { echo "no Python 3.12 or later found: give one as NEWEST=..."; exit 1; }
 
 # What depends on JAX and Flax, and on the packages that are newer there; the rest is the same with either.
-NEWEST_TESTS := $(addprefix tests/unit/test_,constrained.py cut_text_model.py device.py engine.py images.py insulation.py \
-  loader.py loader_cache.py loader_handover.py mistakes.py model_types.py models.py policy.py realtime.py \
+NEWEST_TESTS := $(addprefix tests/unit/test_,constrained.py cut_text_model.py device.py engine.py guidance.py images.py insulation.py \
+  loader.py loader_cache.py loader_handover.py memory.py memory_model.py mistakes.py model_types.py models.py policy.py realtime.py \
   released.py subtasks.py training.py training_batch.py training_resume.py video.py weights_formats.py \
   weights_lora.py) $(addprefix tests/parity/test_,huggingface.py lerobot_policy.py recorded_models.py) tests/integration/test_load_models.py
 test-newest: newest-python ## Run the tests of models and policies with the newest JAX and Flax, on Python 3.12 or later (NEWEST=python3.13)
