@@ -1,7 +1,6 @@
 """The notebooks run from top to bottom, and hold what they print and draw."""
 
 import copy
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -9,12 +8,9 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-spec = importlib.util.spec_from_file_location("run_notebooks", ROOT / "tools/run_notebooks.py")
-assert spec is not None
-assert spec.loader is not None
-notebooks = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(notebooks)
+from support.tools import tool
+
+notebooks = tool("run_notebooks")
 
 
 def said(notebook: dict[str, Any]) -> list[list[str]]:

@@ -1,28 +1,15 @@
 """The demo's text model is what its script makes, and the record made with it what its recorder makes."""
 
-import importlib.util
 import json
 import sys
 import unicodedata
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 import sentencepiece
 
 from pioxide.codec import TextTokenizer
 from pioxide.demo import text_model_path
-
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
-
-
-def tool(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from support.tools import tool
 
 
 def test_the_shipped_model_is_the_scripts():

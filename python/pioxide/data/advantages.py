@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from pioxide.codec import Advantage
 from pioxide.data.lerobot import LeRobotDataset
+from pioxide.data.spans import frames_of
 from pioxide.errors import InputError
 from pioxide.files import read_json
 
@@ -271,15 +272,8 @@ def _take(
         if name in said and (isinstance(said[name], bool) or not isinstance(said[name], int)):
             raise InputError(f"{place}: {name}: expected a whole number, got {said[name]!r}")
     episode = said["episode"]
-    if episode not in lengths:
-        raise InputError(f"{place}: the dataset has no episode {episode}")
+    start, stop = frames_of(place, lengths, episode, said.get("from", 0), said.get("to"))
     length = lengths[episode]
-    start, stop = said.get("from", 0), said.get("to", length)
-    if not 0 <= start < stop <= length:
-        raise InputError(
-            f"{place}: expected 0 <= from < to <= {length}, the frames of episode {episode}, got {start} to "
-            f"{stop}"
-        )
     of = values.setdefault(episode, np.full(length, np.nan))
     if (taken := np.flatnonzero(~np.isnan(of[start:stop]))).size:
         raise InputError(f"{place}: frame {start + taken[0]} of episode {episode} has an advantage already")

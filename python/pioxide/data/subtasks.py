@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pioxide.data.faults import fault
 from pioxide.data.lerobot import LeRobotDataset
 from pioxide.data.listing import listed_subtasks
+from pioxide.data.spans import frames_of
 from pioxide.data.tasks import TaskChoice
 from pioxide.errors import InputError
 from pioxide.files import read_json
@@ -68,13 +69,7 @@ class Subtasks:
         for number, span in enumerate(cast("list[Any]", spans)):
             place = f"{where}: span {number}"
             episode, start, stop, text = _fields(span, place)
-            if episode not in lengths:
-                raise InputError(f"{place}: the dataset has no episode {episode}")
-            if not 0 <= start < stop <= lengths[episode]:
-                raise InputError(
-                    f"{place}: expected 0 <= from < to <= {lengths[episode]}, the frames of episode "
-                    f"{episode}, got {start} to {stop}"
-                )
+            frames_of(place, lengths, episode, start, stop)
             of = frames.setdefault(episode, np.full(lengths[episode], -1, np.int32))
             if (taken := np.flatnonzero(of[start:stop] >= 0)).size:
                 frame = start + int(taken[0])

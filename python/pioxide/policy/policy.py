@@ -475,9 +475,8 @@ class Policy:
         )
         if isinstance(self._sampler, FlowSampler) and self._sampler.guided:
             plain, _ = self.pipeline.tokenize(prompts, frames.state, None)
-            inputs = inputs._replace(
-                **dict(zip(("plain_tokens", "plain_lengths"), padded(plain), strict=True))
-            )
+            plain_tokens, plain_lengths = padded(plain)
+            inputs = inputs._replace(plain_tokens=plain_tokens, plain_lengths=plain_lengths)
         before = left_over or [None] * rows
         inputs = inputs._replace(**self._continuations.inputs(before, frames.robot_state, sessions))
         clock.lap()
