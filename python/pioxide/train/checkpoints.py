@@ -114,7 +114,8 @@ class CheckpointStore:
         """
         registry = ocp.handlers.local_registry()
         registry.add(FilesHandler, checkpointable_name=ASSETS)
-        context = ocp.Context(checkpointables_options=ocp.options.CheckpointablesOptions(registry=registry))
+        context = ocp.Context()
+        context.checkpointables.registry = registry
         policies: list[Any] = [ocp.training.preservation_policies.LatestN(settings.keep)]
         if settings.keep_every:
             policies.append(ocp.training.preservation_policies.EveryNSteps(settings.keep_every))
