@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ from pioxide.family import Family
 from pioxide.robots import tabletop
 from pioxide.train.config import Size
 from pioxide.train.contracts import Numbers, run_contract
-from pioxide.train.hosts import join_hosts
+from pioxide.train.hosts import LAUNCHERS, join_hosts
 from pioxide.train.statistics import with_statistics
 from pioxide.transforms import NormRule, Stats
 from support.training import toy_stats
@@ -68,6 +69,25 @@ def test_a_camera_goes_into_the_slot_that_a_person_says():
 def test_hosts_that_cannot_be_are_refused_at_once(said):
     with pytest.raises(InputError, match=r"host|coordinator"):
         join_hosts(*said)
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS, ids=lambda launcher: launcher.name)
+def test_what_mpi_says_of_the_hosts_is_taken(launcher, monkeypatch):
+    asked = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *said: asked.append(said))
+    join_hosts("h:1", 4, 2)  # nothing was launched
+    monkeypatch.setenv(launcher.hosts, "1")
+    monkeypatch.setenv(launcher.host, "0")
+    join_hosts("h:1", 4, 2)  # each host was launched alone
+    monkeypatch.setenv(launcher.hosts, "8")
+    monkeypatch.setenv(launcher.host, "5")
+    join_hosts("h:1", None, None)
+    join_hosts("h:1", 8, 5)
+    assert asked == [("h:1", 4, 2), ("h:1", 4, 2), ("h:1", 8, 5), ("h:1", 8, 5)]
+    with pytest.raises(InputError, match=f"hosts: {launcher.name} says 8, got 4"):
+        join_hosts("h:1", 4, None)
+    with pytest.raises(InputError, match=f"host: {launcher.name} says 5, got 0"):
+        join_hosts("h:1", 8, 0)
 
 
 def scaled(factor: float) -> dict[str, Stats]:

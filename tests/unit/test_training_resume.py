@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from pioxide.errors import ContractError, SettingsError, TrainingError
+from pioxide.errors import ContractError, OutputError, SettingsError, TrainingError
 from pioxide.train import Checkpoints, Lora, train
 from support.training import (
     SLOT,
@@ -91,6 +91,21 @@ def test_another_contract_or_other_data_do_not_go_on_with_a_run(tmp_path):
         train(settings, source(max_delay=2), tmp_path / "run", data={"episodes": "0:9"}, resume=True)
     with pytest.raises(SettingsError, match=r"data.episodes: the run has '0:9', now ''"):
         train(settings, source(), tmp_path / "run", data={"episodes": ""}, resume=True)
+
+
+def test_two_runs_do_not_write_into_one_directory(tmp_path):
+    class Twice(ToySource):
+        """Begins the same run once more while the first makes its batch."""
+
+        def batch(self, step):
+            with pytest.raises(OutputError, match=rf"another run holds .*: process {os.getpid()} on "):
+                train(settings, source(), tmp_path / "run", resume=True)
+            return super().batch(step)
+
+    settings = config(steps=3)
+    train(settings, Twice(image_size=28), tmp_path / "run")
+    with pytest.raises(SettingsError, match="holds a run already"):
+        train(settings, source(), tmp_path / "run")
 
 
 @contextmanager

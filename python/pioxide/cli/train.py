@@ -49,8 +49,8 @@ class Train:
     """Go on with the run where its last checkpoint is."""
 
     hosts: Annotated[int | None, left_open("N")] = None
-    """Hosts that train together, each of which runs this command on the same dataset and RUN; SLURM and Open
-    MPI tell what is not said of the three."""
+    """Hosts that train together, each of which runs this command on the same dataset and RUN. SLURM tells
+    what is not said of the three, MPI all but the coordinator."""
 
     host: Annotated[int | None, left_open("I")] = None
     """Which of them this is, from 0."""

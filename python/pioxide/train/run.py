@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
+import socket
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -20,7 +23,7 @@ from pioxide.codec import ActionCodec, TextTokenizer
 from pioxide.contract import Contract, action_vocabulary, load_contract, refuse_differences, save_contract
 from pioxide.data.loader import Batch as HostBatch
 from pioxide.errors import InputError, OutputError, SettingsError, TrainingError
-from pioxide.files import atomic_file, make_directory, read_json, write_json
+from pioxide.files import atomic_file, held, make_directory, read_json, write_json
 from pioxide.models import make_mesh
 from pioxide.train.checkpoints import CheckpointStore, asset_files
 from pioxide.train.config import TrainConfig
@@ -32,7 +35,7 @@ from pioxide.train.place import place_batch
 from pioxide.train.report import Report, Reporter, report_of
 from pioxide.train.step import StepResult, TrainState, make_step, start
 
-CONFIG, CHECKPOINTS, LOGS, BAD_BATCH = "train.json", "checkpoints", "logs", "bad_batch.npz"
+CONFIG, CHECKPOINTS, LOGS, BAD_BATCH, LOCK = "train.json", "checkpoints", "logs", "bad_batch.npz", ".lock"
 # What a resumed run may have otherwise: nothing that a number depends on.
 FREE = ("checkpoints", "logging", "validation", "explosion")
 # Updates over which the average loss is taken, and before which no loss is called an explosion.
@@ -130,34 +133,46 @@ def train(
         ContractError: The data, the base and the run don't mean the same numbers.
         TrainingError: The loss was not finite or exploded; the batch is in the directory.
         InputError: Batches are not what the settings say.
-        OutputError: A checkpoint can't be written.
+        OutputError: A checkpoint can't be written, or another run is at work in the directory.
     """
     directory = Path(directory)
-    mesh = _mesh(config)
-    base = None if config.base is None else open_base(config.base, source.contract)
-    try:
-        model = model_config(source.contract, config.model, source.tokenizer.vocab_size, base)
-        contract = _whole(source)
-        check_contract(contract, model, config.loss)
-        found = _prepare(config, data or {}, contract, directory, resume)
-        graph, trained, frozen = make_network(config, model, mesh, base)
-    finally:
-        if base is not None:
-            base.close()
-    state = start(config, trained, frozen)
-    del trained, frozen
-    files = asset_files(contract, source.tokenizer, source.codec, settings_of(config))
-    plain = PlainFactors.of(config.lora, model)
-    store = CheckpointStore(directory.absolute() / CHECKPOINTS, config.checkpoints, graph, files, plain)
-    try:
-        if found and store.latest is not None:
-            state = store.restore(store.latest, state)
-        delay = contract.max_delay if isinstance(contract.max_delay, int) else 0
-        update = make_step(config, graph, state, max_delay=delay)
-        loop = _Loop(config, source, directory, store, graph, reporters, judge, on_first_batch, mesh)
-        return loop.run(state, update)
-    finally:
-        store.close()
+    with _alone(directory):
+        mesh = _mesh(config)
+        base = None if config.base is None else open_base(config.base, source.contract)
+        try:
+            model = model_config(source.contract, config.model, source.tokenizer.vocab_size, base)
+            contract = _whole(source)
+            check_contract(contract, model, config.loss)
+            found = _prepare(config, data or {}, contract, directory, resume)
+            graph, trained, frozen = make_network(config, model, mesh, base)
+        finally:
+            if base is not None:
+                base.close()
+        state = start(config, trained, frozen)
+        del trained, frozen
+        files = asset_files(contract, source.tokenizer, source.codec, settings_of(config))
+        plain = PlainFactors.of(config.lora, model)
+        store = CheckpointStore(directory.absolute() / CHECKPOINTS, config.checkpoints, graph, files, plain)
+        try:
+            if found and store.latest is not None:
+                state = store.restore(store.latest, state)
+            delay = contract.max_delay if isinstance(contract.max_delay, int) else 0
+            update = make_step(config, graph, state, max_delay=delay)
+            loop = _Loop(config, source, directory, store, graph, reporters, judge, on_first_batch, mesh)
+            return loop.run(state, update)
+        finally:
+            store.close()
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Keeps other runs out of the directory; of several hosts the first does it for all."""
+    if jax.process_index() > 0:
+        yield
+        return
+    make_directory(directory)
+    with held(directory / LOCK, f"process {os.getpid()} on {socket.gethostname()}"):
+        yield
 
 
 class _Loop:
@@ -361,7 +376,6 @@ def _prepare(
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("the run's directory is looked at before it is made")
     if jax.process_index() == 0:
-        make_directory(directory)
         save_contract(contract, directory)
         write_json(file, said)
     return False
