@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pioxide.contract import Contract
     from pioxide.data import LeRobotDataset
     from pioxide.data.advantages import Advantages
-    from pioxide.data.loader import CacheSettings, Loader
+    from pioxide.data.loader import Batch, CacheSettings, Loader
     from pioxide.data.subtasks import Subtasks
 
 
@@ -162,6 +162,10 @@ class Train:
             reporters.append(Service(config.logging.tracker, config, settings_of(config), self.output))
         seed = config.seed if config.augment else None
         dropout = self.data.advantage_dropout
+
+        def draw(batch: Batch) -> None:
+            draw_batch(batch, tokenizer, self.output / "first_batch.png", seed=seed)
+
         with (
             closing(progress),
             loader(lambda part: part.training, config.seed, self.data.workers, dropout) as batches,
@@ -184,12 +188,11 @@ class Train:
                 resume=self.resume,
                 reporters=tuple(reporters),
                 judge=judge,
-                on_first_batch=lambda batch: draw_batch(
-                    batch, tokenizer, self.output / "first_batch.png", seed=seed
-                ),
+                on_first_batch=draw if first else None,
             )
-        print(f"{made.checkpoint}: {made.steps:,} updates, loss {made.loss:.4f}")
-        print(f"\nnext: pioxide convert {made.checkpoint} TARGET --to lerobot")
+        if first:
+            print(f"{made.checkpoint}: {made.steps:,} updates, loss {made.loss:.4f}")
+            print(f"\nnext: pioxide convert {made.checkpoint} TARGET --to lerobot")
         return main.OK
 
     def _parts(self) -> list[Part]:
