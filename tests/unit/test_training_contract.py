@@ -20,7 +20,11 @@ from pioxide.transforms import NormRule, Stats
 from support.training import toy_stats
 
 FITTED = replace(
-    openpi_contract("pi05"), robot=tabletop(targets=3), norm_stats=toy_stats(), delta_mask=(True, True)
+    openpi_contract("pi05"),
+    robot=tabletop(targets=3),
+    norm_stats=toy_stats(),
+    delta_mask=(True, True),
+    action_horizon=8,
 )
 
 
@@ -130,8 +134,22 @@ def test_a_run_takes_the_statistics_of_a_policy():
         ({"delta_mask": UNKNOWN}, "delta_mask"),
         ({"delta_mask": (False, True)}, "disagree"),
         ({"robot": tabletop()}, "disagree"),
+        ({"robot": replace(FITTED.robot, hz=7.0)}, r"robot\.hz: the dataset has .* Hz, the base has 7 Hz"),
     ],
 )
 def test_statistics_of_something_else_are_refused(said, why):
     with pytest.raises(ContractError, match=why):
         with_statistics(FITTED, replace(FITTED, **{"norm_stats": scaled(1.0)} | said, source="the base"))
+
+
+def test_statistics_of_relative_actions_are_of_one_horizon():
+    other = replace(FITTED, action_horizon=9, source="the base")
+    with pytest.raises(ContractError, match="action_horizon: the dataset has 8, the base has 9"):
+        with_statistics(FITTED, other)
+    with pytest.raises(ContractError, match=r"the base does not say(.|\n)*action_horizon"):
+        with_statistics(FITTED, replace(other, action_horizon=UNKNOWN))
+    with_statistics(replace(FITTED, delta_mask=()), replace(other, delta_mask=()))
+    numbers = Numbers(horizon=9)
+    with pytest.raises(ContractError, match="over 8 steps, and the run's chunks have 9: fit with"):
+        run_contract(FITTED, numbers, Size.TINY)
+    assert run_contract(replace(FITTED, delta_mask=()), numbers, Size.TINY).action_horizon == 9

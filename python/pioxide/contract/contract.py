@@ -6,7 +6,7 @@ source does not state stays `UNKNOWN`; whoever needs it must say it.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum, StrEnum
@@ -38,6 +38,11 @@ class Unknown(Enum):
 
 
 UNKNOWN: Final = Unknown.UNKNOWN
+# A whole number in a file may be larger.
+_MOST_FLOAT = sys.float_info.max
+# Whatever is counted: more is taken for a damaged file.
+_MOST = 1 << 32
+_NATURAL = f"a whole number from 1 to {_MOST}"
 
 
 class PromptStyle(StrEnum):
@@ -115,6 +120,20 @@ class FastVocabulary:
     horizon: int | None = None
     action_dim: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuses what is no vocabulary.
+
+        Raises:
+            InputError: A value of another type or outside its range; names the field.
+        """
+        _check_vocabulary(self, "sha256")
+        scale: Any = self.scale
+        if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale <= _MOST_FLOAT:
+            raise InputError(f"fast.scale: expected a number above 0, got {scale!r}")
+        least: Any = self.min_token
+        if isinstance(least, bool) or not isinstance(least, int) or abs(least) >= 1 << 63:
+            raise InputError(f"fast.min_token: expected a whole number, got {least!r}")
+
 
 @dataclass(frozen=True)
 class CodecVocabulary:
@@ -133,6 +152,14 @@ class CodecVocabulary:
     vocab_size: int
     horizon: int | None = None
     action_dim: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses what is no vocabulary.
+
+        Raises:
+            InputError: A value of another type or outside its range; names the field.
+        """
+        _check_vocabulary(self, "codec", "sha256")
 
 
 @dataclass(frozen=True)
@@ -160,7 +187,7 @@ class Memory:
             if not _is_natural(value) or value < least:
                 raise InputError(f"memory.{name}: expected a whole number from {least}, got {value!r}")
         stride: Any = self.stride
-        if isinstance(stride, bool) or not isinstance(stride, int | float) or not 0 < stride < math.inf:
+        if isinstance(stride, bool) or not isinstance(stride, int | float) or not 0 < stride <= _MOST_FLOAT:
             raise InputError(f"memory.stride: expected seconds above 0, got {stride!r}")
         object.__setattr__(self, "stride", float(stride))
 
@@ -268,10 +295,10 @@ class Contract:
             value = getattr(self, name)
             may_be_none = value is None and name in ("state_text_dim", "num_steps", "play_steps")
             if not (value is UNKNOWN or may_be_none) and not _is_natural(value):
-                raise InputError(f"{name}: expected a whole number above 0, got {value!r}")
-        if self.max_delay is not UNKNOWN and self.max_delay != 0 and not _is_natural(self.max_delay):
-            raise InputError(f"max_delay: expected 0 or a whole number above it, got {self.max_delay!r}")
-        if self.answer_gap is not UNKNOWN and self.answer_gap not in (0, 1):
+                raise InputError(f"{name}: expected {_NATURAL}, got {value!r}")
+        if self.max_delay is not UNKNOWN and not _is_natural(self.max_delay, least=0):
+            raise InputError(f"max_delay: expected 0 or {_NATURAL}, got {self.max_delay!r}")
+        if self.answer_gap is not UNKNOWN and not _is_natural(self.answer_gap, least=0, most=1):
             raise InputError(f"answer_gap: expected 0 or 1, got {self.answer_gap!r}")
         if self.memory:
             if not isinstance(self.family, Unknown) and self.family is not Family.PI05:
@@ -338,8 +365,19 @@ def known(value: T | Unknown, name: str) -> T:
     return value
 
 
-def _is_natural(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def _is_natural(value: Any, least: int = 1, most: int = _MOST) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _check_vocabulary(value: FastVocabulary | CodecVocabulary, *texts: str) -> None:
+    for name in texts:
+        text: Any = getattr(value, name)
+        if not isinstance(text, str) or not text:
+            raise InputError(f"fast.{name}: expected a text, got {text!r}")
+    for name in ("vocab_size", "horizon", "action_dim"):
+        size: Any = getattr(value, name)
+        if not _is_natural(size) and not (size is None and name != "vocab_size"):
+            raise InputError(f"fast.{name}: expected {_NATURAL}, got {size!r}")
 
 
 _ENUMS: dict[str, type[StrEnum]] = {

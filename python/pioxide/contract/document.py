@@ -9,6 +9,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pioxide.contract.contract import (
     FIELDS,
     UNKNOWN,
@@ -31,6 +34,8 @@ VERSION = 1
 _ADDED = ("answer_gap", "subtask_style", "advantage_style")
 # And those that say what older models did not have: none there.
 _ADDED_NONE = ("memory",)
+# What reading a field raises where it is another thing; a whole number may be too large for a float.
+_UNREADABLE = (PioxideError, TypeError, ValueError, KeyError, AttributeError, OverflowError)
 
 
 def to_json(contract: Contract) -> dict[str, Any]:
@@ -52,8 +57,9 @@ def from_json(value: Any, where: str = "contract") -> Contract:
     if not isinstance(value, Mapping):
         raise FormatError(f"{where}: expected an object, got {type(value).__name__}")
     document = dict(cast("Mapping[str, Any]", value))
-    if document.get("version") != VERSION:
-        raise FormatError(f"{where}: version {document.get('version')!r}, this pioxide reads {VERSION}")
+    version: Any = document.get("version")
+    if type(version) is not int or version != VERSION:  # true and 1.0 are equal to 1
+        raise FormatError(f"{where}: version {version!r}, this pioxide reads {VERSION}")
     listed: Any = document.get("unknown")
     if not isinstance(listed, list) or not all(isinstance(name, str) for name in cast("list[Any]", listed)):
         raise FormatError(f'{where}: "unknown" must list the fields that nobody stated')
@@ -69,10 +75,13 @@ def from_json(value: Any, where: str = "contract") -> Contract:
         if name in document:
             try:
                 said[name] = _READ.get(name, _any)(document[name])
-            except (PioxideError, TypeError, ValueError, KeyError, AttributeError) as error:
+            except _UNREADABLE as error:
                 raise FormatError(f"{where}: {name}: {error}") from error
+    source: Any = document.get("source", "")
+    if not isinstance(source, str):
+        raise FormatError(f"{where}: source: expected a text, got {source!r}")
     try:
-        return Contract(**said, source=str(document.get("source", "")))
+        return Contract(**said, source=source)
     except InputError as error:
         raise FormatError(f"{where}: {error}") from error
 
@@ -127,6 +136,8 @@ def _any(value: Any) -> Any:
 
 
 def _camera(value: Mapping[str, Any]) -> CameraSlot:
+    if unknown := sorted({*value} - {"slot", "key", "required"}):
+        raise TypeError(f"unknown field {unknown[0]!r}; expected slot, key and required")
     key: Any = value.get("key", UNKNOWN)
     if not isinstance(value["slot"], str) or not isinstance(value["required"], bool):
         raise TypeError(f"expected a slot's name and whether it is required, got {dict(value)!r}")
@@ -146,8 +157,32 @@ def _memory(value: Mapping[str, Any]) -> Memory:
     return Memory(**value)
 
 
+def _rule(value: Mapping[str, Any]) -> NormRule:
+    if isinstance(value.get("epsilon"), bool):
+        raise TypeError(f"epsilon: expected a number, got {value['epsilon']!r}")
+    return NormRule(**value)
+
+
 def _stats(value: Mapping[str, Any]) -> dict[str, Stats]:
-    return {key: Stats(**vectors) for key, vectors in value.items()}
+    return {
+        key: Stats(**{name: _vector(name, vector) for name, vector in vectors.items()})
+        for key, vectors in value.items()
+    }
+
+
+def _vector(name: str, value: Any) -> NDArray[np.float64] | None:
+    if value is None:
+        return None
+    numbers = _list(value)
+    if wrong := [one for one in numbers if isinstance(one, bool) or not isinstance(one, int | float)]:
+        raise TypeError(f"{name}: expected numbers, got {wrong[0]!r}")
+    return np.asarray([float(one) for one in numbers])  # a whole number may have more than 64 bits
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"expected a list, got {value!r}")
+    return cast("list[Any]", value)
 
 
 def _flag(value: Any) -> bool:
@@ -164,10 +199,10 @@ def _text(value: Any) -> str | None:
 
 _READ: dict[str, Callable[[Any], Any]] = {
     "robot": RobotSpec.from_mapping,
-    "cameras": lambda value: tuple(_camera(one) for one in value),
-    "delta_mask": lambda value: make_mask(*value),
-    "state_norm": lambda value: NormRule(**value),
-    "action_norm": lambda value: NormRule(**value),
+    "cameras": lambda value: tuple(_camera(one) for one in _list(value)),
+    "delta_mask": lambda value: make_mask(*_list(value)),
+    "state_norm": _rule,
+    "action_norm": _rule,
     "norm_stats": _stats,
     "state_in_text": _flag,
     "default_prompt": _text,

@@ -112,8 +112,12 @@ def _state(field: str, value: Any) -> tuple[StatePart, ...]:
 def _grippers(field: str, value: Any) -> dict[int, Gripper]:
     read: dict[int, Gripper] = {}
     for key, given in _mapping(field, value).items():
-        dim = int(key) if isinstance(key, str) and key.isdecimal() else key  # JSON has texts for keys only
-        read[_whole(f"{field}: a dimension", dim)] = _gripper(f"{field}.{dim}", given)
+        # JSON has texts for keys only.
+        named = int(key) if isinstance(key, str) and key.isascii() and key.isdecimal() else key
+        dim = _whole(f"{field}: a dimension", named)
+        if dim in read:
+            raise FormatError(f"robot: {field}: dimension {dim} stands twice")
+        read[dim] = _gripper(f"{field}.{dim}", given)
     return read
 
 
@@ -123,12 +127,12 @@ def _gripper(field: str, given: Any) -> Gripper:
     expected = '"aloha" or a mapping with measured and commanded'
     given = _mapping(field, given, expected)
     _known(f"robot: {field}", given, "measured", "commanded", required=("measured",))
-    ranges = {name: _list(f"{field}.{name}", ends) for name, ends in given.items()}
-    for name, ends in ranges.items():
-        for end in ends:
-            _number(f"{field}.{name}", end)
+    ranges: dict[str, Any] = {
+        name: tuple(float(_number(f"{field}.{name}", end)) for end in _list(f"{field}.{name}", ends))
+        for name, ends in given.items()
+    }
     try:
-        return LinearGripper(**{name: tuple(ends) for name, ends in ranges.items()})
+        return LinearGripper(**ranges)
     except InputError as error:
         raise FormatError(f"robot: {field}: {str(error).removeprefix('gripper: ')}") from error
 
@@ -175,6 +179,10 @@ def _whole(field: str, value: Any) -> int:
 def _number(field: str, value: Any) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise _wrong(field, "a number", value)
+    try:
+        float(value)
+    except OverflowError as error:
+        raise _wrong(field, "a number", value) from error
     return value
 
 

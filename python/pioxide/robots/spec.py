@@ -15,6 +15,7 @@ from pioxide.errors import FormatError, InputError
 from pioxide.robots.declared import read_yaml, spec_arguments, spec_mapping
 from pioxide.robots.observation import flatten, image, numbers, text
 from pioxide.robots.parts import Camera, Gripper, StatePart
+from pioxide.transforms.actions import MOST_DIMS
 
 
 class RobotInput(NamedTuple):
@@ -81,6 +82,8 @@ class RobotSpec:
         """
         if self.action_dim < 1 or not self.state or any(part.size < 1 for part in self.state):
             raise InputError(f"{self.name}: an action and each part of the state need at least one number")
+        if max(self.action_dim, self.state_dim) > MOST_DIMS:
+            raise InputError(f"{self.name}: a state and an action have at most {MOST_DIMS} numbers")
         if self.hz is not None and not 0 < self.hz < float("inf"):
             raise InputError(f"{self.name}: hz must be above 0, got {self.hz}")
         keys = [part.key for part in (*self.cameras, *self.state)]

@@ -14,12 +14,13 @@ from pioxide.contract import (
     Contract,
     Memory,
     SubtaskStyle,
+    Unknown,
     action_vocabulary,
     assign_cameras,
     known,
     openpi_contract,
 )
-from pioxide.errors import InputError
+from pioxide.errors import ContractError, InputError
 from pioxide.family import RELEASED_ACTION_DIM, Family
 from pioxide.train.config import Size
 from pioxide.transforms import NormRule
@@ -100,11 +101,19 @@ def run_contract(
     Raises:
         InputError: The delay leaves no action to learn, or the model writes no subtasks; or the action
             tokenizer was fitted on actions normalised otherwise.
-        ContractError: Cameras and slots do not fit.
+        ContractError: Cameras and slots do not fit, or the statistics are of relative actions over another
+            horizon.
     """
     family = numbers.family
     fitted.require("robot", "norm_stats", "delta_mask", doing="training")
     robot = known(fitted.robot, "robot")
+    of = numbers.horizon if isinstance(fitted.action_horizon, Unknown) else fitted.action_horizon
+    if any(known(fitted.delta_mask, "delta_mask")) and of != numbers.horizon:
+        raise ContractError(
+            f"action_horizon: the statistics are of actions relative to the state over {of} steps, and the "
+            f"run's chunks have {numbers.horizon}: fit with `pioxide fit --horizon {numbers.horizon}`, or "
+            f"train with --numbers.horizon {of}"
+        )
     if not 0 <= numbers.max_delay < numbers.horizon:
         raise InputError(
             f"max_delay: expected 0 to {numbers.horizon - 1} actions of {numbers.horizon}, "

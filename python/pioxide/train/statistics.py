@@ -33,12 +33,17 @@ def with_statistics(fitted: Contract, other: Contract) -> Contract:
 
     Raises:
         ContractError: The other one has no statistics, or does not say whether they are of relative actions;
-            they are of another robot, of other relative actions or of another number of dimensions; or the
-            dataset's values lie far outside of what the statistics say, or most of them spread far less.
+            they are of another robot or rate, of other relative actions or over another horizon, or of
+            another number of dimensions; or the dataset's values lie far outside of what the statistics say,
+            or most of them spread far less.
     """
     name = other.source or "data.statistics"
     other.require("norm_stats", "delta_mask", doing="training by its statistics")
     refuse_differences(fitted, other, names=("the dataset", name), only=("robot", "delta_mask"))
+    if any(known(fitted.delta_mask, "delta_mask")):
+        # The longer a chunk, the further its actions are from the state that it begins at.
+        other.require("action_horizon", doing="training by its statistics of relative actions")
+        refuse_differences(fitted, other, names=("the dataset", name), only=("action_horizon",))
     robot = known(fitted.robot, "robot")
     own, theirs = known(fitted.norm_stats, "norm_stats"), known(other.norm_stats, "norm_stats")
     joints = {"state": robot.state_names, "actions": robot.joint_names}

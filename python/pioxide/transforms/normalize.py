@@ -5,6 +5,7 @@ Statistics are float64, so results are float64 whatever comes in.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -83,7 +84,7 @@ class NormRule:
         """
         object.__setattr__(self, "mode", NormMode(self.mode))
         object.__setattr__(self, "arithmetic", Arithmetic(self.arithmetic))
-        if not 0 < self.epsilon < float("inf"):
+        if not 0 < self.epsilon <= sys.float_info.max:
             raise InputError(f"epsilon: expected a small positive number, got {self.epsilon!r}")
         if self.arithmetic is Arithmetic.OPENPI and self.mode in (NormMode.MIN_MAX, NormMode.QUANTILE10):
             raise InputError(f"openpi has no {self.mode} normalisation; say arithmetic=lerobot")

@@ -242,6 +242,16 @@ impl Contract {
         if fields.get("memory").is_none() && !unknown.contains("memory") {
             contract.memory = Some(None);
         }
+        if contract.memory.flatten().is_some() {
+            if contract.family.is_some_and(|family| family != Family::Pi05) {
+                return Err("memory: this family sees no past, π0.5 may".to_owned());
+            }
+            if contract.absent_camera == Some(AbsentCamera::Black) {
+                return Err(
+                    "memory: absent_camera has to be masked, as what lies before an episode is".to_owned()
+                );
+            }
+        }
         Ok(contract)
     }
 

@@ -147,6 +147,58 @@ fn what_python_refuses_is_refused_by_name() {
     }
 }
 
+/// The text of a document with other texts in some places; "" takes away what is there.
+fn with_texts(document: &Value, spoilt: &[(&Value, &str)]) -> String {
+    let mut document = document.clone();
+    for (number, (place, text)) in spoilt.iter().enumerate() {
+        let (last, path) = place.as_array().unwrap().split_last().unwrap();
+        let inner = path.iter().fold(&mut document, |inner, name| match name {
+            Value::String(name) => &mut inner[name.as_str()],
+            _ => &mut inner[0],
+        });
+        let mark = json!(format!("@{number}"));
+        match (inner, last) {
+            (Value::Object(fields), Value::String(name)) if text.is_empty() => drop(fields.remove(name)),
+            (Value::Object(fields), Value::String(name)) => drop(fields.insert(name.clone(), mark)),
+            (Value::Array(items), _) if text.is_empty() => drop(items.remove(0)),
+            (Value::Array(items), _) => items[0] = mark,
+            other => panic!("{other:?}"),
+        }
+    }
+    let written = document.to_string();
+    let texts = spoilt.iter().enumerate();
+    texts.fold(written, |written, (number, (_, text))| written.replace(&format!("\"@{number}\""), text))
+}
+
+#[test]
+fn what_python_reads_is_read_and_nothing_else() {
+    let verdicts = &GOLDEN["verdicts"];
+    let list = |value: &'static Value| value.as_array().unwrap();
+    let palette: Vec<&str> = list(&verdicts["palette"]).iter().map(|text| text.as_str().unwrap()).collect();
+    let mut spoilt: Vec<(&Value, Vec<(&Value, &str)>, char)> = Vec::new();
+    for one in list(&verdicts["alone"]) {
+        let read = one["read"].as_str().unwrap().chars();
+        spoilt.extend(
+            palette.iter().zip(read).map(|(text, read)| (&one["case"], vec![(&one["place"], *text)], read)),
+        );
+    }
+    for two in list(&verdicts["pairs"]) {
+        let text =
+            |one: &'static Value| (&one[0], palette[usize::try_from(one[1].as_u64().unwrap()).unwrap()]);
+        let read = two["read"].as_str().unwrap().chars().next().unwrap();
+        spoilt.push((&two["case"], list(&two["spoilt"]).iter().map(text).collect(), read));
+    }
+    let mut apart = Vec::new();
+    for (name, changes, read) in &spoilt {
+        let case = list(&GOLDEN["cases"]).iter().find(|case| case["name"] == **name).unwrap();
+        let found = Contract::from_json(with_texts(&case["document"], changes).as_bytes());
+        if found.is_ok() != (*read == '+') {
+            apart.push(format!("{name}, {changes:?}: Python {read}, here {:?}", found.err()));
+        }
+    }
+    assert!(spoilt.len() > 5000 && apart.is_empty(), "{} differ:\n{}", apart.len(), apart.join("\n"));
+}
+
 #[test]
 fn what_is_no_contract_is_refused() {
     for (content, word) in [

@@ -20,7 +20,8 @@ from pioxide.contract import (
 )
 from pioxide.contract.numbers import Numbers
 from pioxide.demo import text_model_path
-from pioxide.errors import PioxideError
+from pioxide.errors import FormatError, PioxideError
+from pioxide.files import parse_json
 from pioxide.robots import LinearGripper, RobotSpec, StatePart, aloha, droid, so101
 from pioxide.transforms import NormRule, Stats, make_mask
 
@@ -116,7 +117,7 @@ def contracts() -> dict[str, Contract]:
         "π0-FAST": replace(
             base,
             family="pi0_fast",
-            robot=droid(),
+            robot=replace(droid(), joint_names=(), state_names=(), joint_units=()),
             delta_mask=(),
             norm_stats={"state": stats(8), "actions": stats(8)},
             num_steps=None,
@@ -243,6 +244,85 @@ def spoilt() -> list:
     return found
 
 
+# What is put in the place of each value, as JSON's text: "" takes the field out.
+PALETTE = (
+    "", "null", "true", "false", "0", "1", "-1", "2", "33", "1.0", "2.0", "-0.5", "0.25", "1e300",
+    "1e999", "NaN", "4294967297", "36893488147419103232", '""', '"a"', '"pi0"', '"PI0.5"', '"none"',
+    '"masked"', '"black"', '"openpi"', '"lerobot"', '"min_max"', '"aloha"', '"text"', "[]", "[1]",
+    "[true]", '["a"]', "[null]", "[[1]]", "1" + "0" * 400, "{}", '{"a":1}', '{"a":"b"}',
+    '{"a":1,"a":1}', '{"0":"aloha"}', '{"0":"aloha","00":"aloha"}', '{"٠":"aloha"}',
+    '{"measured":[0,1]}',
+)  # fmt: skip
+# Of which cases what is spoilt: what stands below these fields, or all.
+SPOILT = {
+    "π0.5 with quantiles and relative actions": None,
+    "another codec": ("robot", "fast"),
+    "π0-FAST": ("robot", "fast", "family", "num_steps"),
+    "π0.5 without a state": ("memory", "family", "absent_camera", "default_prompt"),
+}
+
+
+def places(value, path=()) -> list:
+    """Every place of a document in which something can stand, that of a foreign field of each object too."""
+    if isinstance(value, dict):
+        below = [place for name, one in value.items() for place in places(one, (*path, name))]
+        return [path, *below, (*path, "colour")] if path else [*below, ("colour",)]
+    if isinstance(value, list):  # its first item is as good as the others
+        return [path, *(places(value[0], (*path, 0)) if value else ())]
+    return [path]
+
+
+def with_texts(document: dict, spoilt: list) -> str:
+    """A document's text with other texts in some places, none of which lies below another."""
+    document, texts = copy.deepcopy(document), {}
+    for number, (place, text) in enumerate(spoilt):
+        inner = document
+        for name in place[:-1]:
+            inner = inner[name]
+        if text:
+            inner[place[-1]] = f"\0{number}"
+            texts[json.dumps(f"\0{number}")] = text
+        elif isinstance(inner, list) or place[-1] in inner:
+            del inner[place[-1]]
+    written = json.dumps(document)
+    for mark, text in texts.items():
+        written = written.replace(mark, text)
+    return written
+
+
+def verdict(text: str) -> str:
+    try:
+        from_json(parse_json(text, "contract.json"))
+    except FormatError:
+        return "-"
+    return "+"
+
+
+def verdicts() -> dict:
+    """Whether a document is read with each text of the palette in each place, and with two such changes that
+    are each read alone."""
+    rng = np.random.default_rng(7)
+    alone, pairs = [], []
+    for name, fields in SPOILT.items():
+        document = to_json(contracts()[name])
+        read = []
+        for place in places(document):
+            if (fields is None or place[0] in fields) and place[:2] != ("norm_stats", "actions"):
+                said = "".join(verdict(with_texts(document, [(place, text)])) for text in PALETTE)
+                alone.append({"case": name, "place": place, "read": said})
+                read += [
+                    (place, at) for at, one in enumerate(said) if one == "+" and place[-1:] != ("unknown",)
+                ]
+        for one, other in rng.integers(len(read), size=(150, 2)):
+            (first, _), (second, _) = two = read[one], read[other]
+            shorter = min(len(first), len(second))
+            if first[:shorter] == second[:shorter]:
+                continue
+            said = verdict(with_texts(document, [(place, PALETTE[at]) for place, at in two]))
+            pairs.append({"case": name, "spoilt": two, "read": said})
+    return {"palette": PALETTE, "alone": alone, "pairs": pairs}
+
+
 def record() -> dict:
     tokenizer = TextTokenizer.load(text_model_path())
     cases = [
@@ -254,7 +334,13 @@ def record() -> dict:
         }
         for name, contract in contracts().items()
     ]
-    return {"tasks": TASKS, "fingerprint": codec().fingerprint, "cases": cases, "refused": spoilt()}
+    return {
+        "tasks": TASKS,
+        "fingerprint": codec().fingerprint,
+        "cases": cases,
+        "refused": spoilt(),
+        "verdicts": verdicts(),
+    }
 
 
 if __name__ == "__main__":
