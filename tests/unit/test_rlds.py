@@ -23,7 +23,7 @@ from pioxide.data import (
 from pioxide.data.images import Fit
 from pioxide.data.loader import CacheSettings, Loader, LoaderSettings
 from pioxide.data.rlds import MAPPINGS, RldsDirectory, index_rlds
-from pioxide.data.rlds.example import features_of, numbers_of
+from pioxide.data.rlds.example import Kind, bytes_of, features_of, numbers_of
 from pioxide.data.rlds.pictures import RecordImages
 from pioxide.errors import DatasetError, FormatError, InputError, PioxideError, SettingsError
 from pioxide.shards import FitSettings, fit
@@ -358,6 +358,38 @@ def test_the_directory_itself_says_what_to_do_with_it(droid):
         LeRobotDataset.open(droid)
 
 
+def counting(source, dtype, values):
+    """One episode whose gripper position is whole numbers."""
+    written = {**droid_steps(0, len(values)), "steps/observation/gripper_position": np.array(values)}
+    write_rlds(source, [[example(written)]])
+    features = json.loads((source / "features.json").read_text())
+    steps = features["featuresDict"]["features"]["steps"]["sequence"]["feature"]
+    observed = steps["featuresDict"]["features"]["observation"]["featuresDict"]["features"]
+    observed["gripper_position"]["tensor"]["dtype"] = dtype
+    (source / "features.json").write_text(json.dumps(features))
+    return source
+
+
+def test_whole_numbers_stay_the_same_or_are_refused(tmp_path, out):
+    counts = [(1 << 24) + 1, -(1 << 24) - 1, (1 << 53) - 1, 0]
+    indexed(counting(tmp_path / "counting", "int64", counts), out)
+    dataset = LeRobotDataset.open(out)
+    assert (dataset.features["observation.state"].dtype, dataset.features["action"].dtype) == (
+        "float64",
+        "float32",
+    )
+    states = dataset.read(0, ["observation.state"]).columns["observation.state"]
+    assert states[:, 7].tolist() == counts
+    assert states[1, 1] == np.float32(0.1 + 0.01)
+    for name, dtype, value in (
+        ("rounded", "int64", (1 << 53) + 1),
+        ("unsigned", "uint64", (1 << 64) - 1),
+        ("declared", "float64", (1 << 24) + 1),
+    ):
+        source = counting(tmp_path / name, dtype, np.array([1, value - (value >> 63 << 64)]))
+        refused(source, tmp_path / f"{name} out", "episode 0", f"gripper_position of step 1 is {value};")
+
+
 def test_integers_come_back_packed_or_not_and_torn_ones_are_refused():
     values = np.array([0, 1, -1, 300, -(1 << 63), (1 << 63) - 1])
     record = example({"a": values})
@@ -368,6 +400,56 @@ def test_integers_come_back_packed_or_not_and_torn_ones_are_refused():
     record = field(1, field(1, field(1, b"a") + field(2, field(3, field(1, b"\xff")))))
     with pytest.raises(FormatError, match="torn"):
         numbers_of(record, features_of(record)["a"])
+
+
+def as_wire(wire, number, content):
+    return varint(number << 3 | wire) + (varint(len(content)) if wire == 2 else b"") + content
+
+
+def one_feature(content):
+    return field(1, field(1, field(1, b"a") + field(2, content)))
+
+
+WRONG_WIRES = {
+    "the features": as_wire(0, 1, varint(7)),
+    "an entry": field(1, as_wire(5, 1, b"1234")),
+    "a name": field(1, field(1, as_wire(0, 1, varint(97)) + field(2, field(2, field(1, b"1234"))))),
+    "a feature": field(1, field(1, field(1, b"a") + as_wire(1, 2, b"12345678"))),
+    "a list": one_feature(as_wire(0, 2, varint(1))),
+    "floats of 8 bytes": one_feature(field(2, as_wire(1, 1, b"12345678"))),
+    "floats as integers": one_feature(field(2, as_wire(0, 1, varint(300)))),
+    "integers of 4 bytes": one_feature(field(3, as_wire(5, 1, b"1234"))),
+    "texts as integers": one_feature(field(1, as_wire(0, 1, varint(300)))),
+    "no number": one_feature(field(2, as_wire(2, 0, b"1234"))),
+    "two lists": one_feature(field(2, field(1, b"1234")) + field(3, field(1, b"1"))),
+    "a group": one_feature(field(2, as_wire(3, 1, b""))),
+}
+
+
+@pytest.mark.parametrize("record", WRONG_WIRES.values(), ids=WRONG_WIRES)
+def test_what_protobuf_would_not_write_is_no_number(record):
+    def read():
+        values = features_of(record)["a"]
+        return (bytes_of if values.kind is Kind.BYTES else numbers_of)(record, values)
+
+    with pytest.raises(FormatError, match="is no Example"):
+        read()
+
+
+def test_fields_that_nobody_knows_are_passed_over():
+    loose = b"".join(as_wire(5, 1, np.float32(value).tobytes()) for value in (1.5, -2.0))
+    record = as_wire(0, 9, varint(5)) + one_feature(field(8, b"new") + field(2, loose + field(7, b"12345")))
+    assert numbers_of(record, features_of(record)["a"]).tolist() == [1.5, -2.0]
+
+
+def test_a_wrong_wire_type_names_shard_and_record(droid, out):
+    record = example(droid_steps(0, 4)) + one_feature(b"").replace(b"a", b"b")
+    torn = field(
+        1,
+        field(1, field(1, b"steps/action_dict/joint_velocity") + field(2, field(2, as_wire(0, 1, b"\x05")))),
+    )
+    shard(droid).write_bytes(framed(record) + framed(example(droid_steps(1, 5)) + torn))
+    refused(droid, out, shard(droid).name, "record 1", "joint_velocity", "wire type 0, expected 2 or 5")
 
 
 def test_the_command_lists_makes_and_leaves_out(droid, out, capsys):

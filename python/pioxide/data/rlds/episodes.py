@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,15 +28,15 @@ class Steps:
     """An episode of T steps.
 
     Attributes:
-        state: [T, S].
-        actions: [T, D].
+        state: [T, S] float32, or float64 where one of its features has whole numbers that float32 may round.
+        actions: [T, D], likewise.
         texts: T instructions.
         pictures: By camera, [T] of `PLACE`.
         said: What the record says of the whole episode, by the last part of its key.
     """
 
-    state: NDArray[np.float32]
-    actions: NDArray[np.float32]
+    state: NDArray[np.floating]
+    actions: NDArray[np.floating]
     texts: list[str]
     pictures: dict[str, NDArray[Any]]
     said: dict[str, Any]
@@ -61,15 +62,16 @@ def read_steps(record: Record, index: int, checked: CheckedMapping, directory: R
     features = features_of(content)
     length: int | None = None
 
-    def numbers(leaves: dict[str, Leaf]) -> NDArray[np.float32]:
+    def numbers(leaves: dict[str, Leaf]) -> NDArray[np.floating]:
         nonlocal length
-        parts: list[NDArray[np.float32]] = []
+        parts: list[NDArray[np.floating]] = []
+        dtype = stored_as(leaves.values())
         for key, leaf in leaves.items():
-            found = _values(features, key, lambda values: numbers_of(content, values))
+            found = _unsigned(_values(features, key, lambda values: numbers_of(content, values)), leaf)
             if len(found) % leaf.dim:
                 raise FormatError(f"{key} has {len(found):,} numbers, which are no steps of {leaf.dim}")
             length = _agreed(key, len(found) // leaf.dim, length)
-            parts.append(found.reshape(length, leaf.dim).astype(np.float32))
+            parts.append(_exact(found, dtype, key, leaf.dim).reshape(length, leaf.dim))
         return np.concatenate(parts, axis=1)
 
     def pieces(key: str) -> list[Span]:
@@ -92,6 +94,31 @@ def read_steps(record: Record, index: int, checked: CheckedMapping, directory: R
                     raise FormatError(f"{key} of step {frame} is neither JPEG nor PNG")
         pictures[name] = _places(record, list(spans.values())[drawn], directory.kind)
     return Steps(state, actions, texts, pictures, _said(content, features, directory))
+
+
+def stored_as(leaves: Iterable[Leaf]) -> np.dtype[Any]:
+    """Returns the type of a column of these features: the smallest float that holds what they declare."""
+    wide = any(leaf.dtype in ("int32", "uint32", "int64", "uint64") for leaf in leaves)
+    return np.dtype(np.float64 if wide else np.float32)
+
+
+def _unsigned(found: NDArray[Any], leaf: Leaf) -> NDArray[Any]:
+    """Numbers of a feature; records hold unsigned integers of 64 bits as signed ones."""
+    return found.view(np.uint64) if leaf.dtype == "uint64" and found.dtype == np.int64 else found
+
+
+def _exact(found: NDArray[Any], dtype: np.dtype[Any], key: str, dim: int) -> NDArray[np.floating]:
+    """The numbers as floats, none of them another number than before."""
+    made = found.astype(dtype)
+    if found.dtype.kind in "iu":
+        largest = 1 << (np.finfo(dtype).nmant + 1)
+        low = np.int64(-largest) if found.dtype.kind == "i" else np.uint64(0)
+        if (beyond := np.flatnonzero((found < low) | (found > found.dtype.type(largest)))).size:
+            raise FormatError(
+                f"{key} of step {beyond[0] // dim} is {found[beyond[0]]}; {dtype}, as it is kept, holds "
+                f"whole numbers up to {largest} only"
+            )
+    return made
 
 
 def _values(features: dict[str, Values], key: str, read: Any) -> Any:
@@ -157,7 +184,7 @@ def _said(content: bytes, features: dict[str, Values], directory: RldsDirectory)
                 except UnicodeDecodeError as error:
                     raise FormatError(f"{key} is not UTF-8") from error
         else:
-            found = numbers_of(content, values)
+            found = _unsigned(numbers_of(content, values), leaf)
             if len(found) == 1 and np.isfinite(found[0]):
                 out[name] = bool(found[0]) if leaf.dtype == "bool" else found[0].item()
     return out

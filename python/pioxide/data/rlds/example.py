@@ -6,7 +6,7 @@ where the feature is of steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -48,18 +48,17 @@ def features_of(record: bytes) -> dict[str, Values]:
         FormatError: It is no Example.
     """
     found: dict[str, Values] = {}
-    for number, _, features in _fields(record, Span(0, len(record))):
-        if number != 1:
-            continue
-        for _, _, entry in _fields(record, features):
+    for _, features in _messages(record, Span(0, len(record)), 1):
+        for _, entry in _messages(record, features, 1):
             name, values = "", Values(None, Span(0, 0))
-            for part, _, span in _fields(record, entry):
+            for part, span in _messages(record, entry, 1, 2):
                 if part == 1:
                     name = _text(record[span.start : span.stop])
-                elif part == 2:
-                    for kind, _, inside in _fields(record, span):
-                        if kind in (1, 2, 3):
-                            values = Values(Kind(kind), inside)
+                    continue
+                for kind, inside in _messages(record, span, *Kind):
+                    if values.kind is not None:
+                        raise FormatError(f"is no Example (a feature has two lists, at byte {inside.start})")
+                    values = Values(Kind(kind), inside)
             found[name] = values
     return found
 
@@ -74,7 +73,7 @@ def bytes_of(record: bytes, values: Values) -> list[Span]:
         return []
     if values.kind is not Kind.BYTES:
         raise FormatError(f"holds {values.kind.name.lower()}, expected bytes")
-    return [span for _, _, span in _fields(record, values.span)]
+    return [span for _, span in _messages(record, values.span, 1)]
 
 
 def numbers_of(record: bytes, values: Values) -> NDArray[np.float32] | NDArray[np.int64]:
@@ -87,14 +86,33 @@ def numbers_of(record: bytes, values: Values) -> NDArray[np.float32] | NDArray[n
         return np.zeros(0, np.float32)
     if values.kind is Kind.BYTES:
         raise FormatError("holds bytes, expected numbers")
-    spans = [span for _, _, span in _fields(record, values.span)]
-    if values.kind is Kind.FLOATS:
-        content = b"".join(record[span.start : span.stop] for span in spans)
-        if len(content) % 4:
-            raise FormatError("ends in the middle of a number")
-        return np.frombuffer(content, "<f4").astype(np.float32)
-    # Integers that are not packed end like packed ones: their spans are the integers' own bytes.
-    return _varints(b"".join(record[span.start : span.stop] for span in spans))
+    # Numbers that are not packed are each a field of its own, whose bytes are those that packed ones have.
+    alone = I32 if values.kind is Kind.FLOATS else VARINT
+    spans = [span for _, span in _known(record, values.span, (1,), (LENGTH, alone))]
+    content = b"".join(record[span.start : span.stop] for span in spans)
+    if values.kind is Kind.INTEGERS:
+        return _varints(content)
+    if len(content) % 4:
+        raise FormatError("ends in the middle of a number")
+    return np.frombuffer(content, "<f4").astype(np.float32)
+
+
+def _messages(record: bytes, within: Span, *numbers: int) -> Iterator[tuple[int, Span]]:
+    """Fields of these numbers, which are messages or texts; others are passed over, as protobuf does."""
+    return _known(record, within, numbers, (LENGTH,))
+
+
+def _known(
+    record: bytes, within: Span, numbers: Sequence[int], wires: Sequence[int]
+) -> Iterator[tuple[int, Span]]:
+    for number, wire, span in _fields(record, within):
+        if number not in numbers:
+            continue
+        if wire not in wires:
+            expected = " or ".join(map(str, wires))
+            place = f"field {number} at byte {span.start}"
+            raise FormatError(f"is no Example ({place} has wire type {wire}, expected {expected})")
+        yield number, span
 
 
 def _fields(record: bytes, within: Span) -> Iterator[tuple[int, int, Span]]:
@@ -103,6 +121,8 @@ def _fields(record: bytes, within: Span) -> Iterator[tuple[int, int, Span]]:
     while at < stop:
         tag, at = _varint(record, at, stop)
         number, wire = tag >> 3, tag & 7
+        if number == 0:
+            raise FormatError(f"is no Example (a field without a number at byte {at})")
         if wire == LENGTH:
             size, at = _varint(record, at, stop)
         elif wire == VARINT:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pioxide.data.faults import fault, nothing_left, unreadable
-from pioxide.data.rlds.episodes import PLACE, Steps, read_steps
+from pioxide.data.rlds.episodes import PLACE, Steps, read_steps, stored_as
 from pioxide.data.rlds.layout import RldsDirectory, missing_shards
 from pioxide.data.rlds.mapping import PICTURES, RLDS, CheckedMapping, RldsMapping
 from pioxide.data.rlds.records import Record, Torn, read_records
@@ -336,9 +336,10 @@ class _Job:
 
     def _info(self, episodes: int, frames: int, tasks: int) -> dict[str, Any]:
         checked = self.checked
+        meant = ((checked.state, checked.state_names), (checked.action, checked.action_names))
         features: dict[str, Any] = {
-            key: {"dtype": "float32", "shape": [len(names)], "names": list(names)}
-            for key, names in zip(OWN, (checked.state_names, checked.action_names), strict=True)
+            key: {"dtype": str(stored_as(leaves.values())), "shape": [len(names)], "names": list(names)}
+            for key, (leaves, names) in zip(OWN, meant, strict=True)
         }
         for name, leaves in checked.cameras.items():
             shape = [size for size in next(iter(leaves.values())).shape if size > 0]
@@ -370,7 +371,7 @@ def data_file(shard: int) -> str:
     return f"data/chunk-{shard // CHUNK:03d}/file-{shard % CHUNK:03d}.parquet"
 
 
-def _vectors(values: NDArray[np.float32]) -> pa.Array:
+def _vectors(values: NDArray[np.floating]) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
 
 
