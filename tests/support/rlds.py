@@ -56,7 +56,9 @@ def example(features: Mapping[str, Any]) -> bytes:
 
 def picture(camera: int, episode: int, frame: int, kind: str = "JPEG") -> bytes:
     out = io.BytesIO()
-    Image.fromarray(np.full(SHAPE, 60 * camera + 20 * episode + 5 * frame + 3, np.uint8)).save(out, kind)
+    Image.fromarray(np.full(SHAPE, (60 * camera + 20 * episode + 5 * frame + 3) % 256, np.uint8)).save(
+        out, kind
+    )
     return out.getvalue()
 
 
@@ -77,6 +79,7 @@ def droid_steps(episode: int, length: int) -> dict[str, Any]:
         "steps/action_dict/gripper_position": 1 - grip,
         "steps/is_first": frame[:, 0] == 0,
         **{f"steps/language_instruction{which}": [text.encode()] * length for which, text in texts.items()},
+        "episode_metadata/recording_folderpath": [f"gs://droid/{episode}/recordings/MP4".encode()],
         "episode_metadata/file_path": [f"/{'success' if episode % 2 else 'failure'}/{episode}.h5".encode()],
     }
 
@@ -133,7 +136,9 @@ def write_rlds(
     split = {"name": "train", "shardLengths": [str(len(several)) for several in records]}
     info = {"name": name, "version": "1.0.1", "fileFormat": kind, "splits": [split]}
     (root / "dataset_info.json").write_text(json.dumps(info))
-    tree = _tree({"episode_metadata/file_path": _described("text")})
+    tree = _tree(
+        {f"episode_metadata/{key}": _described("text") for key in ("file_path", "recording_folderpath")}
+    )
     tree["featuresDict"]["features"]["steps"] = {"sequence": {"feature": _tree(DROID_FEATURES)}}
     (root / "features.json").write_text(json.dumps(tree))
     return root

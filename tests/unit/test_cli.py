@@ -59,7 +59,8 @@ def test_exit_status_and_sentence(
 # What stands for a value in a help; "[TEXT" is how a list of texts begins.
 KNOWN = """
     INT NUMBER NUMBER,NUMBER TEXT [TEXT NAME NAME|FILE.yaml URL DIR FILE FILE.html FILE.mp4 DATASET FITTED
-    TOKENS TOKENS|FITTED RUN CKPT N/OF N,-N A,B A:B,!C COLUMN CONDITION SLOT=KEY
+    TOKENS TOKENS|FITTED RUN CKPT N/OF N,-N A,B A:B,!C COLUMN COLUMN|FILE.json FILE.json
+    CONDITION SLOT=KEY
 """
 
 

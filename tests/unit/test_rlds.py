@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import pioxide.train.run
 from pioxide.cli.main import main
 from pioxide.contract import CameraSlot, Resize
 from pioxide.data import (
@@ -139,6 +140,54 @@ def test_tokens_are_made_of_it(world, tmp_path):
 def test_nothing_is_found_wrong_with_it(world):
     checked = check_datasets([world.path], CheckSettings())[0]
     assert [finding.message for finding in checked.findings] == []
+
+
+def test_a_run_is_trained_on_it_and_goes_on_with_the_same_batches(tmp_path, monkeypatch, capsys):
+    """As `pioxide train` reads it, with a worker of its own, up to the first update."""
+    records = [[example(droid_steps(e, 12 + e)) for e in range(shard, shard + 2)] for shard in (0, 2)]
+    indexed(write_rlds(tmp_path / "droid", records), tmp_path / "dataset")
+    names = {
+        e: f"gs://droid/{e}/recordings/MP4--/{'success' if e % 2 else 'failure'}/{e}.h5" for e in range(4)
+    }
+    ranges = {name: [[0, 2], [4, 12]] if e else [[0, 12]] for e, name in names.items()}
+    (tmp_path / "frames.json").write_text(json.dumps(ranges))
+    given = {}
+
+    def train(config, source, directory, *, data, judge, on_first_batch, **_):
+        batches = source.batches()
+        first, second = next(batches), next(batches)
+        on_first_batch(first)
+        again = source.loader.at(1)  # without a worker
+        given.update(data=data, batches=(first, second, again), contract=source.contract)
+        given.update(texts=source.loader.texts(first), judge=judge)
+        return pioxide.train.run.Trained(Path(directory), Path("none"), 0, 0.0)
+
+    monkeypatch.setattr(pioxide.train.run, "train", train)
+    options = ["--data.robot", "droid", "--data.text-model", str(write_text_model(tmp_path / "text.model"))]
+    options += ["--data.frames", str(tmp_path / "frames.json"), "--data.where", "file_path ~ h5"]
+    options += ["--data.workers", "1", "--train.batch-size", "24", "--train.validation.batches", "1"]
+    assert main(["train", "mini", str(tmp_path / "dataset"), "-o", str(tmp_path / "run"), *options]) == 0
+    assert "frames: 42 of 54 are used (" in capsys.readouterr().err
+    first, second, again = given["batches"]
+    assert given["contract"].robot.name == "droid"
+    for key in ("tokens", "state", "actions"):
+        np.testing.assert_array_equal(getattr(second, key), getattr(again, key))
+    inside = (slice(None), 32, 32, 0)
+    for slot, image in second.images.items():
+        np.testing.assert_array_equal(image, again.images[slot])
+    wrist = {
+        (123 + 20 * e + 5 * t) % 256
+        for e, name in names.items()
+        for start, stop in ranges[name]
+        for t in range(start, stop)
+    }
+    assert {*first.images["left_wrist_0_rgb"][inside].tolist()} <= wrist
+    assert given["judge"] is not None
+    assert (tmp_path / "run/first_batch.png").stat().st_size > 1000
+    noted = json.loads((tmp_path / "run/fit/fit.json").read_text())
+    assert noted["dataset"]["frames"]["kept"] == 42
+    assert given["data"]["frames"] == f"42 of 54 ({noted['dataset']['frames']['digest']})"
+    assert given["data"]["where"] == "file_path ~ h5"
 
 
 @pytest.fixture

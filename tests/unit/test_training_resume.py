@@ -91,6 +91,9 @@ def test_another_contract_or_other_data_do_not_go_on_with_a_run(tmp_path):
         train(settings, source(max_delay=2), tmp_path / "run", data={"episodes": "0:9"}, resume=True)
     with pytest.raises(SettingsError, match=r"data.episodes: the run has '0:9', now ''"):
         train(settings, source(), tmp_path / "run", data={"episodes": ""}, resume=True)
+    for data in ({}, {"episodes": "0:9", "frames": "9 of 12"}):  # left out, or added
+        with pytest.raises(SettingsError, match=r"data\.(episodes|frames): the run has"):
+            train(settings, source(), tmp_path / "run", data=data, resume=True)
 
 
 def test_two_runs_do_not_write_into_one_directory(tmp_path):

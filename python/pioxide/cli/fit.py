@@ -18,6 +18,7 @@ from pioxide.cli.progress import working
 from pioxide.codec import FastCodec, load_codec
 from pioxide.contract import known
 from pioxide.data import Finding, FrameColumns, LeRobotDataset, check_dataset, cores
+from pioxide.data.keeping import keep_frames
 from pioxide.errors import InputError, SettingsError
 from pioxide.family import RELEASED_ACTION_DIM
 from pioxide.files import new_directory, write_json
@@ -102,6 +103,8 @@ class Fit:
         looks: list[tuple[FrameColumns, tuple[int, ...], list[Finding]]] = []
         for path in self.datasets:
             dataset = LeRobotDataset.open(path).with_tasks(settings.tasks)
+            if len(self.datasets) == 1:
+                dataset = keep_frames(dataset, settings.frames)
             chosen = settings.selection.of(dataset)
             if len(self.datasets) > 1:
                 say(path)
@@ -253,6 +256,9 @@ def print_result(made: FitResult) -> None:
         episodes = f"held-out episode{'s' if len(made.held_out) > 1 else ''} {numbers}"
     judged = f"{show.counted(result['chunks'], 'chunk')} of {episodes}"
     print(f"{made.directory}: fitted on {show.counted(made.fitted_chunks, 'chunk')}, judged on {judged}")
+    if "frames" in made.dataset:
+        used, of = made.dataset["frames"]["kept"], made.dataset["frames"]["of"]
+        print(f"  of {used:,} frames; {of - used:,} of {of:,} are left out ({made.settings['frames']})")
     robot = known(made.contract.robot, "robot")
     show.contract(sentence(made.contract), other_names(robot.joint_names, made.dataset["action_names"]))
     show.facts(

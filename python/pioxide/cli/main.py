@@ -26,6 +26,7 @@ COMMANDS = {
     "demo": ("demo", "Demo", "All of it on robot episodes that ship with pioxide, without network."),
     "check": ("check", "Check", "What is wrong with robot datasets, before anything is made of them."),
     "index": ("index", "Index", "A dataset of RLDS records (DROID, Open X-Embodiment)."),
+    "idle": ("idle", "Idle", "The frames of a dataset in which the robot does something."),
     "fit": ("fit", "Fit", "Norm statistics and a FAST tokenizer from a robot dataset."),
     "tokenize": ("tokenize", "Tokenize", "Every frame of a robot dataset as a row of training tokens."),
     "merge": ("merge", "Merge", "One output of the parts of `tokenize --part`, made by several machines."),

@@ -49,6 +49,7 @@ METAVARS = {
     "episodes": "A:B,!C",
     "held_out_episodes": "A:B,!C",
     "where": "CONDITION",
+    "frames": "COLUMN|FILE.json",
     "task_key": "COLUMN",
     "asset_id": "NAME",
     "record": "DIR",

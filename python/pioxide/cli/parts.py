@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pioxide.data import LeRobotDataset, select_episodes
+from pioxide.data import EpisodeChoice, LeRobotDataset
+from pioxide.data.keeping import keep_frames
 from pioxide.errors import InputError
 from pioxide.shards import FitResult, FitSettings, JointResult, fit, fit_jointly
 from pioxide.shards.joint import is_joint
@@ -53,17 +54,21 @@ def fit_parts(paths: Sequence[str], directory: Path, settings: FitSettings) -> N
         fit_jointly(paths, directory, settings, on_stage=say)
 
 
-def open_parts(paths: Sequence[str], directory: Path, weights: Sequence[float], episodes: str) -> list[Part]:
+def open_parts(
+    paths: Sequence[str], directory: Path, weights: Sequence[float], choice: EpisodeChoice, frames: str = ""
+) -> list[Part]:
     """Opens a run's datasets, each with what was fitted of it.
 
     Args:
         paths: Of the datasets.
         directory: What `pioxide fit` made of them.
         weights: One a dataset, or none.
-        episodes: Which episodes to use at all.
+        choice: Which episodes to use at all.
+        frames: Which frames to use; see `data.keeping`.
 
     Raises:
-        InputError: Another number of weights, a dataset twice, or one that was not fitted there.
+        InputError: Another number of weights, a dataset twice, one that was not fitted there, or frames that
+            are none of its own.
         FormatError: The directory is none of `pioxide fit`'s.
         DatasetError: A dataset can't be read.
     """
@@ -77,7 +82,7 @@ def open_parts(paths: Sequence[str], directory: Path, weights: Sequence[float], 
         fits = [FitResult.load(directory)]
     parts: list[Part] = []
     for number, path in enumerate(paths):
-        dataset = LeRobotDataset.open(path, pictures=True)
+        dataset = keep_frames(LeRobotDataset.open(path, pictures=True), frames)
         fingerprint = dataset.fingerprint()
         fitted = next((one for one in fits if one.dataset["fingerprint"] == fingerprint), None)
         if fitted is None:
@@ -87,15 +92,29 @@ def open_parts(paths: Sequence[str], directory: Path, weights: Sequence[float], 
                 "since: held-out and damaged episodes would not be its own. Fit it (with the others); "
                 "--data.statistics takes another's statistics alone"
             )
+        _say_frames(dataset, fitted)
         skipped = {one["episode"] for one in fitted.skipped}
-        chosen = select_episodes(episodes, [one.index for one in dataset.episodes])
+        chosen = choice.of(dataset)
         parts.append(
             Part(
                 dataset,
                 fitted,
                 tuple(i for i in chosen if i not in skipped and i not in fitted.held_out),
-                tuple(sorted(fitted.held_out)),
+                tuple(sorted(i for i in fitted.held_out if dataset.rows(i))),
                 weights[number] if weights else None,
             )
         )
     return parts
+
+
+def _say_frames(dataset: LeRobotDataset, fitted: FitResult) -> None:
+    """Says which frames are used, and where the statistics are of others."""
+    kept, noted = dataset.kept, fitted.dataset.get("frames", {})
+    if kept is not None:
+        print(f"frames: {kept}", file=sys.stderr)
+    if noted.get("digest") != (None if kept is None else kept.digest):
+        of = f"{noted['kept']:,} frames ({fitted.settings['frames']})" if noted else "all frames"
+        print(
+            f"NOTE: the statistics of {fitted.directory} are of {of}, and other frames are used",
+            file=sys.stderr,
+        )

@@ -168,6 +168,7 @@ class Tokenize:
         lines = [
             ("rows", f"{rows:,} from {show.counted(totals['episodes'], 'episode')}"),
             ("shards", f"{len(manifest.shards):,}, {show.size(totals['bytes'])}"),
+            *_frames(job),
         ]
         if rows:
             lines.append(
@@ -206,6 +207,7 @@ class Tokenize:
                 "shards",
                 f"{made.shards:,}" + (f", {made.finished:,} of them finished" if made.finished else ""),
             ),
+            *_frames(job),
             ("size", f"about {show.size(made.bytes)}"),
             ("tokens a row", f"about {made.tokens:.1f}, {made.tokens * made.rows / 1e6:,.1f} million in all"),
             (
@@ -223,6 +225,14 @@ class Tokenize:
                 ("rows clipped", f"about {made.clipped:.1%} (--on-overflow {job.settings.on_overflow})")
             )
         show.facts(lines)
+
+
+def _frames(job: Job) -> list[tuple[str, str]]:
+    """What --frames leaves out."""
+    kept = job.maker.dataset.kept
+    if kept is None:
+        return []
+    return [("frames left out", f"{show.share(kept.total - kept.kept, kept.total)} ({kept.said})")]
 
 
 def _speed(progress: FrameProgress) -> str:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -175,6 +176,10 @@ class Train:
                 with loader(lambda part: part.held_out, 0, 0, 0.0) as unseen:
                     judge = HeldOut(config, Sourced(unseen, tokenizer, codec), make_mesh(config.fsdp))
             data = {"episodes": self.data.episodes, "cached": bool(self.data.cache)}
+            if self.data.where:
+                data["where"] = self.data.where
+            if (kept := parts[0].dataset.kept) is not None:
+                data["frames"] = kept.identity
             if subtasks is not None:
                 data |= {"subtasks": labels(self.data.subtasks), "subtask_share": self.data.subtask_share}
             data |= self._advantage_settings()
@@ -191,7 +196,8 @@ class Train:
                 on_first_batch=draw if first else None,
             )
         if first:
-            print(f"{made.checkpoint}: {made.steps:,} updates, loss {made.loss:.4f}")
+            found = "made before" if isnan(made.loss) else f"loss {made.loss:.4f}"
+            print(f"{made.checkpoint}: {made.steps:,} updates, {found}")
             print(f"\nnext: pioxide convert {made.checkpoint} TARGET --to lerobot")
         return main.OK
 
@@ -202,6 +208,7 @@ class Train:
 
         from pioxide.cli.options import read_robot
         from pioxide.cli.parts import fit_parts, open_parts
+        from pioxide.data import EpisodeChoice
         from pioxide.shards import FitSettings
 
         data, paths = self.data, [str(self.dataset), *self.data.also]
@@ -214,13 +221,16 @@ class Train:
                 vocab_size=data.tokens,
                 scale=data.scale,
                 episodes=data.episodes,
+                where=data.where,
+                frames=data.frames,
             )
             self.output.mkdir(parents=True, exist_ok=True)
             if jax.process_index() == 0:
                 fit_parts(paths, directory, settings)
             if jax.process_count() > 1:
                 multihost_utils.sync_global_devices("host 0 has fitted")
-        return open_parts(paths, directory, data.weight, data.episodes)
+        choice = EpisodeChoice(data.episodes, data.where)
+        return open_parts(paths, directory, data.weight, choice, data.frames)
 
     def _cache(self, shown: FrameProgress) -> CacheSettings | None:
         from pioxide.data.loader import CacheSettings
@@ -239,7 +249,8 @@ class Train:
     def _subtasks(self, dataset: LeRobotDataset) -> Subtasks | None:
         from pioxide.data.subtasks import Subtasks
 
-        for name in ("subtasks", "advantage", "episodes"):
+        frames = "frames" if self.data.frames.endswith(".json") else "episodes"
+        for name in ("subtasks", "advantage", "episodes", "where", frames):
             if self.data.also and getattr(self.data, name):
                 raise InputError(f"data.{name} is of one dataset: leave data.also out")
         if not self.data.subtasks:

@@ -154,11 +154,11 @@ class EpisodeNumbers:
     states: NDArray[np.floating]
     steps: NDArray[np.floating]
 
-    def state(self, part: slice) -> Floats:
+    def state(self, part: slice | NDArray[np.int64]) -> Floats:
         """Returns normalised states [m, S] of some frames."""
         return self.numbers.state.apply(self.states[part])
 
-    def chunks(self, windows: NDArray[Any], part: slice) -> Floats:
+    def chunks(self, windows: NDArray[Any], part: slice | NDArray[np.int64]) -> Floats:
         """Returns normalised chunks [m, H, D] of some frames.
 
         Args:

@@ -191,8 +191,12 @@ class ActionCounter:
         for counter, tally in zip((self.absolute, self.relative), tallies, strict=True):
             counter.join(tally)
 
-    def add(self, states: NDArray, actions: NDArray, weight: int) -> None:
+    def add(
+        self, states: NDArray, actions: NDArray, weight: int, kept: NDArray[np.int64] | None = None
+    ) -> None:
         """Counts the chunks of an episode of states [T, S] and actions [T, D], each `weight` times.
+
+        Where only some frames are `kept`, theirs.
 
         Raises:
             InputError: Other numbers of dimensions, or a mask that covers more than there are.
@@ -206,16 +210,19 @@ class ActionCounter:
                 f"actions: an episode has {actions.shape[1]} dimensions, earlier ones {dims.size}"
             )
         if not dims.all():
-            self.absolute.add(actions[:, ~dims], weight * window_weights(len(actions), self.horizon))
+            weights = weight * window_weights(len(actions), self.horizon, kept)
+            seen = weights > 0
+            absolute = actions[:, ~dims]
+            self.absolute.add(absolute if seen.all() else absolute[seen], weights[seen])
         if dims.any():
             relative = np.flatnonzero(dims)
             chunks = windows(actions[:, relative], self.horizon)
             step = max(1, BLOCK_NUMBERS // (self.horizon * relative.size))
-            for start in range(0, len(actions), step):
+            for start in range(0, len(actions) if kept is None else len(kept), step):
                 # Made with dimensions outermost in memory, as the counters take them.
-                part = slice(start, start + step)
+                part = slice(start, start + step) if kept is None else kept[start : start + step]
                 block = np.subtract(
-                    chunks[part].transpose(2, 0, 1), states[part, relative].T[:, :, None], order="C"
+                    chunks[part].transpose(2, 0, 1), states[part][:, relative].T[:, :, None], order="C"
                 )
                 numbers = block.reshape(relative.size, -1).T
                 self.relative.add(numbers, repeated(len(numbers), weight))

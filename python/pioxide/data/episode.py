@@ -74,6 +74,7 @@ class Episode:
         tasks: instruction by task index, of the whole dataset.
         derived: which of `frame_index` and `task_index` are not in the file, and only one value was possible.
         filled: frames without an instruction of their own, which have the one that was given for such.
+        kept: the frames that rows are made of, rising; None for all.
     """
 
     info: EpisodeInfo
@@ -83,6 +84,7 @@ class Episode:
     tasks: dict[int, str]
     derived: tuple[str, ...] = ()
     filled: int = 0
+    kept: NDArray[np.int64] | None = None
 
     @property
     def index(self) -> int:

@@ -12,10 +12,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pioxide.data.at_hand import at_hand
 from pioxide.data.episode import Episode, EpisodeInfo, Feature
 from pioxide.data.faults import fault, one_line
 from pioxide.data.findings import Finding
+from pioxide.data.kept import KeptFrames
 from pioxide.data.listing import listed_columns, listed_values
 from pioxide.data.meta import load_meta
 from pioxide.data.rlds.mapping import RLDS
@@ -51,6 +55,7 @@ class LeRobotDataset:
         findings: what is contradictory in the metadata, and not needed.
         undeclared: features whose entry is wrong, with the reason.
         instructions: where the frames' instructions come from; None for `task_index` and `tasks`.
+        kept: which frames rows are made of, and statistics counted; None for all.
     """
 
     path: Path
@@ -64,6 +69,7 @@ class LeRobotDataset:
     findings: tuple[Finding, ...] = ()
     undeclared: dict[str, str] = field(default_factory=dict)
     instructions: Instructions | None = None
+    kept: KeptFrames | None = None
 
     def __repr__(self) -> str:
         """Returns what it is in a line; it may have a hundred thousand episodes."""
@@ -142,6 +148,16 @@ class LeRobotDataset:
         own = self.instructions or Instructions(self.tasks)
         instructions = choice.instructions(own, texts, by_episode)
         return replace(self, tasks=instructions.tasks, instructions=instructions)
+
+    def rows(self, index: int) -> int:
+        """Returns how many rows are made of an episode: its frames, or those that are kept."""
+        return self.episode(index).length if self.kept is None else self.kept.number(index)
+
+    def row_frames(self, index: int) -> NDArray[np.int64]:
+        """Returns [rows] the frames of an episode that rows are made of, rising."""
+        if self.kept is None:
+            return np.arange(self.episode(index).length, dtype=np.int64)
+        return self.kept.frames(index)
 
     def episode_columns(self) -> tuple[str, ...]:
         """Returns what the list of episodes says besides what every list has: success, operator, ..."""
@@ -349,7 +365,8 @@ class LeRobotDataset:
         self, info: EpisodeInfo, batches: list, wanted: _Wanted, said: Instructions
     ) -> Episode | DatasetError:
         try:
-            return build_episode(info, batches, wanted.every, self.features, said)
+            made = build_episode(info, batches, wanted.every, self.features, said)
+            return made if self.kept is None else replace(made, kept=self.kept.frames(info.index))
         except DatasetError as error:
             return error
 

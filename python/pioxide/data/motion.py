@@ -82,7 +82,7 @@ def frozen(joints: Joints, fps: float) -> list[Finding]:
     message = f"nothing of the {joints.quantity.value} moves in {worst.frozen} frames"
     if len(hit) > 1:
         message += f", the longest stretch in {numbers([i for i, _ in hit], 'episode')}"
-    way_out = "the recording stood still, or the robot did: cut the stretch out"
+    way_out = "the recording stood still, or the robot did: leave the stretch out (pioxide idle, --frames)"
     place = f"episode {index}, frame {worst.frozen_at}"
     spot = Spot(joints.quantity, None, index, worst.frozen_at)
     return [Finding(Code.FROZEN, place, message, way_out, tuple(i for i, _ in hit), spot)]

@@ -35,7 +35,7 @@ class EpisodeChoice:
         return cls(settings["episodes"], settings["where"])
 
     def of(self, dataset: LeRobotDataset) -> list[int]:
-        """Returns the episodes that both allow, in the dataset's order.
+        """Returns the episodes that both allow, in the dataset's order; none of which no frame is kept.
 
         An episode whose entry in the metadata is wrong, or whose task can't be read, stays: whoever reads it
         then says what is wrong.
@@ -44,6 +44,10 @@ class EpisodeChoice:
             InputError: a part can't be read, names no episode or nothing that is known, or none is left.
         """
         numbered = select_episodes(self.episodes, [info.index for info in dataset.episodes])
+        if dataset.kept is not None:
+            numbered = [index for index in numbered if dataset.kept.number(index)]
+            if not numbered:
+                raise InputError(f"frames: {dataset.kept.said} keeps no frame of the chosen episodes")
         if not self.where.strip():
             return numbered
         condition = parse(self.where)

@@ -4,7 +4,8 @@ What is counted is what openpi counts: of the state every frame once; of the act
 frame's chunk, relative to the frame's state where the delta mask is True, before normalisation and padding,
 steps past the episode's end (the repeated last action) included. A robot whose signs or grippers are not the
 model's is brought to the model's frame first. openpi drops the last incomplete batch;
-nothing is dropped here. No chunk is stored: an absolute action counts with its number of windows, relative
+nothing is dropped here. Of a dataset with frames that are kept (`data.keeping`) these count, with their whole
+chunks. No chunk is stored: an absolute action counts with its number of windows, relative
 ones are made episode by episode.
 """
 
@@ -30,8 +31,8 @@ from pioxide.transforms import Stats
 CACHE_BYTES = 256 << 20
 
 StateAndActions = tuple[NDArray, NDArray]
-# The same with how often each frame counts.
-Counted = tuple[NDArray, NDArray, int]
+# The same with how often each frame counts, and which do where not all.
+Counted = tuple[NDArray, NDArray, int, NDArray[np.int64] | None]
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,12 @@ class Reading:
     ) -> Iterator[Counted]:
         """States and actions of these episodes, in the model's frame, with the weight."""
         for episode in dataset.scan(self.columns.all, episodes, on_bad=on_bad):
+            if episode.kept is not None and not len(episode.kept):
+                continue
             states, actions = floats_of(self.columns.state(episode)), floats_of(self.columns.actions(episode))
             if self.robot is not None and not self.robot.plain:
                 states, actions = self.robot.apply_state(states), self.robot.apply_actions(actions)
-            yield states, actions, self.weight
+            yield states, actions, self.weight, episode.kept
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,7 @@ def chunk_stats(
     mask = tuple(bool(m) for m in delta_mask or ())
 
     def frames() -> Iterator[Counted]:
-        return ((states, actions, 1) for states, actions in episodes())
+        return ((states, actions, 1, None) for states, actions in episodes())
 
     return _wider(lambda state, actions: _passes(frames, state, actions), horizon, mask)
 
@@ -219,12 +222,20 @@ def _passes(frames: Callable[[], Iterable[Counted]], state: Counter, actions: Ac
         actions.next_pass()
 
 
-def _add(state: Counter, actions: ActionCounter, states: NDArray, steps: NDArray, weight: int) -> None:
+def _add(
+    state: Counter,
+    actions: ActionCounter,
+    states: NDArray,
+    steps: NDArray,
+    weight: int,
+    kept: NDArray[np.int64] | None,
+) -> None:
     states, steps = floats_of(states), floats_of(steps)
     if len(states) != len(steps):
         raise InputError(f"an episode has {len(states)} states and {len(steps)} actions")
-    state.add(states, repeated(len(states), weight))
-    actions.add(states, steps, weight)
+    counted = states if kept is None else states[kept]
+    state.add(counted, repeated(len(counted), weight))
+    actions.add(states, steps, weight, kept)
 
 
 class _Pass(NamedTuple):

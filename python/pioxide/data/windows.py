@@ -48,7 +48,7 @@ def delta_windows(actions: NDArray, states: NDArray, mask: tuple[bool, ...], hor
     return DeltaActions(mask).apply(windows(actions, horizon), states)
 
 
-def window_weights(length: int, horizon: int) -> NDArray[np.int64]:
+def window_weights(length: int, horizon: int, kept: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     """Returns how often each frame's action occurs in all windows of an episode.
 
     Frame j is in the windows that start at j-H+1..j, and the last frame once more for every step past the
@@ -57,14 +57,21 @@ def window_weights(length: int, horizon: int) -> NDArray[np.int64]:
     Args:
         length: T, the episode's frames.
         horizon: H.
+        kept: Frames whose windows count, rising; None for all.
 
     Returns:
-        [T], its sum is T * H.
+        [T], its sum is H times the windows.
     """
     if length < 1 or horizon < 1:
         raise InputError(f"an episode of {length} frames has no windows of {horizon} actions")
-    weights = np.minimum(np.arange(1, length + 1), horizon)
-    weights[-1] += length * horizon - weights.sum()
+    if kept is None:
+        weights = np.minimum(np.arange(1, length + 1), horizon)
+    else:
+        begun = np.zeros(length + 1, np.int64)  # windows that begin before each frame
+        begun[1:] = np.cumsum(np.bincount(kept, minlength=length))
+        weights = begun[1:] - begun[np.maximum(np.arange(1, length + 1) - horizon, 0)]
+    windows_made = length if kept is None else len(kept)
+    weights[-1] += windows_made * horizon - weights.sum()
     return weights
 
 

@@ -24,6 +24,7 @@ from pioxide.data import (
     check_dataset,
     cores,
 )
+from pioxide.data.keeping import keep_frames
 from pioxide.errors import DatasetError, FormatError, InputError
 from pioxide.family import RELEASED_ACTION_DIM
 from pioxide.report.facts import Prompts, Report, Source, Tokens
@@ -124,9 +125,10 @@ class _Meters:
         They are those that the statistics are of: with the robot's signs and grippers applied.
         """
         robot, columns = cutter.numbers.robot, cutter.columns
-        self.state.add(robot.apply_state(columns.state(episode)))
+        used = slice(None) if episode.kept is None else episode.kept
+        self.state.add(robot.apply_state(columns.state(episode)[used]))
         if not any(cutter.numbers.delta_mask):
-            self.actions.add(robot.apply_actions(columns.actions(episode)))
+            self.actions.add(robot.apply_actions(columns.actions(episode)[used]))
 
     def chunks(self, cutter: FrameCutter, chunks: NDArray[np.float64]) -> None:
         """Adds normalised chunks [n, H, D]."""
@@ -219,8 +221,10 @@ class _Tokens:
 
     def _compare(self, rows: dict[str, NDArray[Any]], episode: Episode, codec: ActionCodec) -> None:
         """Encodes sampled frames again, checks that the shard holds these ids, decodes them."""
-        for block in self.cutter.blocks(episode, len(rows["frame"])):
-            first = int(block.frame_index[0])
+        episode = replace(episode, kept=rows["frame"].astype(np.int64))
+        after = 0
+        for block in self.cutter.blocks(episode):
+            first, after = after, after + len(block)
             picked = np.arange(-first % self.step, len(block), self.step)
             if not len(picked):
                 continue
@@ -298,6 +302,7 @@ class _Tokens:
             "prompt length": str(self.tokens.max_len),
             "what overflows": settings["on_overflow"] if self.codec else "",
             "episodes": " where ".join(filter(None, (settings["episodes"] or "all", settings["where"]))),
+            "frames": _frames(settings, about),
             "limit": f"{settings['limit']:,} frames" if settings["limit"] else "",
             "action tokenizer": self.codec.description if self.codec else "",
             "shards": f"{len(self.manifest.shards)}, {totals['bytes'] / 1e6:.1f} MB",
@@ -329,7 +334,12 @@ class _Fit:
         found, missing = _find(dataset, self.fitted.dataset, self.fitted.settings)
         if found is None:
             raise InputError(f"{missing} A fitted tokenizer can't be judged without it.")
-        self.dataset = found
+        self.dataset = keep_frames(found, self.fitted.settings["frames"])
+        noted = self.fitted.dataset.get("frames")
+        if (self.dataset.kept and self.dataset.kept.as_json()) != noted:
+            raise InputError(
+                f"frames: {self.fitted.settings['frames']} has changed since {root} was made of it"
+            )
 
     def report(self) -> Report:
         fitted, cutter = self.fitted, FrameCutter.of(self.fitted.contract, self.fitted.columns)
@@ -340,7 +350,7 @@ class _Fit:
         used = EpisodeChoice.noted(fitted.settings).of(self.dataset)
         everything = [index for index in used if index not in bad]
         judged = set(fitted.held_out or everything)
-        total = sum(self.dataset.episode(e).length for e in judged)
+        total = sum(self.dataset.rows(e) for e in judged)
         step = max(1, -(-total // self.max_chunks))
         for episode in self.dataset.scan(cutter.columns.all, everything):
             meters.ranges(episode, cutter)
@@ -429,6 +439,13 @@ def _find(
             f"{dataset.fingerprint()}, expected {noted['fingerprint']}"
         )
     return dataset.with_tasks(TaskChoice.noted(settings)), ""
+
+
+def _frames(settings: dict[str, Any], noted: dict[str, Any]) -> str:
+    """Which frames were used; nothing where all were."""
+    if "frames" not in noted:
+        return ""
+    return f"{noted['frames']['kept']:,} of {noted['frames']['of']:,}, by {settings['frames']}"
 
 
 def _quantiles(stats: Stats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -16,6 +16,8 @@ class Chosen:
         episodes: Which episodes to use at all, as in 0:100,!17; all by default.
         where: Only episodes of which this is true, as in 'length >= 30 and task ~ bottle'. Known are episode,
             length, seconds, task and the columns of the list of episodes.
+        frames: Which frames to use, the start of each row: a column of truth values, or a file of spans
+            (.json), as `pioxide idle` and openpi write; all by default.
         task: The instruction of frames that have none.
         task_for: "all" puts it in the place of every other instruction.
         task_key: Column with the instructions, in place of task_index.
@@ -23,6 +25,7 @@ class Chosen:
 
     episodes: str = ""
     where: str = ""
+    frames: str = ""
     task: str = ""
     task_for: TaskFor = "missing"
     task_key: str = ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pyarrow
 
 import pioxide
 from pioxide.data import LeRobotDataset, TaskChoice
+from pioxide.data.kept import KeptFrames
 from pioxide.data.portions import Portion, R, Work, cut
 from pioxide.errors import PioxideError, SettingsError
 from pioxide.files import as_address
@@ -42,11 +43,13 @@ class Member:
         path: Absolute, or an address.
         tasks: Which instructions were chosen.
         fingerprint: Of what was opened by the machine that asks.
+        kept: Which frames are used.
     """
 
     path: str
     tasks: TaskChoice
     fingerprint: str
+    kept: KeptFrames | None
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class RayCrew:
 
 def _member(one: Opened) -> Member:
     path = as_address(one.path) or str(Path(one.path).expanduser().absolute())
-    return Member(path, one.tasks, one.fingerprint)
+    return Member(path, one.tasks, one.fingerprint, one.dataset.kept)
 
 
 def _versions() -> tuple[tuple[str, str], ...]:
@@ -144,4 +147,4 @@ def _dataset(member: Member, versions: tuple[tuple[str, str], ...]) -> LeRobotDa
         where = f"{platform.node()}, a node of the cluster, would count something else"
         what = "\n  ".join(lines)
         raise SettingsError(f"{where} (there: where the work began; now: on that node):\n  {what}")
-    return found
+    return replace(found, kept=member.kept)

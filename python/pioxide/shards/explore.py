@@ -14,6 +14,7 @@ import numpy as np
 
 from pioxide.contract import known
 from pioxide.data import EpisodeInfo, LeRobotDataset, compute_stats
+from pioxide.data.keeping import keep_frames
 from pioxide.errors import DatasetError, InputError
 from pioxide.shards.codecs import CodecOptions
 from pioxide.shards.fit import FitSettings, begun_contract, split_episodes
@@ -121,7 +122,7 @@ def explore(
     """
     settings, how = settings or FitSettings(), how or ExploreSettings()
     _refuse_codec(settings)
-    opened = LeRobotDataset.open(dataset).with_tasks(settings.tasks)
+    opened = keep_frames(LeRobotDataset.open(dataset).with_tasks(settings.tasks), settings.frames)
     samples, cutter, names, drawn = _drawn(opened, settings, how, skip_bad)
     tried: list[Trial] = []
     options = list(codecs_to_try(samples.train.chunks) if codecs is None else codecs)
@@ -215,15 +216,16 @@ def _sample(
     rng: np.random.Generator,
 ) -> Sample:
     """Up to `number` chunks of these episodes, every frame equally likely."""
-    lengths = [dataset.episode(e).length for e in episodes]
+    lengths = [dataset.rows(e) for e in episodes]
     drawn = np.sort(rng.choice(sum(lengths), min(number, sum(lengths)), replace=False))
     first = dict(zip(episodes, np.cumsum([0, *lengths[:-1]]).tolist(), strict=True))
     chunks, states, places = [], [], []
     for episode in dataset.scan(cutter.columns.all, episodes):
+        start = first[episode.index]
         for block in cutter.blocks(episode):
-            start = first[episode.index] + int(block.frame_index[0])
             rows = drawn[np.searchsorted(drawn, start) : np.searchsorted(drawn, start + len(block))] - start
             chunks.append(block.chunks[rows])
             states.append(block.state[rows])
             places.append(np.full(len(rows), episode.index, np.int64))
+            start += len(block)
     return Sample(np.concatenate(chunks), np.concatenate(states), np.concatenate(places))

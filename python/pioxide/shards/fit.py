@@ -31,6 +31,7 @@ from pioxide.data import (
     select_episodes,
 )
 from pioxide.data.faults import nothing_left
+from pioxide.data.keeping import keep_frames
 from pioxide.data.portions import Alone, Crew
 from pioxide.data.robot import dataset_robot, named_mask, recorded_robot
 from pioxide.errors import DatasetError, FormatError, InputError, SettingsError
@@ -44,7 +45,7 @@ from pioxide.shards.crew import Opened, Reads, crew_of
 from pioxide.shards.evaluate import Evaluation
 from pioxide.shards.frames import FrameCutter
 from pioxide.shards.sample import SampleSource, draw_chunks, made_codec
-from pioxide.shards.settings import as_json, changes, refuse_changes
+from pioxide.shards.settings import as_json, changes, decisive, kept_of, refuse_changes
 from pioxide.transforms import NormRule, make_mask, save_norm_stats
 
 FILE_NAME = "fit.json"
@@ -267,7 +268,7 @@ def fit(
     settings = settings or FitSettings()
     say = on_stage or (lambda _: None)
     target = Path(output)
-    opened = LeRobotDataset.open(dataset).with_tasks(settings.tasks)
+    opened = keep_frames(LeRobotDataset.open(dataset).with_tasks(settings.tasks), settings.frames)
     columns = settings.columns(opened)
     contract = begun_contract(opened, settings, columns)
     head = fit_head(opened, settings, columns)
@@ -293,6 +294,7 @@ def fit_head(dataset: LeRobotDataset, settings: FitSettings, columns: FrameColum
             "action_names": columns.action_names(dataset),
             "state_dims": columns.state_dims and list(columns.state_dims),
             "action_dims": columns.action_dims and list(columns.action_dims),
+            **kept_of(dataset),
         },
         "versions": {"format": FORMAT, "pioxide": pioxide.__version__},
     }
@@ -426,12 +428,12 @@ def _existing(target: Path, head: dict[str, Any]) -> FitResult | None:
         raise SettingsError(f"{target} exists and was not made by pioxide fit; choose another directory")
     found = FitResult.load(target)
     before = {
-        **found.settings,
+        **decisive(found.settings, found.dataset),
         "dataset": {"fingerprint": found.dataset.get("fingerprint")},
         "versions": found.versions,
     }
     now = {
-        **head["settings"],
+        **decisive(head["settings"], head["dataset"]),
         "dataset": {"fingerprint": head["dataset"]["fingerprint"]},
         "versions": head["versions"],
     }

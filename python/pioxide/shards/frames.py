@@ -20,7 +20,7 @@ BLOCK_FRAMES = 2048
 
 @dataclass(frozen=True)
 class Frames:
-    """Some consecutive frames of one episode, n of them, as a model sees them.
+    """Some frames of one episode, n of them, in their order, as a model sees them.
 
     Attributes:
         episode: Its number.
@@ -70,13 +70,21 @@ class FrameCutter:
         return cls(Numbers.of(contract), columns, known(contract.action_horizon, "action_horizon"))
 
     def blocks(self, episode: Episode, frames: int | None = None) -> Iterator[Frames]:
-        """Yields the first `frames` frames of an episode (all by default), up to `BLOCK_FRAMES` at a time."""
+        """Yields the frames of an episode that rows are made of, up to `BLOCK_FRAMES` at a time.
+
+        Args:
+            episode: Whose `kept` frames, or all.
+            frames: Only the first so many of them.
+        """
         made = self.numbers.episode(self.columns.state(episode), self.columns.actions(episode))
         chunks = windows(made.steps, self.horizon)
         prompts, prompt_index = episode.prompts
-        stop = len(episode) if frames is None else min(frames, len(episode))
+        number = len(episode) if episode.kept is None else len(episode.kept)
+        stop = number if frames is None else min(frames, number)
         for first in range(0, stop, BLOCK_FRAMES):
             part = slice(first, min(first + BLOCK_FRAMES, stop))
+            if episode.kept is not None:
+                part = episode.kept[part]
             yield Frames(
                 episode=episode.index,
                 frame_index=episode.frame_index[part],

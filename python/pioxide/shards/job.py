@@ -11,12 +11,13 @@ import pioxide
 from pioxide.contract import FILE_NAME as CONTRACT_FILE
 from pioxide.contract import known
 from pioxide.data import LeRobotDataset
+from pioxide.data.keeping import keep_frames
 from pioxide.files import sha256_of
 from pioxide.shards.beside import contract_digest
 from pioxide.shards.directory import FAST, FAST_FILES
 from pioxide.shards.manifest import FORMAT, Manifest
 from pioxide.shards.plan import Plan, make_plan
-from pioxide.shards.settings import JobSettings, as_json
+from pioxide.shards.settings import JobSettings, as_json, kept_of
 from pioxide.shards.shard import JobInputs, ShardMaker
 
 
@@ -57,10 +58,10 @@ def plan_job(inputs: JobInputs, settings: JobSettings) -> Job:
     Raises:
         PioxideError: the dataset, statistics, tokenizers or settings are wrong or don't fit together.
     """
-    dataset = LeRobotDataset.open(inputs.dataset).with_tasks(settings.tasks)
+    dataset = keep_frames(LeRobotDataset.open(inputs.dataset).with_tasks(settings.tasks), settings.frames)
     maker = ShardMaker.load(inputs, settings, dataset)
     chosen = settings.selection.of(dataset)
-    lengths = ((index, dataset.episode(index).length) for index in chosen)
+    lengths = ((index, dataset.rows(index)) for index in chosen)
     plan = make_plan(lengths, shard_frames=settings.shard_frames, limit=settings.limit)
     return Job(inputs, settings, maker, plan, _new_manifest(inputs, settings, dataset, plan))
 
@@ -89,6 +90,7 @@ def _new_manifest(inputs: JobInputs, settings: JobSettings, dataset: LeRobotData
             "state_names": columns.state_names(dataset),
             "action_names": columns.action_names(dataset),
             "tasks": {str(index): task for index, task in sorted(dataset.tasks.items())},
+            **kept_of(dataset),
         },
         versions={"format": FORMAT, "pioxide": pioxide.__version__, "pyarrow": pyarrow.__version__},
         plan={"shards": len(plan.tasks), "episodes": plan.episodes, "frames": plan.frames},

@@ -20,6 +20,7 @@ from pioxide.codec import ActionCodec
 from pioxide.contract import known
 from pioxide.data import FrameColumns, LeRobotDataset
 from pioxide.data.faults import nothing_left
+from pioxide.data.keeping import keep_frames
 from pioxide.data.portions import Alone, Crew
 from pioxide.data.stats import joint_stats
 from pioxide.errors import (
@@ -37,7 +38,7 @@ from pioxide.shards.fit import (
 )
 from pioxide.shards.joint_part import JointPart, StatisticsOf, described, member_names, refused, sharing
 from pioxide.shards.sample import Sample, SampleSource, draw_chunks, made_codec
-from pioxide.shards.settings import as_json, changes, refuse_changes
+from pioxide.shards.settings import as_json, changes, decisive, refuse_changes
 
 FORMAT = 1
 # Weights are counted in whole frames: this fine.
@@ -287,7 +288,10 @@ def _prepared(number: int, member: JointMember, settings: FitSettings, weight: i
                 f"{member.dataset}: {name} is {getattr(own, name)}, of the others {getattr(settings, name)}; "
                 "datasets that are fitted together share it"
             )
-    return JointPart(number, LeRobotDataset.open(member.dataset).with_tasks(own.tasks), own, weight)
+    if own.frames.endswith(".json") and member.settings is None and number:
+        raise InputError("frames: a file of spans is of one dataset; fit each alone, or name a column")
+    opened = keep_frames(LeRobotDataset.open(member.dataset).with_tasks(own.tasks), own.frames)
+    return JointPart(number, opened, own, weight)
 
 
 def _count(
@@ -372,9 +376,13 @@ def _identity(head: dict[str, Any]) -> dict[str, Any]:
     """What has to be the same for two runs to make the same."""
     try:
         members = {
-            entry["name"]: {**entry["settings"], "fingerprint": entry["dataset"]["fingerprint"]}
+            entry["name"]: {
+                **decisive(entry["settings"], entry["dataset"]),
+                "fingerprint": entry["dataset"]["fingerprint"],
+            }
             for entry in head["members"]
         }
-        return {"joint": head["joint"], "datasets": members, "versions": head["versions"], **head["settings"]}
+        shared = {name: value for name, value in head["settings"].items() if name != "frames"}
+        return {"joint": head["joint"], "datasets": members, "versions": head["versions"], **shared}
     except (KeyError, TypeError) as error:
         raise FormatError(f"{JOINT_FILE} was not written by pioxide fit ({error!r})") from error

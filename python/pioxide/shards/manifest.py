@@ -29,7 +29,7 @@ from pioxide.files import (
     write_text,
 )
 from pioxide.shards.card import CARD, token_card
-from pioxide.shards.settings import changes
+from pioxide.shards.settings import changes, decisive
 
 FILE_NAME = "manifest.json"
 PROGRESS = ".progress"
@@ -281,7 +281,7 @@ def _identity(manifest: Manifest) -> dict[str, Any]:
     """What must be the same for two runs to make the same bytes."""
     return {
         "dataset": {"fingerprint": manifest.dataset.get("fingerprint")},
-        **manifest.settings,
+        **decisive(manifest.settings, manifest.dataset),
         "contract": manifest.contract,
         "inputs": manifest.inputs,
         "versions": manifest.versions,

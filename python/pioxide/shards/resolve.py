@@ -5,6 +5,7 @@ The contract of the rows is what all of them say together; where two speak and d
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from pioxide.contract import (
 )
 from pioxide.contract.numbers import covering
 from pioxide.data import FrameColumns, JointChoice, LeRobotDataset
+from pioxide.data.keeping import keep_frames
 from pioxide.data.robot import dataset_robot, named_mask, other_names, recorded_robot
 from pioxide.errors import ContractError, FormatError, InputError
 from pioxide.family import Family, Normalization
@@ -130,6 +132,7 @@ def resolve(request: JobRequest) -> tuple[JobInputs, JobSettings]:
         if request.stats is None:
             _refuse_other_names(fitted, dataset, columns)
         contract = _joined(_fitted_view(fitted, request, family), contract, str(request.fit), "the request")
+        _note_other_frames(fitted, request, dataset)
     if base is not None:
         others = "the request" if fitted is None else f"the request with {request.fit}"
         contract = _joined(base.contract, contract, str(request.contract), others)
@@ -151,6 +154,7 @@ def resolve(request: JobRequest) -> tuple[JobInputs, JobSettings]:
         on_overflow=request.on_overflow,
         episodes=request.episodes,
         where=request.where,
+        frames=request.frames,
         task=request.task,
         task_for=request.task_for,
         task_key=request.task_key,
@@ -280,6 +284,15 @@ def _refuse_other_names(fitted: FitResult, dataset: LeRobotDataset, columns: Fra
             )
             error.fields = ("robot",)
             raise error
+
+
+def _note_other_frames(fitted: FitResult, request: JobRequest, dataset: LeRobotDataset) -> None:
+    """Says where the fit is of other frames than the rows: it may be meant, and may be forgotten."""
+    kept, noted = keep_frames(dataset, request.frames).kept, fitted.dataset.get("frames")
+    if (None if kept is None else kept.as_json()) != noted:
+        of = f"{noted['kept']:,} frames ({fitted.settings['frames']})" if noted else "all frames"
+        rows = f"{kept.kept:,} frames ({kept.said})" if kept else "all frames"
+        warnings.warn(f"{fitted.directory} was fitted on {of}, and rows are made of {rows}", stacklevel=3)
 
 
 class _Base(NamedTuple):

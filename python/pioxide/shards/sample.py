@@ -39,8 +39,8 @@ class SampleSource:
 
     @property
     def lengths(self) -> list[int]:
-        """Returns the frames of each episode."""
-        return [self.dataset.episode(episode).length for episode in self.episodes]
+        """Returns the rows of each episode."""
+        return [self.dataset.rows(episode) for episode in self.episodes]
 
 
 @dataclass(frozen=True)
@@ -123,21 +123,21 @@ class _Cut:
         for episode in dataset.scan(self.cutter.columns.all, portion.episodes):
             frames = self.frames[episode.index]
             for block in self.cutter.blocks(episode):
-                start = int(block.frame_index[0])
-                rows = frames[np.searchsorted(frames, start) : np.searchsorted(frames, start + len(block))]
+                first, last = block.frame_index[[0, -1]]
+                rows = frames[np.searchsorted(frames, first) : np.searchsorted(frames, last, side="right")]
                 part = slice(filled, filled + len(rows))
-                chunks[part] = block.chunks[rows - start]
+                chunks[part] = block.chunks[np.searchsorted(block.frame_index, rows)]
                 places[part, 0], places[part, 1] = episode.index, rows
                 filled += len(rows)
         return Sample(chunks, places)
 
 
 def _read(crew: Crew, number: int, source: SampleSource, drawn: NDArray[np.int64]) -> Sample:
-    """The chunks from these frames, which are counted over the source's episodes, rising."""
+    """The chunks of these rows, which are counted over the source's episodes, rising."""
     starts = np.cumsum([0, *source.lengths])
     cuts = np.searchsorted(drawn, starts)
     frames = {
-        episode: drawn[cuts[i] : cuts[i + 1]] - starts[i]
+        episode: source.dataset.row_frames(episode)[drawn[cuts[i] : cuts[i + 1]] - starts[i]]
         for i, episode in enumerate(source.episodes)
         if cuts[i] < cuts[i + 1]
     }

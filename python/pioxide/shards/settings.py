@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from pioxide.contract import Contract, describe, differences, to_json
-from pioxide.data import FrameColumns
+from pioxide.data import FrameColumns, LeRobotDataset
 from pioxide.errors import InputError, SettingsError
 from pioxide.robots import RobotSpec
 from pioxide.shards.chosen import Chosen
@@ -72,6 +72,16 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return as_json(value)
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def kept_of(dataset: LeRobotDataset) -> dict[str, Any]:
+    """Returns what is noted of a dataset's frames that are used; nothing where all are."""
+    return {} if dataset.kept is None else {"frames": dataset.kept.as_json()}
+
+
+def decisive(settings: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns noted settings with which frames are used in place of where that is said."""
+    return {**settings, "frames": dataset.get("frames", {}).get("digest", "")}
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> list[str]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pioxide.codec import TextTokenizer, load_codec
 from pioxide.contract import Pipeline
 from pioxide.data import Episode, LeRobotDataset
+from pioxide.data.keeping import keep_frames
 from pioxide.data.robot import check_robot
 from pioxide.errors import OverflowingChunkError
 from pioxide.files import HashingFile, atomic_file
@@ -76,7 +77,9 @@ class ShardMaker:
             InputError: Something else doesn't fit.
             FormatError: A file is not what it should be.
         """
-        dataset = dataset or LeRobotDataset.open(inputs.dataset).with_tasks(settings.tasks)
+        if dataset is None:
+            opened = LeRobotDataset.open(inputs.dataset)
+            dataset = keep_frames(opened.with_tasks(settings.tasks), settings.frames)
         codec = None if inputs.fast is None else load_codec(inputs.fast)
         pipeline = Pipeline(settings.contract, TextTokenizer.load(inputs.text_model), codec)
         robot = pipeline.numbers.robot

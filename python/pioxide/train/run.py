@@ -358,12 +358,15 @@ def _prepare(
                 "directory"
             )
         before = read_json(file)
+        of_data = {name for name in (*before, *said) if name.startswith("data.")}
         # Runs of earlier versions did not say of what data they were.
-        kept = {f"data.{name}" for name in data}
+        silent = not any(name in before for name in of_data)
         apart = [
-            f"  {name}: the run has {before.get(name)!r}, now {value!r}"
-            for name, value in said.items()
-            if name.split(".")[0] not in FREE and before.get(name, value if name in kept else None) != value
+            f"  {name}: the run has {before.get(name)!r}, now {said.get(name)!r}"
+            for name in (*(name for name in said if name not in of_data), *sorted(of_data))
+            if name.split(".")[0] not in FREE
+            and not (silent and name in of_data)
+            and before.get(name) != said.get(name)
         ]
         if apart:
             raise SettingsError(f"{directory} was begun with other settings:\n" + "\n".join(apart))

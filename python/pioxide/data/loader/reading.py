@@ -14,6 +14,7 @@ from pioxide.codec import ActionCodec, Pi0Prompts, TextTokenizer
 from pioxide.contract import Pipeline, known, refuse_differences
 from pioxide.data.episode import Episode, EpisodeInfo
 from pioxide.data.images import Fit
+from pioxide.data.lerobot import LeRobotDataset
 from pioxide.data.loader.answers import Answers
 from pioxide.data.loader.cache import CacheSettings, FrameCache
 from pioxide.data.loader.cameras import Pictures, make_pictures, slot_features
@@ -171,17 +172,30 @@ def _recorded(
         source.name,
         answers,
     )
-    drawn = np.arange(len(index), dtype=np.int64)
+    drawn = _kept(dataset, index)
     if source.subtasks is not None:
         subtask = _subtask_of(source, source.subtasks, index)
         rows = replace(rows, subtask=subtask, subtasks=source.subtasks.texts, saying=saying)
-        drawn = drawn[subtask >= 0]
+        drawn = drawn[subtask[drawn] >= 0]
+        if not len(drawn):
+            raise InputError(f"{source.name}: no frame of the chosen episodes is kept and has a subtask")
     if source.advantages is not None:
         said = source.advantages
         each = [said.of_episode(info.index, index.length(i), source.name) for i, info in enumerate(infos)]
         rows = replace(rows, good=np.concatenate(each))
         _check_room(source.name, rows)
     return index, drawn, rows
+
+
+def _kept(dataset: LeRobotDataset, index: FrameIndex) -> NDArray[np.int64]:
+    """[M] the rows of the frames that are used."""
+    if dataset.kept is None:
+        return np.arange(len(index), dtype=np.int64)
+    starts = index.starts[:-1].tolist()
+    each = [start + dataset.kept.frames(info.index) for start, info in zip(starts, index.infos, strict=True)]
+    if not any(map(len, each)):
+        raise InputError(f"frames: {dataset.kept.said} keeps no frame of the chosen episodes")
+    return np.concatenate(each)
 
 
 def _check_room(name: str, rows: RecordedRows) -> None:
@@ -258,6 +272,8 @@ def _tokenized(
         widths,
         known(source.contract.text_len, "text_len"),
     )
+    if dataset.kept is not None:
+        drawn = drawn[np.isin(drawn, _kept(dataset, index))]
     return index, drawn, rows
 
 

@@ -35,6 +35,9 @@ class Data:
         advantage_dropout: The share of prompts that leave it out, so that a policy can be guided.
         interventions: A column of which frames a person acted in: these are good, whatever their number.
         episodes: Which episodes to use at all, as in 0:100,!17.
+        where: Only episodes of which this is true, as in 'length >= 30 and file_path ~ success'.
+        frames: Which frames to train on: a column of truth values, or a file of spans (.json), as `pioxide
+            idle` and openpi write. Their actions may reach into others.
         workers: Processes that decode images.
         cache: Directory where pictures are kept at the model's size, as JPEG: decoded once, and read many
             times faster than video. Several runs, datasets and hosts may share it. By default none are kept.
@@ -58,6 +61,8 @@ class Data:
     advantage_dropout: float = 0.3
     interventions: str = ""
     episodes: str = ""
+    where: str = ""
+    frames: str = ""
     workers: int = 2
     cache: str = ""
     tokens: int = 1024
