@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pioxide.models import typed
 from pioxide.models.attention import attend, fused_attend
 from pioxide.models.tuning import Tuning
 
@@ -47,14 +48,14 @@ def fused_attention_agrees(fused: Callable[..., jax.Array], *, gradients: bool =
     batch, tokens, slots, heads, width = 2, 128, 256, 8, 256
 
     def draw(*shape: int) -> jax.Array:
-        return jnp.asarray(rng.normal(0, width**-0.25, shape), jnp.bfloat16)
+        return typed.asarray(rng.normal(0, width**-0.25, shape), jnp.bfloat16)
 
     query, key = draw(batch, tokens, heads, width), draw(batch, slots, 1, width)
-    value = jnp.asarray(rng.normal(size=(batch, slots, 1, width)), jnp.bfloat16)
+    value = typed.asarray(rng.normal(size=(batch, slots, 1, width)), jnp.bfloat16)
     seen = rng.integers(1, slots, (batch, tokens, 1))
-    mask = jnp.asarray(np.arange(slots) < seen)
+    mask = typed.asarray(np.arange(slots) < seen)
     try:
-        ours = jax.jit(fused)(query, key, value, mask)
+        ours = typed.jit(fused)(query, key, value, mask)
     except Exception:  # a missing library, or a shape it does not take, may raise anything
         return False
     apart = jnp.abs(ours.astype(jnp.float32) - attend(query, key, value, mask).astype(jnp.float32))
@@ -66,11 +67,14 @@ def fused_attention_agrees(fused: Callable[..., jax.Array], *, gradients: bool =
     # tokens is odd.
     padding = np.arange(tokens - 1)[None, :, None] >= tokens - 16
     query, key, value = (x[:, :-1] for x in (query, key, value))
-    mask = jnp.asarray((np.arange(slots - 1) < seen[:, :-1]) & ~padding)
-    pull = jnp.where(jnp.asarray(padding)[..., None], 0, draw(*query.shape))
+    mask = typed.asarray((np.arange(slots - 1) < seen[:, :-1]) & ~padding)
+    pull = jnp.where(typed.asarray(padding)[..., None], 0, draw(*query.shape))
 
     def pulled(attention: Callable[..., jax.Array]) -> Callable[..., tuple[jax.Array, ...]]:
-        return jax.jit(lambda *qkv: jax.vjp(lambda *x: attention(*x, mask), *qkv)[1](pull))
+        def gradients_of(*qkv: jax.Array) -> tuple[jax.Array, ...]:
+            return typed.vjp(lambda *qkv: attention(*qkv, mask), *qkv)[1](pull)
+
+        return typed.jit(gradients_of)
 
     try:
         ours = pulled(fused)(query, key, value)

@@ -14,13 +14,13 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from pioxide.engine.inputs import Inputs
+from pioxide.engine.inputs import Batch, Inputs
 from pioxide.engine.program import Programs, TokenFormat
 from pioxide.engine.quantize import Quantization, check_quantization
 from pioxide.engine.sampler import AnySampler, FlowSampler, Sampler, TextSampler, TokenSampler
 from pioxide.engine.shape import BATCHES, Shape, best_compiled, bucket, text_buckets
 from pioxide.errors import InputError, PolicyError
-from pioxide.models import Pi0, Pi0Config, Pi0Fast
+from pioxide.models import Pi0, Pi0Config, Pi0Fast, typed
 from pioxide.sampling import Speculation
 
 # When a call may compile the program that it lacks, which takes seconds.
@@ -232,9 +232,9 @@ class Engine:
         outputs: list[Any] = []
         for batch in batches:
             clock = time.perf_counter()
-            uploaded = jax.block_until_ready(jax.device_put(batch))
+            uploaded: Batch[jax.Array] = typed.upload(batch)
             laps[1] += (now := time.perf_counter()) - clock
-            computed = jax.block_until_ready(self.programs(shape, uploaded))
+            computed = typed.block_until_ready(self.programs(shape, uploaded))
             laps[2] += (then := time.perf_counter()) - now
             outputs.append(jax.device_get(computed))
             laps[3] += time.perf_counter() - then

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,13 @@ from pioxide.engine.sampler import AnySampler, FlowSampler, TextSampler, TokenSa
 from pioxide.engine.shape import Shape
 from pioxide.errors import InputError
 from pioxide.models import Pi0Config, Pi0FastConfig
+from pioxide.models.typed import AnyArray
 from pioxide.sampling import Draft, PrevChunkLeftOver
+
+# NumPy's arrays, a device's, or shapes to compile for.
+Arrays = TypeVar("Arrays")
+# Of a batch: those that one call of a program answers, the last of them repeated as padding.
+Rows = slice | NDArray[np.integer[Any]]
 
 
 class Inputs(NamedTuple):
@@ -54,7 +60,7 @@ class Inputs(NamedTuple):
         return max(int(self.lengths.max()), plain)
 
 
-class Batch(NamedTuple):
+class Batch(NamedTuple, Generic[Arrays]):
     """What one call uploads: `Inputs` padded to a shape, with every array that its program reads.
 
     Attributes:
@@ -71,17 +77,17 @@ class Batch(NamedTuple):
         plain_lengths: [B] how many are real.
     """
 
-    images: dict[str, NDArray[Any]]
-    image_mask: NDArray[np.bool_]
-    tokens: NDArray[np.int32]
-    lengths: NDArray[np.int32]
-    state: NDArray[np.float32] | None = None
-    noise: NDArray[np.float32] | None = None
-    keys: NDArray[np.uint32] | None = None
+    images: dict[str, Arrays]
+    image_mask: Arrays
+    tokens: Arrays
+    lengths: Arrays
+    state: Arrays | None = None
+    noise: Arrays | None = None
+    keys: Arrays | None = None
     prev_chunk_left_over: PrevChunkLeftOver | None = None
     draft: Draft | None = None
-    plain_tokens: NDArray[np.int32] | None = None
-    plain_lengths: NDArray[np.int32] | None = None
+    plain_tokens: Arrays | None = None
+    plain_lengths: Arrays | None = None
 
 
 @dataclass(frozen=True)
@@ -167,20 +173,8 @@ class Reads:
         self._presence("state", inputs.state, self.state, (rows, c.action_dim), np.float32)
         self._presence("noise", inputs.noise, self.noise, chunk, np.float32)
         self._presence("keys", inputs.keys, self.keys, (rows, 2), np.uint32)
-        left = inputs.prev_chunk_left_over
-        if left is not None:
-            if not self.left_over:
-                raise InputError("prev_chunk_left_over: this engine's sampler has no realtime")
-            _check("prev_chunk_left_over.actions", left.actions, chunk, np.float32)
-            _check("prev_chunk_left_over.length", left.length, (rows,), np.int32)
-            _check("prev_chunk_left_over.inference_delay", left.inference_delay, (rows,), np.int32)
-            length, delay = np.asarray(left.length), np.asarray(left.inference_delay)
-            # A delay past what is left would hold rows that are only padding.
-            if (delay < 0).any() or (delay > length).any() or (length > c.action_horizon).any():
-                raise InputError(
-                    f"prev_chunk_left_over: expected 0 <= inference_delay <= length <= {c.action_horizon}, "
-                    f"got delays {delay.tolist()} and lengths {length.tolist()}"
-                )
+        if inputs.prev_chunk_left_over is not None:
+            self._check_left_over(inputs.prev_chunk_left_over, chunk)
         if inputs.draft is not None:
             if not self.draft:
                 raise InputError("draft: this engine's sampler is not speculative, so it reads none")
@@ -188,8 +182,23 @@ class Reads:
             _check("draft.length", inputs.draft.length, (rows,), np.int32)
         return rows
 
+    def _check_left_over(self, left: PrevChunkLeftOver, chunk: tuple[int, ...]) -> None:
+        if not self.left_over:
+            raise InputError("prev_chunk_left_over: this engine's sampler has no realtime")
+        _check("prev_chunk_left_over.actions", left.actions, chunk, np.float32)
+        _check("prev_chunk_left_over.length", left.length, chunk[:1], np.int32)
+        _check("prev_chunk_left_over.inference_delay", left.inference_delay, chunk[:1], np.int32)
+        length, delay = np.asarray(left.length), np.asarray(left.inference_delay)
+        most = self.config.action_horizon
+        # A delay past what is left would hold rows that are only padding.
+        if (delay < 0).any() or (delay > length).any() or (length > most).any():
+            raise InputError(
+                f"prev_chunk_left_over: expected 0 <= inference_delay <= length <= {most}, "
+                f"got delays {delay.tolist()} and lengths {length.tolist()}"
+            )
+
     def _presence(
-        self, name: str, array: NDArray | None, needed: bool, shape: tuple[int, ...], dtype: type
+        self, name: str, array: NDArray[Any] | None, needed: bool, shape: tuple[int, ...], dtype: type
     ) -> None:
         model = f"{self.config.family.symbol} with {self.sampler}"
         if needed and array is None:
@@ -199,21 +208,38 @@ class Reads:
         if array is not None:
             _check(name, array, shape, dtype)
 
-    def pad(self, inputs: Inputs, shape: Shape, first: int, count: int) -> Batch:
+    def pad(self, inputs: Inputs, shape: Shape, first: int, count: int) -> Batch[NDArray[Any]]:
         """Returns rows `first` to `first + count` of checked inputs, padded to a shape.
 
         Padding rows repeat the last row, so that they never make a loop over tokens longer. A camera that no
         row has is black and masked.
         """
-        rows: slice | NDArray[np.integer] = slice(first, first + count)
+        rows: Rows = slice(first, first + count)
         if count < shape.batch:
             rows = np.minimum(np.arange(first, first + shape.batch), first + count - 1)
-        c, size = self.config, self.config.vision.image_size
         tokens, lengths = _padded(inputs.tokens[rows], inputs.lengths[rows], shape.text)
         plain: tuple[NDArray[np.int32] | None, NDArray[np.int32] | None] = (None, None)
         if inputs.plain_tokens is not None and inputs.plain_lengths is not None:
             plain = _padded(inputs.plain_tokens[rows], inputs.plain_lengths[rows], shape.text)
-        images, given_masks = {}, inputs.image_masks or {}
+        return Batch(
+            *self._padded_images(inputs, shape, rows),
+            tokens,
+            lengths,
+            _taken(inputs.state, rows),
+            _taken(inputs.noise, rows),
+            _taken(inputs.keys, rows),
+            self._padded_left_over(inputs.prev_chunk_left_over, shape.batch, rows),
+            self._padded_draft(inputs.draft, shape.batch, rows),
+            *plain,
+        )
+
+    def _padded_images(
+        self, inputs: Inputs, shape: Shape, rows: Rows
+    ) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:
+        """Returns the images of a shape's cameras, and which of them each row has."""
+        size = self.config.vision.image_size
+        images: dict[str, NDArray[Any]] = {}
+        given_masks = inputs.image_masks or {}
         masks = np.zeros((shape.batch, len(shape.cameras), *self.frames), bool)
         for column, name in enumerate(shape.cameras):
             if name in inputs.images:
@@ -221,38 +247,29 @@ class Reads:
                 masks[:, column] = given_masks[name][rows] if name in given_masks else True
             else:
                 images[name] = np.zeros((shape.batch, *self.frames, size, size, 3), self.pixel)
-        left = draft = None
-        if self.left_over:
-            given = inputs.prev_chunk_left_over
-            if given is None:
-                none = np.zeros(shape.batch, np.int32)
-                chunk = np.zeros((shape.batch, c.action_horizon, c.action_dim), np.float32)
-                left = PrevChunkLeftOver(chunk, none, none)  # type: ignore[arg-type]
-            else:
-                left = PrevChunkLeftOver(*(part[rows] for part in given))
-        if self.draft:
-            given = inputs.draft
-            if given is None:
-                empty = np.zeros((shape.batch, self.draft), np.int32)
-                draft = Draft(empty, np.zeros(shape.batch, np.int32))  # type: ignore[arg-type]
-            else:
-                draft = Draft(*(part[rows] for part in given))
+        return images, masks
 
-        def taken(array: NDArray | None) -> NDArray | None:
-            return None if array is None else array[rows]
+    def _padded_left_over(
+        self, given: PrevChunkLeftOver | None, batch: int, rows: Rows
+    ) -> PrevChunkLeftOver | None:
+        if not self.left_over:
+            return None
+        if given is not None:
+            return PrevChunkLeftOver(*(part[rows] for part in given))
+        chunk = np.zeros((batch, self.config.action_horizon, self.config.action_dim), np.float32)
+        none = np.zeros(batch, np.int32)
+        return PrevChunkLeftOver(chunk, none, none)
 
-        return Batch(
-            images,
-            masks,
-            tokens,
-            lengths,
-            taken(inputs.state),
-            taken(inputs.noise),
-            taken(inputs.keys),
-            left,
-            draft,
-            *plain,
-        )
+    def _padded_draft(self, given: Draft | None, batch: int, rows: Rows) -> Draft | None:
+        if not self.draft:
+            return None
+        if given is not None:
+            return Draft(*(part[rows] for part in given))
+        return Draft(np.zeros((batch, self.draft), np.int32), np.zeros(batch, np.int32))
+
+
+def _taken(array: NDArray[Any] | None, rows: Rows) -> NDArray[Any] | None:
+    return None if array is None else array[rows]
 
 
 def _check_text(name: str, tokens: NDArray[np.int32], lengths: NDArray[np.int32], rows: int) -> None:
@@ -273,9 +290,9 @@ def _padded(
     return padded, lengths
 
 
-def _check(name: str, array: object, shape: tuple[int, ...], dtype: type) -> None:
-    got = getattr(array, "dtype", None)
-    if np.shape(array) != shape or got != dtype:  # type: ignore[arg-type]
+def _check(name: str, array: AnyArray, shape: tuple[int, ...], dtype: type) -> None:
+    got: object = getattr(array, "dtype", None)  # a caller's list has none
+    if np.shape(array) != shape or got != np.dtype(dtype):
         raise InputError(
-            f"{name}: expected {np.dtype(dtype).name} of shape {shape}, got {got} of shape {np.shape(array)}"  # type: ignore[arg-type]
+            f"{name}: expected {np.dtype(dtype).name} of shape {shape}, got {got} of shape {np.shape(array)}"
         )

@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 from pioxide.engine.device import tuning_here
 from pioxide.engine.quantize import Quantization, Quantized
 from pioxide.errors import InputError
+from pioxide.models import typed
 from pioxide.models.gemma import Block, Expert, Norm
 from pioxide.models.param import Linear, Weight, contract, weight
 from pioxide.models.pi0 import Condition, Pi0
@@ -105,7 +106,7 @@ class PreparedExpert(Expert):
     def _product(self, x: Float[Array, "b t i"], matrix: Weight) -> Float[Array, "b t o"]:
         """Multiplies by a matrix; a single token gets rows of zeros beside it, see `Tuning`."""
         single = x.shape[0] * x.shape[1] == 1
-        rows = jnp.pad(x, ((0, 0), (0, self.rows - 1), (0, 0))) if single else x
+        rows = typed.pad(x, [(0, 0), (0, self.rows - 1), (0, 0)]) if single else x
         return contract("bti,io->bto", rows, matrix)[:, : x.shape[1]]
 
 
@@ -187,7 +188,7 @@ def prepare(
     Raises:
         InputError: The model's arrays were freed before.
     """
-    graph, state = nnx.split(model)
+    graph, state = typed.split(model)
     if any(_freed(leaf) for leaf in jax.tree.leaves(state)):
         raise InputError(
             "the model's weights were freed, as by a policy that consumed it, or one that shares its arrays: "
@@ -217,32 +218,39 @@ def _freed(leaf: Any) -> bool:
 
 
 def _conditions(model: Pi0, times: Float[Array, " n"]) -> Condition:
-    graph, state = nnx.split(model)
-    # Not nnx.jit, which would give back a copy of every parameter.
-    computed = jax.jit(lambda state: nnx.merge(graph, state).condition(times))(state)
-    return jax.block_until_ready(computed)
+    graph, state = typed.split(model)
+
+    @typed.jit  # not nnx.jit, which would give back a copy of every parameter
+    def conditions(state: typed.State) -> Condition:
+        return nnx.merge(graph, state).condition(times)
+
+    return typed.block_until_ready(conditions(state))
 
 
 def _apart(stacked: nnx.Module, depth: int, make: Callable[[Any], nnx.Module], *, consume: bool) -> Any:
     """Passes every layer of a stack through `make`, compiled once for all layers."""
-    graph, state = nnx.split(stacked)
+    graph, state = typed.split(stacked)
     shape = nnx.graphdef(nnx.eval_shape(lambda: make(layer(stacked, 0))))
-    one = jax.jit(lambda state: nnx.state(make(nnx.merge(graph, state))))
+
+    @typed.jit
+    def one(state: typed.State) -> typed.State:
+        return typed.state(make(nnx.merge(graph, state)))
+
     return Layers([nnx.merge(shape, one(taken)) for taken in _slices(state, depth, consume=consume)])
 
 
-def _slices(state: Any, depth: int, *, consume: bool) -> Iterator[Any]:
+def _slices(state: typed.State, depth: int, *, consume: bool) -> Iterator[typed.State]:
     """Yields the layers of a state one after the other; nothing here holds one that was given out."""
-    leaves, tree = jax.tree.flatten(state)
-    take = jax.jit(lambda leaf, index: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False))
+    leaves, rebuilt = typed.flatten(state)
+    take = typed.jit(typed.row)
+
     if not consume:
         for index in range(depth):
-            yield jax.tree.unflatten(tree, [take(leaf, index) for leaf in leaves])
+            yield rebuilt([take(leaf, index) for leaf in leaves])
         return
-    columns = []
+    columns: list[list[jax.Array]] = []
     for leaf in leaves:
-        columns.append([take(leaf, index) for index in range(depth)])
-        jax.block_until_ready(columns[-1])
+        columns.append(typed.block_until_ready([take(leaf, index) for index in range(depth)]))
         leaf.delete()
     for _ in range(depth):
-        yield jax.tree.unflatten(tree, [column.pop(0) for column in columns])
+        yield rebuilt([column.pop(0) for column in columns])

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 from numpy.typing import NDArray
 
 from pioxide.engine.inputs import Batch, Reads
@@ -24,14 +25,14 @@ from pioxide.engine.prepare import prepare
 from pioxide.engine.quantize import Quantization
 from pioxide.engine.sampler import FlowSampler, Sampler, TextSampler, TokenSampler
 from pioxide.engine.shape import Shape
-from pioxide.models import Observation, Pi0, Pi0Fast, TextWriter
+from pioxide.models import Observation, Pi0, Pi0Fast, TextWriter, typed
+from pioxide.models.pi0 import Condition
 from pioxide.models.tuning import Tuning
 from pioxide.sampling import (
     Draft,
     Grammar,
     Guided,
     PrevChunkLeftOver,
-    RTCConfig,
     Speculation,
     sample_action_tokens,
     sample_actions,
@@ -72,9 +73,9 @@ def keep_programs(directory: str | Path) -> None:
     """
     path = Path(directory).expanduser()
     path.mkdir(parents=True, exist_ok=True)
-    jax.config.update("jax_compilation_cache_dir", str(path))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    typed.set_option("jax_compilation_cache_dir", str(path))
+    typed.set_option("jax_persistent_cache_min_compile_time_secs", 0.0)
+    typed.set_option("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
 class Programs:
@@ -100,11 +101,10 @@ class Programs:
         """Lays out the weights, see `prepare`. Compiles only the weight layout, not the model."""
         times = _times(sampler) if isinstance(sampler, FlowSampler) else None
         prepared = prepare(model, times, quantize=quantize, consume=consume, tuning=tuning)
-        graph, state = nnx.split(prepared.model)
+        self._graph, state = typed.split(prepared.model)
         # Plain leaves: a module's own tree would be walked in Python in every call.
-        leaves, structure = jax.tree.flatten((state, prepared.conditions))
+        leaves, self._rebuilt = typed.flatten((state, prepared.conditions))
         self.weights = tuple(leaves)
-        self._graph, self._structure = graph, structure
         self._answer_by(Reads(model.config, sampler, float_images), token_format)
 
     def writing(self, sampler: TextSampler, token_format: TokenFormat) -> Programs:
@@ -114,20 +114,23 @@ class Programs:
         return made
 
     def _answer_by(self, reads: Reads, token_format: TokenFormat | None) -> None:
-        graph, structure, sampler = self._graph, self._structure, reads.sampler
+        graph, rebuilt, sampler = self._graph, self._rebuilt, reads.sampler
 
-        def answer(weights: tuple[jax.Array, ...], batch: Batch) -> Output:
-            state, conditions = jax.tree.unflatten(structure, weights)
-            merged = nnx.merge(graph, state)
+        def answer(weights: tuple[jax.Array, ...], batch: Batch[jax.Array]) -> Output:
+            state, conditions = rebuilt(weights)
+            model = nnx.merge(graph, state)
             if isinstance(sampler, FlowSampler):
-                return _actions(merged, conditions, batch, sampler)
+                assert isinstance(model, Pi0)
+                return _actions(model, conditions, batch, sampler)
             assert token_format is not None
             if isinstance(sampler, TextSampler):
-                return _text(merged, batch, sampler, token_format)
-            return _tokens(merged, batch, sampler, token_format)
+                assert isinstance(model, Pi0)
+                return _text(model, batch, sampler, token_format)
+            assert isinstance(model, Pi0Fast)
+            return _tokens(model, batch, sampler, token_format)
 
         self.reads = reads
-        self.function = jax.jit(answer)
+        self.function = typed.jit(answer)
         self._compiled: dict[Shape, Callable[..., Output]] = {}
         self._compiling = threading.Lock()
 
@@ -147,11 +150,11 @@ class Programs:
             self._compiled = {**self._compiled, shape: program}
             return time.perf_counter() - begin
 
-    def __call__(self, shape: Shape, batch: Any) -> Output:
+    def __call__(self, shape: Shape, batch: Batch[jax.Array]) -> Output:
         """Runs the compiled program of a shape on an uploaded `Batch`."""
         return self._compiled[shape](self.weights, batch)
 
-    def placeholder(self, shape: Shape) -> Batch:
+    def placeholder(self, shape: Shape) -> Batch[jax.ShapeDtypeStruct]:
         """Returns a `Batch` of shapes and dtypes without values, to compile for."""
         c, reads, rows = self.reads.config, self.reads, shape.batch
         size = c.vision.image_size
@@ -178,8 +181,8 @@ def _times(sampler: FlowSampler) -> jax.Array:
     return jnp.append(times, 0.0) if sampler.realtime == "trained" else times
 
 
-def _observation(batch: Any, causal: int | None) -> Observation:
-    slots = jnp.arange(batch.tokens.shape[1])[None]
+def _observation(batch: Batch[jax.Array], causal: int | None) -> Observation:
+    slots = typed.arange(batch.tokens.shape[1])[None]
     valid = slots < batch.lengths[:, None]
     masks = {name: batch.image_mask[:, column] for column, name in enumerate(batch.images)}
     observation = Observation(batch.images, masks, batch.tokens, valid, batch.state)
@@ -189,33 +192,36 @@ def _observation(batch: Any, causal: int | None) -> Observation:
     return observation._replace(ar_mask=begun.astype(jnp.int32))
 
 
-def _actions(model: Any, conditions: Any, batch: Any, sampler: FlowSampler) -> jax.Array:
+def _actions(
+    model: Pi0, conditions: Condition | None, batch: Batch[jax.Array], sampler: FlowSampler
+) -> jax.Array:
     observation, steps = _observation(batch, None), sampler.steps
+    noise, left = batch.noise, batch.prev_chunk_left_over
+    assert noise is not None
+    flow: Pi0 | Guided = model
     if sampler.guided:
-        real = jnp.arange(batch.plain_tokens.shape[1])[None] < batch.plain_lengths[:, None]
-        model = Guided(model, batch.plain_tokens, real, sampler.guidance)
+        assert batch.plain_tokens is not None
+        assert batch.plain_lengths is not None
+        real = typed.arange(batch.plain_tokens.shape[1])[None] < batch.plain_lengths[:, None]
+        flow = Guided(model, batch.plain_tokens, real, sampler.guidance)
     if sampler.realtime is None:
-        return sample_actions(model, observation, batch.noise, num_steps=steps, conditions=conditions)
-    left = batch.prev_chunk_left_over
-    if isinstance(sampler.realtime, RTCConfig):
-        return sample_guided_rtc(
-            model,
-            observation,
-            batch.noise,
-            left,
-            config=sampler.realtime,
-            num_steps=steps,
-            conditions=conditions,
-        )
-    return sample_trained_rtc(model, observation, batch.noise, left, num_steps=steps, conditions=conditions)
+        return sample_actions(flow, observation, noise, num_steps=steps, conditions=conditions)
+    assert left is not None
+    if sampler.realtime == "trained":
+        return sample_trained_rtc(flow, observation, noise, left, num_steps=steps, conditions=conditions)
+    return sample_guided_rtc(
+        flow, observation, noise, left, config=sampler.realtime, num_steps=steps, conditions=conditions
+    )
 
 
-def _tokens(model: Any, batch: Any, sampler: TokenSampler, token_format: TokenFormat) -> Output:
+def _tokens(
+    model: Pi0Fast, batch: Batch[jax.Array], sampler: TokenSampler, token_format: TokenFormat
+) -> Output:
     observation = _observation(batch, token_format.causal)
     most, grammar = sampler.max_tokens, token_format.grammar if sampler.constrained else None
     horizon, dim = model.config.action_horizon, model.config.action_dim
-    if sampler.speculative:
-        block = sampler.speculative
+    if block := sampler.speculative:
+        assert batch.draft is not None
         if grammar is None:
             return speculate_tokens(
                 model, observation, batch.draft, block=block, max_tokens=most, stop=token_format.stop
@@ -223,7 +229,7 @@ def _tokens(model: Any, batch: Any, sampler: TokenSampler, token_format: TokenFo
         return speculate_action_tokens(
             model, observation, grammar, batch.draft, horizon=horizon, dim=dim, block=block, max_tokens=most
         )
-    keys = None if batch.keys is None else jax.random.wrap_key_data(batch.keys)
+    keys = None if batch.keys is None else typed.wrap_key_data(batch.keys)
     temperature = sampler.temperature
     if grammar is None:
         return sample_tokens(
@@ -241,7 +247,7 @@ def _tokens(model: Any, batch: Any, sampler: TokenSampler, token_format: TokenFo
     )
 
 
-def _text(model: Any, batch: Any, sampler: TextSampler, token_format: TokenFormat) -> Output:
+def _text(model: Pi0, batch: Batch[jax.Array], sampler: TextSampler, token_format: TokenFormat) -> jax.Array:
     observation = _observation(batch, None)
     return sample_tokens(
         TextWriter(model),
@@ -252,5 +258,6 @@ def _text(model: Any, batch: Any, sampler: TextSampler, token_format: TokenForma
     )
 
 
-def _like(shape: tuple[int, ...], dtype: Any) -> Any:
+def _like(shape: tuple[int, ...], dtype: DTypeLike) -> Any:
+    """Returns what stands in an array's place, whatever kind of array is written there."""
     return jax.ShapeDtypeStruct(shape, dtype)

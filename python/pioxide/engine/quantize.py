@@ -5,13 +5,15 @@ Inexact, and opt-in. qwix calibrates and rounds; `pioxide.policy.compare_policie
 
 from __future__ import annotations
 
-from typing import Literal
+from importlib.util import find_spec
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from pioxide.errors import InputError
+from pioxide.models import typed
 
 Quantization = Literal["int8"]
 
@@ -32,10 +34,8 @@ class Quantized(nnx.Module):
             kernel: The weight.
             inputs: How many leading axes are summed over.
         """
-        import qwix
-
         outputs = tuple(range(inputs, kernel.ndim))
-        rounded = qwix.quantize(kernel.astype(jnp.float32), jnp.int8, channelwise_axes=outputs)
+        rounded = _rounded(kernel.astype(jnp.float32), outputs)
         self.values = nnx.Param(rounded.qvalue)
         # 8 bits hold no NaN, and a maximum may pass over it: the scale has to carry it to the answer.
         finite = jnp.isfinite(kernel).all(axis=tuple(range(inputs)))
@@ -49,7 +49,7 @@ class Quantized(nnx.Module):
     def contract(self, equation: str, x: jax.Array) -> jax.Array:
         """Returns `einsum(equation, x, weight)` in x's dtype; the equation's result ends with all outputs."""
         values = self.values[...].astype(x.dtype)
-        product = jnp.einsum(equation, x, values, preferred_element_type=jnp.float32)
+        product = typed.einsum(equation, x, values, accumulate_in=jnp.float32)
         return (product * self.scale[...]).astype(x.dtype)
 
 
@@ -63,7 +63,12 @@ def check_quantization(quantize: object) -> None:
         return
     if quantize != "int8":
         raise InputError(f'quantize: expected None or "int8", got {quantize!r}')
-    try:
-        import qwix  # noqa: F401
-    except ImportError:
-        raise InputError('quantize: int8 weights need qwix: pip install "pioxide[int8]"') from None
+    if find_spec("qwix") is None:
+        raise InputError('quantize: int8 weights need qwix: pip install "pioxide[int8]"')
+
+
+def _rounded(kernel: jax.Array, outputs: tuple[int, ...]) -> Any:
+    """Returns qwix's array: `qvalue` of int8, and a `scale` for each index along the axes of outputs."""
+    import qwix  # pyright: ignore[reportMissingTypeStubs]  # it ships none
+
+    return qwix.quantize(kernel, jnp.int8, channelwise_axes=outputs)

@@ -39,10 +39,9 @@ class FlowSampler:
         """
         if self.num_steps is not None:
             _whole("num_steps", self.num_steps, 1)
-        if not (self.realtime in (None, "trained") or isinstance(self.realtime, RTCConfig)):
+        if not _is_realtime(self.realtime):
             raise InputError(f'realtime: expected None, an RTCConfig or "trained", got {self.realtime!r}')
-        number = isinstance(self.guidance, int | float) and not isinstance(self.guidance, bool)
-        if not number or not 0 <= self.guidance < math.inf:
+        if not _is_number(self.guidance) or not 0 <= self.guidance < math.inf:
             raise InputError(f"guidance: expected a number from 0 on, 1 for none, got {self.guidance!r}")
 
     @property
@@ -85,9 +84,9 @@ class TokenSampler:
         """
         _whole("max_tokens", self.max_tokens, 1)
         _whole("speculative", self.speculative, 0)
-        if isinstance(self.temperature, bool) or not 0 <= self.temperature < math.inf:
+        if _is_flag(self.temperature) or not 0 <= self.temperature < math.inf:
             raise InputError(f"temperature: expected 0 or a number above it, got {self.temperature}")
-        if not isinstance(self.constrained, bool):
+        if not _is_flag(self.constrained):
             raise InputError(f"constrained: expected True or False, got {self.constrained!r}")
         if self.partial not in ("error", "pad"):
             raise InputError(f'partial: expected "error" or "pad", got {self.partial!r}')
@@ -126,3 +125,15 @@ AnySampler = Sampler | TextSampler
 def _whole(name: str, value: object, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise InputError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+
+
+def _is_realtime(value: object) -> bool:
+    return value in (None, "trained") or isinstance(value, RTCConfig)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)

@@ -85,7 +85,7 @@ class Continuations:
         for row, ids in zip(tokens, drafts, strict=True):
             row[: len(ids)] = ids
         lengths = np.array([len(ids) for ids in drafts], np.int32)
-        return {"draft": Draft(tokens, lengths)}  # type: ignore[arg-type]
+        return {"draft": Draft(tokens, lengths)}
 
     def _row(self, one: Continuation | None, state: NDArray[np.float64]) -> PrevChunkLeftOver:
         """Returns one robot's, with a leading axis of 1; relative to the new state and normalised."""

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from pioxide.errors import InputError
 from pioxide.models.observation import Observation
 from pioxide.models.pi0 import Condition, Pi0
+from pioxide.models.typed import AnyArray
 from pioxide.sampling.flow import of_step, step_times
 from pioxide.sampling.guidance import FlowModel
 
@@ -33,9 +34,9 @@ class PrevChunkLeftOver(NamedTuple):
         inference_delay: [B] how many of them will have been played when the new chunk arrives.
     """
 
-    actions: Float[Array, "b h d"]
-    length: Int[Array, " b"]
-    inference_delay: Int[Array, " b"]
+    actions: Float[AnyArray, "b h d"]
+    length: Int[AnyArray, " b"]
+    inference_delay: Int[AnyArray, " b"]
 
 
 def pad_prev_chunk_left_over(
@@ -67,7 +68,7 @@ def pad_prev_chunk_left_over(
         padded[0, :, : given.shape[1]] = given[np.minimum(np.arange(horizon), len(given) - 1)]
     count = np.array([len(given)], np.int32)
     delay = np.minimum(count, np.int32(min(inference_delay, horizon)))
-    return PrevChunkLeftOver(padded, count, delay)  # type: ignore[arg-type]
+    return PrevChunkLeftOver(padded, count, delay)
 
 
 class RTCAttentionSchedule(enum.Enum):
@@ -300,7 +301,7 @@ def training_time_rtc_loss(
     return jnp.sum(jnp.where(fixed, 0.0, each)) / jnp.sum(~fixed, dtype=jnp.float32)
 
 
-def _first(delay: Int[Array, " b"], horizon: int) -> Bool[Array, "b h"]:
+def _first(delay: Int[AnyArray, " b"], horizon: int) -> Bool[Array, "b h"]:
     return jnp.arange(horizon)[None] < delay[:, None]
 
 

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from pioxide.models.decoding import Decoding
 from pioxide.models.observation import Observation
 from pioxide.models.pi0_fast import Pi0Fast
+from pioxide.models.typed import AnyArray
 from pioxide.sampling.constrained import BETWEEN, ChunkState, Grammar, Rules, best_allowed
 from pioxide.sampling.tokens import BROKEN, EOS, no_numbers
 
@@ -31,8 +32,8 @@ UNROLL = 16
 class Draft(NamedTuple):
     """A guess at each row's answer: [B, N] ids, of which the first `length` [B] count."""
 
-    tokens: Int[Array, "b n"]
-    length: Int[Array, " b"]
+    tokens: Int[AnyArray, "b n"]
+    length: Int[AnyArray, " b"]
 
 
 class Speculation(NamedTuple):
