@@ -84,6 +84,16 @@ def split(module: Node) -> tuple[nnx.GraphDef[Node], State]:
     return nnx.split(module)
 
 
+def replaced(variable: nnx.Variable[jax.Array], value: jax.Array) -> nnx.Variable[jax.Array]:
+    """Returns a variable of the same kind with another value."""
+    return variable.replace(value)
+
+
+def update(module: nnx.Module, state: State) -> None:
+    """Sets those of a module's variables that a state has."""
+    nnx.update(module, state)
+
+
 def state(module: nnx.Module) -> State:
     """Returns a module's variables."""
     return nnx.state(module)

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pioxide.errors import CheckpointError, FormatError
-from pioxide.files import read_json
+from pioxide.errors import CheckpointError
+from pioxide.weights.documents import is_object, read_document
 from pioxide.weights.safetensors import Entry, SafetensorsFile
 from pioxide.weights.tree import Array, Spec
 
@@ -99,11 +99,8 @@ def open_adapter(directory: Path) -> Adapter:
         CheckpointError: It is damaged, or more than plain low-rank updates; names the setting or tensor.
     """
     where = directory / CONFIG
-    try:
-        config = read_json(where)
-    except FormatError as error:
-        raise CheckpointError(str(error)) from error
-    if not isinstance(config, dict):
+    config = read_document(where)
+    if not is_object(config):
         raise CheckpointError(f"{where}: expected an object, got {config!r}")
     for name, plain in PLAIN.items():
         if config.get(name, plain[0]) not in plain:
@@ -116,7 +113,7 @@ def open_adapter(directory: Path) -> Adapter:
             f"{where}: init_lora_weights {config['init_lora_weights']!r} changes the base's weights too: "
             "merge the adapter with PEFT (merge_and_unload) and save the policy"
         )
-    base = config.get("base_model_name_or_path")
+    base: object = config.get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise CheckpointError(f"{where} names no base (base_model_name_or_path)")
     file = SafetensorsFile(directory / TENSORS)
@@ -143,7 +140,7 @@ def adapted(
     """
     theirs = {core_name(name): (file, name) for file in files for name in file.tensors}
     changes: dict[SafetensorsFile, dict[str, Update | str]] = {file: {} for file in files}
-    wrong = []
+    wrong: list[str] = []
     for own, change in [*adapter.updates.items(), *adapter.replaced.items()]:
         if core_name(own) not in theirs:
             wrong.append(f"{own} is no tensor of the base")
@@ -198,7 +195,7 @@ def _updates(
 ) -> tuple[dict[str, Update], dict[str, str]]:
     updates: dict[str, Update] = {}
     replaced: dict[str, str] = {}
-    wrong = []
+    wrong: list[str] = []
     for name in sorted(file.tensors):
         if not name.startswith(PREFIX):
             wrong.append(f"{name} is no tensor of an adapter")
@@ -234,9 +231,11 @@ def _scale(config: Mapping[str, Any], module: str, rank: int, where: Path) -> fl
 
 def _of_module(config: Mapping[str, Any], patterns: str, name: str, module: str, where: Path) -> float:
     """Returns a setting of one module: the first pattern that its name ends in, else the setting of all."""
-    by_pattern = config.get(patterns) or {}
+    by_pattern: object = config.get(patterns) or {}
+    if not is_object(by_pattern):
+        raise CheckpointError(f"{where}: {patterns}: expected an object, got {by_pattern!r}")
     found = next((key for key in by_pattern if re.match(rf"(.*\.)?({key})$", module)), None)
-    value = config.get(name) if found is None else by_pattern[found]
+    value: object = config.get(name) if found is None else by_pattern[found]
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
         raise CheckpointError(f"{where}: {name} of {module}: expected a number above 0, got {value!r}")
     return value

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pioxide.codec import CODEC_FILE
-from pioxide.errors import CheckpointError, FormatError, InputError
-from pioxide.files import read_json
+from pioxide.errors import CheckpointError, InputError
 from pioxide.transforms import Stats, load_norm_stats
 from pioxide.transforms.stats import FIELDS as STATISTICS
+from pioxide.weights.documents import is_list, is_object, read_object
 from pioxide.weights.safetensors import SafetensorsFile
 from pioxide.weights.tree import Array
 
@@ -36,10 +36,10 @@ class Companions:
         config: The content of `config.json`, or empty.
     """
 
-    norm_stats: Mapping[str, Mapping[str, Stats]] = field(default_factory=dict)
+    norm_stats: Mapping[str, Mapping[str, Stats]] = field(default_factory=dict[str, Mapping[str, Stats]])
     fast_tokenizer: Path | None = None
     text_model: Path | None = None
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def action_horizon(self) -> int | None:
@@ -72,7 +72,7 @@ def find_companions(root: Path, statistics: Mapping[str, Array]) -> Companions:
     if lerobot:
         stats.setdefault(OWN, lerobot)
     text = next((f for f in _named(root, ("tokenizer.model", "paligemma_tokenizer.model"))), None)
-    return Companions(stats, _fast_tokenizer(root), text, _json(root / "config.json"))
+    return Companions(stats, _fast_tokenizer(root), text, read_object(root / "config.json"))
 
 
 def choose_stats(
@@ -103,11 +103,11 @@ def choose_stats(
 def _lerobot_stats(root: Path) -> dict[str, Stats]:
     """Returns statistics from the state file of LeRobot's normaliser: `<feature>.<statistic>` vectors."""
     for name in ("policy_preprocessor.json", "policy_postprocessor.json"):
-        steps = _json(root / name).get("steps")
-        for step in steps if isinstance(steps, list) else []:
-            if not isinstance(step, dict) or step.get("registry_name") not in NORMALIZERS:
+        steps = read_object(root / name).get("steps")
+        for step in steps if is_list(steps) else []:
+            if not is_object(step) or step.get("registry_name") not in NORMALIZERS:
                 continue
-            state = step.get("state_file")
+            state: object = step.get("state_file")
             if state is None:
                 continue
             if not isinstance(state, str) or Path(state).name != state:
@@ -125,7 +125,7 @@ def _lerobot_stats(root: Path) -> dict[str, Stats]:
 
 def _old_lerobot_stats(statistics: Mapping[str, Array]) -> dict[str, Stats]:
     """Returns statistics from `normalize_inputs.buffer_observation_state.mean` and its like."""
-    found = []
+    found: list[tuple[str, Array]] = []
     for name, vector in statistics.items():
         match = re.fullmatch(r"(?:un)?normalize_\w+\.buffer_(\w+)\.(\w+)", name)
         if match:
@@ -151,7 +151,7 @@ def _fast_tokenizer(root: Path) -> Path | None:
     for file in _named(root, (CODEC_FILE,)):
         return file.parent
     for file in _named(root, ("processor_config.json",)):
-        if (file.parent / "tokenizer.json").is_file() and "min_token" in _json(file):
+        if (file.parent / "tokenizer.json").is_file() and "min_token" in read_object(file):
             return file.parent
     return None
 
@@ -163,13 +163,3 @@ def _named(root: Path, names: tuple[str, ...]) -> list[Path]:
         for pattern in (name, f"*/{name}", f"*/*/{name}"):
             found += sorted(root.glob(pattern))
     return found
-
-
-def _json(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        value = read_json(file)
-    except FormatError as error:
-        raise CheckpointError(str(error)) from error
-    return value if isinstance(value, dict) else {}

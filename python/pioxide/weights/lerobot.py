@@ -25,7 +25,7 @@ from pioxide.errors import CheckpointError, PioxideError
 from pioxide.family import Family
 from pioxide.files import read_json
 from pioxide.robots import Camera, RobotSpec, StatePart
-from pioxide.transforms import NormMode, NormRule
+from pioxide.transforms import NormMode, NormRule, Stats
 from pioxide.weights.architecture import Architecture
 from pioxide.weights.companions import OWN, Companions
 from pioxide.weights.lerobot_config import ACTION, STATE, Feature, LerobotConfig, read_config
@@ -160,13 +160,14 @@ def _normalization(
 ) -> dict[str, Any]:
     """Returns the contract's rules and statistics."""
     if processors is None:
-        stats = dict(companions.norm_stats.get(OWN) or next(iter(companions.norm_stats.values()), {}))
+        found = companions.norm_stats
+        own = found.get(OWN) or next(iter(found.values()), dict[str, Stats]())
         before = after = Normalization(
             config.modes,
             NormRule.lerobot("identity").epsilon,
             {**(config.inputs or {}), **(config.outputs or {})},
             None,
-            {KEYS[key]: one for key, one in stats.items() if key in KEYS},
+            {KEYS[key]: one for key, one in own.items() if key in KEYS},
         )
     else:
         before, after = processors.before, processors.after

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from pioxide.errors import CheckpointError
 from pioxide.family import Family
 from pioxide.transforms import NormMode
+from pioxide.weights.documents import are_texts
 
 STATE, ACTION, IMAGES = "observation.state", "action", "observation.images"
 
@@ -238,13 +239,13 @@ def read_modes(value: Any, where: str) -> dict[str, NormMode]:
         raise CheckpointError(f"{where}: {error}") from error
 
 
-def texts(value: Any, where: str) -> tuple[str, ...]:
+def texts(value: object, where: str) -> tuple[str, ...]:
     """Returns a list of texts.
 
     Raises:
         CheckpointError: It is something else.
     """
-    if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+    if not are_texts(value):
         raise CheckpointError(f"{where}: expected a list of texts, got {value!r}")
     return tuple(value)
 
@@ -270,9 +271,13 @@ def _features(value: Any, where: str) -> dict[str, Feature] | None:
     except (TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{where}: expected features with type and shape ({error!r})") from error
     for key, feature in read.items():
-        if not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in feature.shape):
+        if not all(_is_natural(n) and n > 0 for n in feature.shape):
             raise CheckpointError(f"{where}: {key}: shape {list(feature.shape)} is none")
     return read
+
+
+def _is_natural(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _image_size(value: Any, where: str) -> int:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from pioxide.errors import CheckpointError
 from pioxide.family import Family
+from pioxide.weights.documents import is_text_by_text
 from pioxide.weights.lerobot_config import ACTION, texts
 from pioxide.weights.lerobot_steps import Normalization, Step, read_normalization, read_steps, refuse_unknown
 
@@ -214,12 +215,13 @@ def _action_tokenizer(step: Step) -> str | None:
 
 
 def _rename_map(step: Step | None) -> dict[str, str]:
-    renamed = {} if step is None else step.config.get("rename_map") or {}
-    if not isinstance(renamed, dict) or not all(isinstance(v, str) for v in renamed.values()):
-        assert step is not None
+    renamed: object = None if step is None else step.config.get("rename_map")
+    if step is None or not renamed:
+        return {}
+    if not is_text_by_text(renamed):
         raise CheckpointError(f"{step.where}: rename_map: expected texts by text, got {renamed!r}")
     targets = list(renamed.values())
-    if step is not None and (twice := [name for name in targets if targets.count(name) > 1]):
+    if twice := [name for name in targets if targets.count(name) > 1]:
         both = [key for key, value in renamed.items() if value == twice[0]]
         raise CheckpointError(f"{step.where}: {' and '.join(both)} both become {twice[0]}")
     return dict(renamed)

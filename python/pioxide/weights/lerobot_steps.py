@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pioxide.errors import CheckpointError, FormatError, InputError
-from pioxide.files import read_json
+from pioxide.errors import CheckpointError, InputError
 from pioxide.transforms import NormMode, NormRule, Stats
 from pioxide.transforms.normalize import LEROBOT_EPSILON
 from pioxide.transforms.stats import FIELDS as STATISTICS
+from pioxide.weights.documents import is_list, is_object, read_document
 from pioxide.weights.lerobot_config import ACTION, STATE, Feature, read_modes, texts
 from pioxide.weights.safetensors import SafetensorsFile
 
@@ -70,26 +70,24 @@ def read_steps(file: Path) -> list[Step]:
     Raises:
         CheckpointError: It is no processor file.
     """
-    try:
-        value = read_json(file)
-    except FormatError as error:
-        raise CheckpointError(str(error)) from error
-    listed = value.get("steps") if isinstance(value, dict) else None
-    if not isinstance(listed, list):
+    value = read_document(file)
+    listed: object = value.get("steps") if is_object(value) else None
+    if not is_list(listed):
         raise CheckpointError(f'{file} has no list of "steps"')
-    steps = []
-    for i, step in enumerate(listed):
-        where = f"{file}: step {i}"
-        if not isinstance(step, dict):
-            raise CheckpointError(f"{where}: expected an object, got {step!r}")
-        name, config = step.get("registry_name") or step.get("class"), step.get("config") or {}
-        if not isinstance(name, str) or not isinstance(config, dict):
-            raise CheckpointError(f"{where}: expected a registry_name and a config, got {step!r}")
-        state = step.get("state_file")
-        if state is not None and (not isinstance(state, str) or Path(state).name != state):
-            raise CheckpointError(f"{where}: state_file {state!r} is no file name")
-        steps.append(Step(name, config, state, f"{where} ({name})"))
-    return steps
+    return [_step(step, f"{file}: step {i}") for i, step in enumerate(listed)]
+
+
+def _step(value: object, where: str) -> Step:
+    if not is_object(value):
+        raise CheckpointError(f"{where}: expected an object, got {value!r}")
+    name: object = value.get("registry_name") or value.get("class")
+    config: object = value.get("config") or {}
+    if not isinstance(name, str) or not is_object(config):
+        raise CheckpointError(f"{where}: expected a registry_name and a config, got {value!r}")
+    state: object = value.get("state_file")
+    if state is not None and (not isinstance(state, str) or Path(state).name != state):
+        raise CheckpointError(f"{where}: state_file {state!r} is no file name")
+    return Step(name, config, state, f"{where} ({name})")
 
 
 def refuse_unknown(step: Step, *known: str) -> None:
@@ -114,8 +112,11 @@ def read_normalization(step: Step, root: Path) -> Normalization:
     config = step.config
     refuse_unknown(step, *_NORMALIZER_FIELDS)
     epsilon = config.get("eps", LEROBOT_EPSILON)
-    features = {}
-    for key, one in (config.get("features") or {}).items():
+    features: dict[str, Feature] = {}
+    listed: object = config.get("features") or {}
+    if not is_object(listed):
+        raise CheckpointError(f"{step.where}: features: expected an object, got {listed!r}")
+    for key, one in listed.items():
         try:
             features[key] = Feature(str(one["type"]), tuple(one["shape"]))
         except (TypeError, KeyError) as error:

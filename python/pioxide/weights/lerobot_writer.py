@@ -124,6 +124,7 @@ def lerobot_files(contract: Contract) -> LerobotFiles:
     stats = _stats(contract, rules)
     inputs = {key: one for key, one in features.items() if key != ACTION}
     outputs = {ACTION: features[ACTION]}
+    sizes = _sizes(contract, family)
     config = {
         "input_features": inputs,
         "output_features": outputs,
@@ -131,7 +132,7 @@ def lerobot_files(contract: Contract) -> LerobotFiles:
         "use_relative_actions": any(mask),
         "relative_exclude_joints": excluded,
         "action_feature_names": names,
-        **_sizes(contract, family),
+        **sizes,
     }
     relative = {"enabled": any(mask), "exclude_joints": excluded, "action_names": names}
     normalizer = {"eps": epsilon, "features": features, "norm_map": modes}
@@ -140,12 +141,12 @@ def lerobot_files(contract: Contract) -> LerobotFiles:
     before.add("to_batch_processor")
     # π0's text needs no state, and LeRobot has it first.
     if family is Family.PI0:
-        before.add_prompt(family, config["tokenizer_max_length"])
+        before.add_prompt(family, sizes["tokenizer_max_length"])
         before.add("device_processor", DEVICE)
     before.add("relative_actions_processor", relative)
     before.add("normalizer_processor", normalizer, state=bool(stats))
     if family is not Family.PI0:
-        before.add_prompt(family, config["tokenizer_max_length"])
+        before.add_prompt(family, sizes["tokenizer_max_length"])
         before.add("device_processor", DEVICE)
     after = Steps("policy_postprocessor")
     after.add("unnormalizer_processor", {**normalizer, "features": outputs}, state=bool(stats))

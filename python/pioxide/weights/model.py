@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pioxide.models import Pi0, Pi0Config, Pi0Fast, Pi0FastConfig
     from pioxide.models.decoding import DecodingConvention
     from pioxide.models.memory import MemoryConfig
+    from pioxide.models.typed import FlatState
 
 # What π0 and π0.5 have beyond PaliGemma.
 ACTION_EXPERT = r"PaliGemma/llm/.*_1/.*|(action|state|time)_.*"
@@ -161,7 +162,7 @@ def build(
     """
     from flax import nnx
 
-    from pioxide.models import Pi0, Pi0Config, Pi0Fast
+    from pioxide.models import Pi0, Pi0Config, Pi0Fast, typed
 
     if config is not None and fields:
         raise InputError(f"{', '.join(fields)} can't be given beside a config")
@@ -176,8 +177,8 @@ def build(
             _add_lora(model, checkpoint.architecture, lora_scale, rngs)
         return model
 
-    graph, state = nnx.split(nnx.eval_shape(make))
-    flat = dict(nnx.to_flat_state(state))
+    graph, state = typed.split(nnx.eval_shape(make))
+    flat = typed.flat(state)
     own_of, _ = _matched(flat, checkpoint, None)
 
     def stored(path: str, spec: Spec) -> np.dtype[Any]:
@@ -185,9 +186,9 @@ def build(
 
     for path, array in stream(checkpoint.tree, stored, on_bytes):
         where = None if sharding is None else sharding(Spec(array.shape, array.dtype))
-        flat[own_of[path]] = flat[own_of[path]].replace(put(array, where))
+        flat[own_of[path]] = typed.replaced(flat[own_of[path]], put(array, where))
         del array  # before the next one is read
-    return nnx.merge(graph, nnx.from_flat_state(flat))
+    return nnx.merge(graph, typed.nested(flat))
 
 
 def load_model(
@@ -232,24 +233,26 @@ def load_into(
     """
     from flax import nnx
 
+    from pioxide.models import typed
+
     if keep is None and checkpoint.format.startswith("paligemma"):
         keep = ACTION_EXPERT
-    flat = dict(nnx.to_flat_state(nnx.state(model, nnx.Param)))
+    flat = typed.parameters(model)
     own_of, kept = _matched(flat, checkpoint, keep)
-    places = {path: (np.dtype(flat[own].dtype), flat[own][...].sharding) for path, own in own_of.items()}
+    places = {path: (np.dtype(flat[own][...].dtype), flat[own][...].sharding) for path, own in own_of.items()}
     del flat  # the model alone holds its old values, and loses each as the new one comes
     for path, array in stream(checkpoint.tree, lambda path, _: places[path][0], on_bytes):
         leaf = nnx.Param(put(array, places[path][1]))
-        nnx.update(model, nnx.from_flat_state([(own_of[path], leaf)]))
+        typed.update(model, typed.nested({own_of[path]: leaf}))
         del array, leaf
     return kept
 
 
 def tree_of(model: nnx.Module, where: str = "the model") -> Tree:
     """Returns a model's parameters under openpi's paths, read from the devices when asked for."""
-    from flax import nnx
+    from pioxide.models import typed
 
-    leaves = {_path(own): leaf[...] for own, leaf in nnx.to_flat_state(nnx.state(model, nnx.Param))}
+    leaves = {_path(own): leaf[...] for own, leaf in typed.parameters(model).items()}
     return DeviceTree(leaves, where)
 
 
@@ -331,7 +334,7 @@ def _sizes(model: nnx.Module, architecture: Architecture) -> Contract:
 
 
 def _matched(
-    flat: Mapping[Any, Any], checkpoint: Checkpoint, keep: str | None
+    flat: FlatState, checkpoint: Checkpoint, keep: str | None
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Returns own path by openpi path, of everything to be filled; and the openpi paths of what is not.
 

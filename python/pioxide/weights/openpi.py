@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from pioxide.errors import CheckpointError, FormatError
+from pioxide.errors import CheckpointError
 from pioxide.files import parse_json, read_json, write_json
+from pioxide.weights.documents import is_object, read_object
 from pioxide.weights.tree import BFLOAT16, BLOCK_BYTES, Array, Spec, Tree
 
 OUTER, LEAF = "params", "value"
@@ -44,14 +45,12 @@ class OrbaxTree(Tree):
     """
 
     def __init__(self, directory: Path) -> None:
-        import tensorstore as ts
-
         super().__init__(str(directory), {})
         self.directory = directory
-        self.context = ts.Context(CONTEXT)
-        self.metadata = _metadata(directory)
+        self.context = _tensorstore().Context(CONTEXT)
+        self.metadata = read_object(directory / "_METADATA")
         self.ocdbt = (directory / "manifest.ocdbt").is_file()
-        headers = self._headers(ts)
+        headers = self._headers()
         names = _paths(headers)
         self.arrays: dict[str, str] = {}
         self.chunks: dict[str, tuple[int, ...]] = {}
@@ -72,13 +71,11 @@ class OrbaxTree(Tree):
 
     def fill(self, path: str, out: Array, start: int = 0) -> None:
         """Reads rows; TensorStore decodes a chunk and converts it straight into `out`."""
-        import tensorstore as ts
-
         try:
-            source = self._open(ts, path)
+            source = self._open(path)
             if out.ndim:
-                source = source[start : start + len(out)].translate_to[0]  # type: ignore[index]
-            target = ts.array(out)
+                source = source[start : start + len(out)].translate_to[0]
+            target = _tensorstore().array(out)
             target.write(source.astype(target.dtype)).result()
         except (ValueError, OSError, KeyError) as error:
             raise CheckpointError(f"{self.where}: {path} can't be read: {_first_line(error)}") from error
@@ -101,7 +98,7 @@ class OrbaxTree(Tree):
             return {"driver": "ocdbt", "base": root, "path": f"{key}/"}
         return {"driver": "file", "path": f"{root['path']}{key}/"}
 
-    def _open(self, ts: Any, path: str) -> Any:
+    def _open(self, path: str) -> Any:
         zarr3 = self.zarr3[path]
         spec: dict[str, Any] = {
             "driver": "zarr3" if zarr3 else "zarr",
@@ -110,9 +107,9 @@ class OrbaxTree(Tree):
         # A chunk that is not there would read as zeros: right only where all-zero chunks were left out.
         if self.metadata.get("store_array_data_equal_to_fill_value"):
             spec["fill_missing_data_reads"] = False
-        return ts.open(spec, open=True, read=True, context=self.context).result()
+        return _tensorstore().open(spec, open=True, read=True, context=self.context).result()
 
-    def _headers(self, ts: Any) -> dict[str, tuple[Any, bool]]:
+    def _headers(self) -> dict[str, tuple[Any, bool]]:
         endings = {"/.zarray": False, "/zarr.json": True}
         found: dict[str, tuple[Any, bool]] = {}
         try:
@@ -123,9 +120,11 @@ class OrbaxTree(Tree):
                         if file.is_file() and file.stat().st_size < LONGEST_HEADER:
                             found[folder.name] = (read_json(file), zarr3)
                 return found
-            store = ts.KvStore.open(
-                {"driver": "ocdbt", "base": _place(self.directory)}, context=self.context
-            ).result()
+            store = (
+                _tensorstore()
+                .KvStore.open({"driver": "ocdbt", "base": _place(self.directory)}, context=self.context)
+                .result()
+            )
             for raw in store.list().result():
                 name = raw.decode()
                 for ending, zarr3 in endings.items():
@@ -137,16 +136,16 @@ class OrbaxTree(Tree):
         return found
 
     def _check_listed(self, keys: set[str]) -> None:
-        listed = self.metadata.get("tree_metadata")
-        if not isinstance(listed, dict):
+        listed: object = self.metadata.get("tree_metadata")
+        if not is_object(listed):
             return
         for value in listed.values():
             try:
                 key = ".".join(str(part["key"]) for part in value["key_metadata"])
             except (KeyError, TypeError) as error:
                 raise CheckpointError(f"{self.where}/_METADATA makes no sense: {error}") from error
-            described = value.get("value_metadata")
-            kind = described.get("value_type") if isinstance(described, dict) else None
+            described: object = value.get("value_metadata")
+            kind: object = described.get("value_type") if is_object(described) else None
             if key not in keys and kind not in ("None", "Dict"):
                 self.problems.missing.append(f"{key} (listed in _METADATA, its data is not there)")
 
@@ -177,8 +176,7 @@ def write_openpi(
     Raises:
         OSError: It can't be written.
     """
-    import tensorstore as ts
-
+    ts = _tensorstore()
     directory.mkdir(parents=True)
     context = ts.Context(CONTEXT)
     keys = {path: ".".join((OUTER, *path.split("/"))) for path in tree.specs}
@@ -284,15 +282,11 @@ def _chunk(spec: Spec, stored: np.dtype[Any], blocks: list[tuple[int, int]], chu
     return [max(rows, 1), *(max(n, 1) for n in spec.shape[1:])]
 
 
-def _metadata(directory: Path) -> dict[str, Any]:
-    file = directory / "_METADATA"
-    if not file.is_file():
-        return {}
-    try:
-        value = read_json(file)
-    except FormatError as error:
-        raise CheckpointError(str(error)) from error
-    return value if isinstance(value, dict) else {}
+def _tensorstore() -> Any:
+    """Returns the module, whose stubs leave most of its options without a type."""
+    import tensorstore
+
+    return tensorstore
 
 
 def _paths(keys: Any) -> dict[str, str]:

@@ -9,7 +9,7 @@ import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.lib import format as npy
@@ -47,7 +47,7 @@ class NpzTree(Tree):
         except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
             raise CheckpointError(f"{path} is no .npz file: {error}") from error
         self.members: dict[str, _Member] = {}
-        self.stream: tuple[str, int, IO[bytes]] | None = None
+        self.stream: tuple[str, int, io.BufferedIOBase] | None = None
         try:
             infos = self.zip.infolist()
             if len(infos) > MOST_MEMBERS:
@@ -137,7 +137,7 @@ class NpzTree(Tree):
             stream = self._at(path, position)
             done = 0
             while done < len(view):
-                count = stream.readinto(view[done : done + BLOCK_BYTES])  # type: ignore[attr-defined]
+                count = stream.readinto(view[done : done + BLOCK_BYTES])
                 if not count:
                     raise EOFError(f"ends {len(view) - done:,} bytes too early")
                 done += count
@@ -145,14 +145,15 @@ class NpzTree(Tree):
             raise CheckpointError(f"{self.where}: {path} can't be read: {error}") from error
         self.stream = (path, position + len(view), stream)
 
-    def _at(self, path: str, position: int) -> IO[Any]:
+    def _at(self, path: str, position: int) -> io.BufferedIOBase:
         if self.stream is not None:
             name, at, stream = self.stream
             if (name, at) == (path, position):
                 return stream
             stream.close()
             self.stream = None
-        stream = self.zip.open(self.members[path].info)
+        # `IO[bytes]` to a type checker, which has no `readinto`.
+        stream = cast("io.BufferedIOBase", self.zip.open(self.members[path].info))
         if position == self.members[path].offset:
             # Read and not skipped: from Python 3.12 on a skip ends the checking of the member's CRC.
             stream.read(position)

@@ -23,10 +23,12 @@ def put(array: Array, sharding: jax.sharding.Sharding | None) -> jax.Array:
     """
     import jax
 
+    from pioxide.models import typed
+
     if sharding is None:
-        return jax.block_until_ready(jax.device_put(array))
+        return typed.upload(array)
     made = jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
-    return jax.block_until_ready(made)
+    return typed.block_until_ready(made)
 
 
 class DeviceTree(Tree):

@@ -254,17 +254,19 @@ class PytorchTree(Tree):
         """Takes the parameter's shape from what most of its tensors say."""
         votes: Counter[tuple[int, ...]] = Counter()
         found: list[tuple[str, tuple[int, ...] | str, Spec]] = []
-        dtypes = []
+        dtypes: list[np.dtype[Any]] = []
         for layer in layers:
             for row, core in layer:
                 if core not in self.sources:
                     continue
                 spec = self._entry(core).spec
+                shape: tuple[int, ...] | str
                 try:
-                    shape: tuple[int, ...] | str = _parameter_shape(row, spec.shape, known)
-                    votes[shape] += 1  # type: ignore[index]
+                    shape = _parameter_shape(row, spec.shape, known)
                 except CheckpointError as error:
                     shape = str(error)
+                else:
+                    votes[shape] += 1
                 if spec.dtype.kind == "f" or spec.dtype.name == "bfloat16":
                     dtypes.append(spec.dtype)
                 else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -65,16 +65,16 @@ def bring(
     return target / inner if inner else target
 
 
-def choose(names: object) -> list[str]:
+def choose(names: Iterable[str]) -> list[str]:
     """Returns those of a directory's files that belong to a checkpoint: no optimizer, nothing pickled.
 
     Args:
         names: Relative to the directory, with "/".
     """
-    every = sorted(names)  # type: ignore[call-overload]
+    every = sorted(names)
     if any(name in ORBAX for name in every):
         return every
-    wanted = []
+    wanted: list[str] = []
     for name in every:
         path = PurePosixPath(name)
         if path.parts[0] in FOLDERS or (len(path.parts) <= 3 and path.suffix in ENDINGS):

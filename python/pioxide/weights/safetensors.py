@@ -6,19 +6,21 @@ not give) is refused before any tensor is read.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import ml_dtypes
 import numpy as np
 
 from pioxide.errors import CheckpointError, FormatError
 from pioxide.files import mistaken, parse_json
+from pioxide.weights.documents import is_list, is_object, is_text_by_text
 from pioxide.weights.tree import BFLOAT16, Array, Spec
 
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -66,7 +68,7 @@ class SafetensorsFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         try:
-            self.file: BinaryIO = open(self.path, "rb")  # noqa: SIM115 (kept open for later reads)
+            self.file: io.BufferedReader = open(self.path, "rb")  # noqa: SIM115 (kept open for later reads)
             size = os.fstat(self.file.fileno()).st_size
         except OSError as error:
             raise CheckpointError(f"{self.path}: {error.strerror or error}") from error
@@ -99,7 +101,7 @@ class SafetensorsFile:
         self.file.seek(offset + first * spec.dtype.itemsize)
         done = 0
         while done < len(view):
-            count = self.file.readinto(view[done : done + READ_BYTES])  # type: ignore[attr-defined]
+            count = self.file.readinto(view[done : done + READ_BYTES])
             if not count:
                 raise CheckpointError(
                     f"{self.path}: {name}: the file ends {len(view) - done} bytes too early"
@@ -131,19 +133,21 @@ class SafetensorsFile:
             header = parse_json(self.file.read(length), f"{self.path}: header")
         except FormatError as error:
             raise CheckpointError(str(error)) from error
-        if not isinstance(header, dict):
+        if not is_object(header):
             raise CheckpointError(f"{self.path}: its header is no JSON object")
         return header, 8 + length
 
     def _metadata(self, value: Any) -> dict[str, str]:
-        if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+        if not is_text_by_text(value):
             raise CheckpointError(f"{self.path}: __metadata__ does not map text to text")
         return value
 
     def _entry(self, name: str, value: Any, start: int) -> Entry:
-        if not isinstance(value, dict):
+        if not is_object(value):
             raise CheckpointError(f"{self.path}: {name}: its entry is no object")
-        code, shape, offsets = (value.get(key) for key in ("dtype", "shape", "data_offsets"))
+        code: object = value.get("dtype")
+        shape: object = value.get("shape")
+        offsets: object = value.get("data_offsets")
         if not isinstance(code, str) or code not in DTYPES:
             raise CheckpointError(f"{self.path}: {name}: dtype {code!r} is not known")
         if not _possible(shape) or not _naturals(offsets) or len(offsets) != 2:
@@ -237,7 +241,7 @@ class SafetensorsWriter:
 
 
 def _naturals(value: Any) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 48 for n in value)
+    return is_list(value) and all(type(n) is int and 0 <= n < 1 << 48 for n in value)
 
 
 def _possible(shape: Any) -> TypeGuard[list[int]]:
