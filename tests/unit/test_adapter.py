@@ -82,6 +82,7 @@ def test_patterns_and_whole_modules_are_obeyed(adapter: Path) -> None:
         ({"init_lora_weights": "pissa"}, "pissa"),
         ({"r": 4}, "rank 4"),
         ({"lora_alpha": 0}, "lora_alpha"),
+        ({"rank_pattern": ["action_in_proj"]}, "rank_pattern: expected an object"),
         ({"base_model_name_or_path": None}, "names no base"),
         ({"base_model_name_or_path": "lerobot/pi0_base"}, "'lerobot/pi0_base'"),
     ],

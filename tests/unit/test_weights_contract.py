@@ -197,6 +197,10 @@ def both_into_one(files):
     rename["rename_map"] = {"a": "observation.images.top", "b": "observation.images.top"}
 
 
+def listed_features(files):
+    step(files["before"], "normalizer_processor")["config"]["features"] = ["action"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -209,6 +213,7 @@ def both_into_one(files):
         (no_postprocessor, "no policy_postprocessor.json"),
         (left_padding, "padding_side"),
         (both_into_one, "a and b both become"),
+        (listed_features, "features: expected an object"),
     ],
 )
 def test_processors_that_cannot_be_followed_are_refused(tmp_path, change, message):

@@ -12,6 +12,7 @@ import numpy as np
 
 from pioxide.contract import Contract
 from pioxide.errors import CheckpointError, InputError
+from pioxide.files import as_address
 from pioxide.transforms import Stats
 from pioxide.weights.adapter import open_adapter
 from pioxide.weights.architecture import Architecture, recognise
@@ -214,11 +215,12 @@ def stream(
 
 def _brought(path: str | Path, on_file: Callable[[str, int, int], None]) -> Path:
     """Returns where a path or an address is on this machine."""
-    if "://" in str(path) and not str(path).startswith("file://"):
-        from pioxide.weights.remote import bring
+    address = as_address(path)
+    if not address or address.startswith("file://"):
+        return Path(str(path).removeprefix("file://"))
+    from pioxide.weights.remote import bring
 
-        path = bring(str(path), on_file=on_file)
-    return Path(str(path).removeprefix("file://"))
+    return bring(address, on_file=on_file)
 
 
 def _open(found: Located, heads: tuple[int, int] | None, embedding: Any) -> tuple[Tree, Format]:
