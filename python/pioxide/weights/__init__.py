@@ -13,7 +13,8 @@ from pioxide.weights.checkpoint import Checkpoint, contract_of, load, stream
 from pioxide.weights.companions import Companions
 from pioxide.weights.convert import Written, convert
 from pioxide.weights.lora import MergedTree
-from pioxide.weights.model import build, configure, load_into, load_model, save, tree_of
+from pioxide.weights.model import build, load_into, load_model, save, tree_of
+from pioxide.weights.model_config import configure
 from pioxide.weights.tree import MemoryTree, Problems, Spec, Tree
 
 __all__ = [
