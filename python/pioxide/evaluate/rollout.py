@@ -173,20 +173,7 @@ def evaluate(
     try:
         running = [lane for lane in lanes if _begin(lane, waiting, policy)]
         while running:
-            if policy.remembers:
-                policy.observe(
-                    [lane.seen() for lane in running],
-                    [lane.session for lane in running],
-                    at=[lane.at for lane in running],
-                )
-            asking = [(lane, question) for lane in running if (question := lane.ask()) is not None]
-            if asking:
-                answers = policy.chunks(
-                    [question for _, question in asking], [lane.session for lane, _ in asking]
-                )
-                batches.append(answers[0].timing.total)
-                for (lane, _), answer in zip(asking, answers, strict=True):
-                    lane.answer(answer)
+            batches += _answer_due(running, policy)
             going: list[Lane[S]] = []
             for lane in running:
                 outcome = lane.step()
@@ -205,6 +192,23 @@ def evaluate(
     order = list(Variant)
     outcomes.sort(key=lambda one: (order.index(one.episode.variant), one.episode.seed))
     return Evaluation(adapter.name, settings, play, tuple(outcomes), sum(batches) / max(len(batches), 1))
+
+
+def _answer_due(running: Sequence[Lane[S]], policy: Player[S]) -> list[float]:
+    """Shows the policy what lanes see, and answers those due in one batch; returns its seconds, if any."""
+    if policy.remembers:
+        policy.observe(
+            [lane.seen() for lane in running],
+            [lane.session for lane in running],
+            at=[lane.at for lane in running],
+        )
+    asking = [(lane, question) for lane in running if (question := lane.ask()) is not None]
+    if not asking:
+        return []
+    answers = policy.chunks([question for _, question in asking], [lane.session for lane, _ in asking])
+    for (lane, _), answer in zip(asking, answers, strict=True):
+        lane.answer(answer)
+    return [answers[0].timing.total]
 
 
 def _begin(lane: Lane[S], waiting: Iterator[Episode], policy: Player[S]) -> bool:
