@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from pioxide.models import gathered_outside_layers
 from pioxide.train.augment import augment
-from pioxide.train.config import AdamW, CosineSchedule, TrainConfig
+from pioxide.train.config import AdamW, CosineSchedule, Ema, TrainConfig
 from pioxide.train.losses import Batch, Parts, parts_of
 
 
@@ -211,16 +211,9 @@ def make_step(
         norm = norm_of(gradients)
         updates, moments = optimizer.update(gradients, state.optimizer, state.trained)
         trained = optax.apply_updates(state.trained, updates)
-        ema = state.ema
-        if config.ema.decay:
-            done = state.step.astype(jnp.float32)
-            decay = jnp.minimum(config.ema.decay, (1 + done) / (10 + done) if config.ema.warmup else 1.0)
-            ema = jax.tree.map(lambda old, new: old + (1 - decay) * (new - old), ema, trained)
         good = jnp.isfinite(norm) & jnp.isfinite(parts.loss.total) & (count > 0)
-        new = TrainState(state.step + 1, trained, state.frozen, moments, ema)
-        kept = jax.tree.map(
-            lambda a, b: jnp.where(good, a, b), new._replace(frozen=None), state._replace(frozen=None)
-        )
+        new = TrainState(state.step + 1, trained, None, moments, _averaged(config.ema, state, trained))
+        kept = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, state._replace(frozen=None))
         said = StepResult(
             parts,
             norm,
@@ -234,3 +227,12 @@ def make_step(
     places = jax.tree.map(lambda leaf: leaf.sharding, like)
     # Numbers about an update are whole on each host.
     return jax.jit(step, donate_argnums=0, out_shardings=(places, _replicated(like.trained)))
+
+
+def _averaged(config: Ema, state: TrainState, trained: Any) -> Any:
+    """Returns the moving average of the trained parameters after an update, or None where none is kept."""
+    if not config.decay:
+        return state.ema
+    done = state.step.astype(jnp.float32)
+    decay = jnp.minimum(config.decay, (1 + done) / (10 + done) if config.warmup else 1.0)
+    return jax.tree.map(lambda old, new: old + (1 - decay) * (new - old), state.ema, trained)
