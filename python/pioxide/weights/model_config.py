@@ -58,11 +58,13 @@ def configure(checkpoint: Checkpoint, **fields: Unpack[ConfigFields]) -> Pi0Conf
     from pioxide.models.decoding import DecodingConvention
     from pioxide.models.memory import MemoryConfig
 
-    a = checkpoint.architecture
-    known_fields = ConfigFields.__annotations__.keys() - {"decoding" if a.kind.is_flow else "memory"}
+    architecture = checkpoint.architecture
+    known_fields = ConfigFields.__annotations__.keys() - {
+        "decoding" if architecture.kind.is_flow else "memory"
+    }
     if unknown := sorted(fields.keys() - known_fields):
         raise InputError(
-            f"{unknown[0]}: no field of {a.kind.symbol}'s config; there are {sorted(known_fields)}"
+            f"{unknown[0]}: no field of {architecture.kind.symbol}'s config; there are {sorted(known_fields)}"
         )
     options: dict[str, Any] = dict(fields)
     action_horizon, action_dim, text_len = (
@@ -81,11 +83,11 @@ def configure(checkpoint: Checkpoint, **fields: Unpack[ConfigFields]) -> Pi0Conf
             "openpi's base models)"
         )
     text = text_len or contract.text_len
-    common: dict[str, Any] = options | {"vision": _vision(a), "action_horizon": horizon}
+    common: dict[str, Any] = options | {"vision": _vision(architecture), "action_horizon": horizon}
     common |= {"text_len": text} if text else {}
     if contract.cameras:
         common.setdefault("cameras", tuple(camera.slot for camera in contract.cameras))
-    if a.kind is Family.PI0_FAST:
+    if architecture.kind is Family.PI0_FAST:
         dim = action_dim or contract.model_dim
         if not dim:
             raise InputError(
@@ -93,42 +95,44 @@ def configure(checkpoint: Checkpoint, **fields: Unpack[ConfigFields]) -> Pi0Conf
             )
         if contract.answer_gap == 0 or contract.prompt_style is PromptStyle.LEROBOT:  # which leaves none
             common.setdefault("decoding", DecodingConvention.TRAINING)
-        return Pi0FastConfig(language=_gemma(a, 0), action_dim=dim, **common)
-    if action_dim not in (None, a.action_dim):
-        raise InputError(f"{checkpoint.path} has actions of {a.action_dim} dimensions, not {action_dim}")
-    common.setdefault("text_len", a.kind.text_len)
+        return Pi0FastConfig(language=_gemma(architecture, 0), action_dim=dim, **common)
+    if action_dim not in (None, architecture.action_dim):
+        raise InputError(
+            f"{checkpoint.path} has actions of {architecture.action_dim} dimensions, not {action_dim}"
+        )
+    common.setdefault("text_len", architecture.kind.text_len)
     if contract.memory:
         common.setdefault("memory", MemoryConfig(contract.memory.frames, contract.memory.every))
-    assert a.action_dim is not None
+    assert architecture.action_dim is not None
     return Pi0Config(
-        language=_gemma(a, 0),
-        action=_gemma(a, 1),
-        pi05=a.kind is Family.PI05,
-        action_dim=a.action_dim,
+        language=_gemma(architecture, 0),
+        action=_gemma(architecture, 1),
+        pi05=architecture.kind is Family.PI05,
+        action_dim=architecture.action_dim,
         **common,
     )
 
 
-def _vision(a: Architecture) -> SiglipConfig:
+def _vision(architecture: Architecture) -> SiglipConfig:
     from pioxide.models import SiglipConfig
 
-    v = a.vision
-    if v.heads * v.head_dim != v.width:
+    vision = architecture.vision
+    if vision.heads * vision.head_dim != vision.width:
         raise CheckpointError(
-            f"the image tower has {v.heads} heads of {v.head_dim}, which do not make {v.width}"
+            f"the image tower has {vision.heads} heads of {vision.head_dim}, which do not make {vision.width}"
         )
-    return SiglipConfig(v.width, v.depth, v.mlp, v.heads, v.patch, v.image_size)
+    return SiglipConfig(vision.width, vision.depth, vision.mlp, vision.heads, vision.patch, vision.image_size)
 
 
-def _gemma(a: Architecture, i: int) -> GemmaConfig:
+def _gemma(architecture: Architecture, index: int) -> GemmaConfig:
     from pioxide.models import ExpertConfig, GemmaConfig
 
-    e = a.experts[i]
+    expert = architecture.experts[index]
     return GemmaConfig(
-        (ExpertConfig(e.width, e.mlp),),
-        depth=a.depth,
-        heads=e.heads,
-        kv_heads=e.kv_heads,
-        head_dim=e.head_dim,
-        vocab=a.vocab,
+        (ExpertConfig(expert.width, expert.mlp),),
+        depth=architecture.depth,
+        heads=expert.heads,
+        kv_heads=expert.kv_heads,
+        head_dim=expert.head_dim,
+        vocab=architecture.vocab,
     )
