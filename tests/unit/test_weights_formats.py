@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -301,3 +302,12 @@ def test_what_wrappers_put_before_names_is_passed_over(tmp_path, before):
     write_safetensors(tensors, tmp_path)
     with load(tmp_path, heads=HEADS) as checkpoint:
         assert checkpoint.problems().missing[0].startswith(f"{before}model.time_mlp_in.bias ")
+
+
+@pytest.mark.parametrize("address", ["hf://org/name", Path("hf://org/name")])
+def test_a_checkpoint_at_an_address_is_brought(address, tmp_path, monkeypatch):
+    write_orbax(random_arrays(SMALL["pi0"].shapes()), tmp_path / "params")
+    asked = []
+    monkeypatch.setattr("pioxide.weights.remote.bring", lambda url, on_file: asked.append(url) or tmp_path)
+    load(address).close()
+    assert asked == ["hf://org/name"]
