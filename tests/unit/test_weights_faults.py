@@ -376,8 +376,8 @@ def test_orbax_names_that_become_one_path_are_refused(tmp_path, monkeypatch):
     write_orbax(random_arrays(SMALL["pi0_fast"].shapes()), tmp_path / "params")
     own = OrbaxTree._headers
 
-    def doubled(self, ts):
-        headers = own(self, ts)
+    def doubled(self):
+        headers = own(self)
         return headers | {"params.PaliGemma.img/head.bias": headers["params.PaliGemma.img.head.bias"]}
 
     monkeypatch.setattr(OrbaxTree, "_headers", doubled)
