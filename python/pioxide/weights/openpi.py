@@ -120,11 +120,8 @@ class OrbaxTree(Tree):
                         if file.is_file() and file.stat().st_size < LONGEST_HEADER:
                             found[folder.name] = (read_json(file), zarr3)
                 return found
-            store = (
-                _tensorstore()
-                .KvStore.open({"driver": "ocdbt", "base": _place(self.directory)}, context=self.context)
-                .result()
-            )
+            base = {"driver": "ocdbt", "base": _place(self.directory)}
+            store = _tensorstore().KvStore.open(base, context=self.context).result()
             for raw in store.list().result():
                 name = raw.decode()
                 for ending, zarr3 in endings.items():
@@ -283,7 +280,7 @@ def _chunk(spec: Spec, stored: np.dtype[Any], blocks: list[tuple[int, int]], chu
 
 
 def _tensorstore() -> Any:
-    """Returns the module, whose stubs leave most of its options without a type."""
+    """Returns TensorStore's module, whose stubs leave most of its options without a type."""
     import tensorstore
 
     return tensorstore
