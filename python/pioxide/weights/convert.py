@@ -127,17 +127,7 @@ def write_checkpoint(
     `own_file` is whether `contract.json` is written: not where nobody stated the contract, and only the
     model's own sizes are known.
     """
-    if to not in ("openpi", "lerobot", "openpi-pytorch"):
-        raise InputError(f"can't write {to!r}; openpi, lerobot and openpi-pytorch can be written")
-    parts = PurePath(asset_id).parts
-    if not parts or ".." in parts or PurePath(asset_id).is_absolute():
-        raise InputError(f"the asset id {asset_id!r} is no name of a directory in the checkpoint")
-    if OWN in companions.norm_stats and asset_id in companions.norm_stats:
-        raise InputError(
-            f"there are statistics named {asset_id!r} already: pass another asset_id for the others"
-        )
-    if os.path.lexists(target):
-        raise OutputError(f"{target} is there already; name a new directory")
+    _check_request(companions, target, to, asset_id)
     contract = replace(contract, family=architecture.kind, image_size=architecture.vision.image_size)
     if contract.memory and to != "lerobot":
         raise ContractError(
@@ -174,6 +164,21 @@ def write_checkpoint(
         names = tuple(sorted(p.relative_to(partial).as_posix() for p in partial.rglob("*") if p.is_file()))
         size = sum((partial / name).stat().st_size for name in names)
     return Written(target, names, size, tuple(left_out))
+
+
+def _check_request(companions: Companions, target: Path, to: Target, asset_id: str) -> None:
+    """Checks what a caller chose, before anything is made."""
+    if to not in ("openpi", "lerobot", "openpi-pytorch"):
+        raise InputError(f"can't write {to!r}; openpi, lerobot and openpi-pytorch can be written")
+    parts = PurePath(asset_id).parts
+    if not parts or ".." in parts or PurePath(asset_id).is_absolute():
+        raise InputError(f"the asset id {asset_id!r} is no name of a directory in the checkpoint")
+    if OWN in companions.norm_stats and asset_id in companions.norm_stats:
+        raise InputError(
+            f"there are statistics named {asset_id!r} already: pass another asset_id for the others"
+        )
+    if os.path.lexists(target):
+        raise OutputError(f"{target} is there already; name a new directory")
 
 
 def _lerobot_files(contract: Contract, architecture: Architecture) -> LerobotFiles:

@@ -181,30 +181,10 @@ def write_openpi(
     for path, spec in tree.specs.items():
         stored = dtype or spec.dtype
         blocks = list(tree.blocks(path))
-        opening = ts.open(
-            {
-                "driver": "zarr",
-                "kvstore": {
-                    "driver": "ocdbt",
-                    "base": _place(directory),
-                    "path": f"{keys[path]}/",
-                },
-                "metadata": {
-                    "zarr_format": 2,
-                    "shape": list(spec.shape),
-                    "chunks": _chunk(spec, stored, blocks, chunk_bytes),
-                    "dtype": "bfloat16" if stored == BFLOAT16 else stored.newbyteorder("<").str,
-                    "compressor": {"id": "zstd", "level": 1},
-                    "fill_value": None,
-                    "order": "C",
-                    "filters": None,
-                    "dimension_separator": ".",
-                },
-            },
-            create=True,
-            context=context,
+        chunks = _chunk(spec, stored, blocks, chunk_bytes)
+        array = _written(
+            ts.open(_zarr(directory, keys[path], spec, stored, chunks), create=True, context=context)
         )
-        array = _written(opening)
         for start, stop in blocks:
             block = np.empty((stop - start, *spec.shape[1:]) if spec.shape else (), stored)
             tree.fill(path, block, start)
@@ -224,6 +204,25 @@ def write_openpi(
             "custom_metadata": {},
         },
     )
+
+
+def _zarr(directory: Path, key: str, spec: Spec, stored: np.dtype[Any], chunks: list[int]) -> dict[str, Any]:
+    """Returns what TensorStore makes an array of a tree by."""
+    return {
+        "driver": "zarr",
+        "kvstore": {"driver": "ocdbt", "base": _place(directory), "path": f"{key}/"},
+        "metadata": {
+            "zarr_format": 2,
+            "shape": list(spec.shape),
+            "chunks": chunks,
+            "dtype": "bfloat16" if stored == BFLOAT16 else stored.newbyteorder("<").str,
+            "compressor": {"id": "zstd", "level": 1},
+            "fill_value": None,
+            "order": "C",
+            "filters": None,
+            "dimension_separator": ".",
+        },
+    }
 
 
 def _place(directory: Path) -> dict[str, str]:
