@@ -24,10 +24,10 @@ from pioxide.cli.show import table
 from pioxide.files import write_json
 
 ROBOTS = {"reach": "tabletop", "words": "tabletop-targets", "push": "tabletop"}
-# Ids of a prompt: the instruction, for π0.5 the digits of the state, for π0-FAST the answer as well.
+# Ids of a prompt: the instruction, for π0.5 the numbers of the state, for π0-FAST the answer as well.
 TEXT = {
     "reach": {"pi0": 8, "pi05": 28, "pi0_fast": 48},
-    "words": {"pi0": 12, "pi05": 56, "pi0_fast": 80},
+    "words": {"pi0": 12, "pi05": 36, "pi0_fast": 60},
     "push": {"pi0": 12, "pi05": 32, "pi0_fast": 52},
 }
 # Actions that an answer comes late, where that is judged.
@@ -52,6 +52,7 @@ class Plan:
         lora: Rank of low-rank updates, of language model and action expert; 0 for training everything.
         kinds: Kinds that it is also judged by, one by one, and its base beside it.
         targets: What π0.5 learns from (--train.loss.targets); "" for the flow alone.
+        repeats: Draws of noise and flow time for each row (--train.loss.flow-num-repeats).
     """
 
     task: str
@@ -67,6 +68,7 @@ class Plan:
     lora: int = 0
     kinds: tuple[str, ...] = ()
     targets: str = ""
+    repeats: int = 1
 
     @property
     def name(self) -> str:
@@ -99,8 +101,8 @@ PLANS = (
     Plan("reach", "pi05", 1500, 1000, only="joint", targets="JOINT"),
     Plan("reach", "pi0_fast", 1500, 1000),
     Plan("words", "pi0", 2000, 3000, peak=2e-3),
-    Plan("words", "pi05", 2000, 3000, peak=2e-3),
-    Plan("words", "pi0_fast", 2000, 3000, peak=2e-3),
+    Plan("words", "pi05", 12000, 3000, peak=2e-3, targets="JOINT", repeats=4),
+    Plan("words", "pi0_fast", 12000, 3000, peak=2e-3),
     Plan("words", "pi0", 2000, 1500, peak=2e-3, kind="named,lit-one,lit-two", only="two-lamps"),
     third_lamp("third-lamp", "lit-three"),
     third_lamp("third-lamp-mixed", "named,lit-one,lit-two,lit-three"),
@@ -160,6 +162,8 @@ def learn(plan: Plan, options: Options) -> dict[str, Any]:
         training += ["--numbers.max-delay", plan.max_delay]
     if plan.targets:
         training += ["--train.loss.targets", plan.targets, "--train.loss.answer-len", 24]
+    if plan.repeats > 1:
+        training += ["--train.loss.flow-num-repeats", plan.repeats]
     if plan.lora:
         training += ["--train.lora.language", plan.lora, "--train.lora.action", plan.lora]
     base = None

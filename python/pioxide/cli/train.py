@@ -311,7 +311,12 @@ class Train:
     ) -> TextTokenizer:
         from pioxide.codec import Advantage, cut_text_model, with_advantage
 
+        whole_numbers = self.data.whole_numbers and not self.numbers.family.state_is_vector
         if not self.data.cut_vocabulary:
+            if whole_numbers:
+                raise InputError(
+                    "data.whole_numbers: only a vocabulary that is cut gets new pieces; leave it out"
+                )
             return whole
         if self.train.base is not None:
             raise InputError(
@@ -323,7 +328,9 @@ class Train:
         if self.data.advantage:
             said = {with_advantage(text, one) for text in texts for one in Advantage}
             texts |= said | {text.replace("\n", " ") for text in said}
-        return cut_text_model(whole, sorted(texts), fast_tokens=codec.vocab_size if codec else 0).tokenizer
+        fast_tokens = codec.vocab_size if codec else 0
+        cut = cut_text_model(whole, sorted(texts), fast_tokens=fast_tokens, whole_numbers=whole_numbers)
+        return cut.tokenizer
 
     def _contract(self, parts: Sequence[Part], codec: ActionCodec | None) -> Contract:
         """Returns the run's contract, which has to be that of each of its datasets."""

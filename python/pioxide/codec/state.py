@@ -5,6 +5,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from pioxide import _core
 
+# Bins of the range that states are normalised to; what lies below it is bin -1.
+STATE_BINS = 256
+
 
 def state_bins(state: ArrayLike) -> NDArray[int16]:
     """Bins each joint of a normalised state as openpi does.

@@ -61,7 +61,7 @@ def mini() -> Recipe:
     """A million parameters from noise, for small simulated tasks on a processor's cores."""
     return Recipe(
         numbers=Numbers(family=Family.PI0, horizon=8, text_len=32),
-        data=Data(cut_vocabulary=True, workers=0, tokens=272, scale=6.0),
+        data=Data(cut_vocabulary=True, whole_numbers=True, workers=0, tokens=272, scale=6.0),
         train=TrainConfig(
             steps=2000,
             batch_size=64,

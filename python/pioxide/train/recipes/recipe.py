@@ -25,6 +25,8 @@ class Data:
             --data.camera.
         text_model: The text model; PaliGemma's from the cache by default.
         cut_vocabulary: Whether the text model is cut to what the dataset's instructions need.
+        whole_numbers: Whether each number of a state that is text is one piece of the vocabulary that is cut,
+            and not one a digit: a small network from noise does not learn to read digits.
         subtasks: What the robot does in each frame: a column of texts, LeRobot's subtask_index, or a file of
             spans (.json). π0.5 then learns to say it, and acts by it.
         subtask_share: The share of rows that teach it to say subtasks; the others act.
@@ -53,6 +55,7 @@ class Data:
     camera: tuple[str, ...] = ()
     text_model: str = ""
     cut_vocabulary: bool = False
+    whole_numbers: bool = False
     subtasks: str = ""
     subtask_share: float = 0.3
     advantage: str = ""
