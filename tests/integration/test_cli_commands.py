@@ -140,15 +140,15 @@ def test_rows_that_are_cut_are_said_loudly(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(tokenize_arguments(world, tmp_path / "out", "--max-len", "50")) == 0
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().err
     totals = TokenDataset.open(tmp_path / "out").manifest.totals
     assert totals["truncated"] > 0
-    assert f"WARNING: {totals['truncated']} (" in printed
+    assert f"WARNING: {tmp_path / 'out'}: {totals['truncated']} (" in printed
     assert "don't decode" in printed
     assert f"--max-len {totals['longest']} holds them all" in printed
     more = ["--max-len", str(totals["longest"])]
     assert main(tokenize_arguments(world, tmp_path / "longer", *more)) == 0
-    assert "WARNING" not in capsys.readouterr().out
+    assert "WARNING" not in capsys.readouterr().err
 
 
 def test_bad_episode_by_exit_status(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -198,3 +198,24 @@ def test_threads_see_what_one_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     root = write(tmp_path / "d", data)
     data_file(root, 5).unlink()
     assert check_one(root, CheckSettings(), 3) == check_one(root, CheckSettings(), 1)
+
+
+def test_motion_that_normalisation_would_swallow_is_said(tmp_path: Path) -> None:
+    """Velocities in kilometres a frame, say: every chunk would be the same few tokens."""
+    data = episodes((40, 40, 40))
+    for episode in data:
+        episode.columns["action"][:, 1] *= 1e-8
+    found = [
+        one
+        for one in check_one(write_v3(tmp_path / "d", data), CheckSettings()).findings
+        if one.code is Code.TINY
+    ]
+    assert [one.place for one in found] == ["elbow (actions)"]
+    assert "next to nothing is left of its motion" in found[0].message
+
+
+def test_episodes_of_a_single_frame_are_not_called_shorter_than_themselves(tmp_path: Path) -> None:
+    found = check_one(write_v3(tmp_path / "d", episodes((1, 1, 1))), CheckSettings()).findings
+    assert [one.message for one in found if one.code is Code.LENGTH] == [
+        "has a single frame, as are episodes 1 and 2"
+    ]

@@ -121,3 +121,65 @@ def test_ascii_locale_takes_names_that_are_no_utf8(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert b"no such directory" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+def job(stage: str, done: Path) -> list[str]:
+    """A process that says what it does, then makes a file, then prints a result."""
+    code = f"""
+import sys
+from pathlib import Path
+from rich.console import Console
+from pioxide.cli import main, output, show
+def command():
+    sys.stdin.read()  # until the reader of the output has gone
+    output.current.stage({stage!r})
+    Console(stderr=True).print({stage!r})
+    Path({str(done)!r}).touch()
+    show.console().print({stage!r})
+    print("result")
+    return 3
+main._parse = lambda _: command
+sys.exit(main.main(["anything"]))
+"""
+    return [sys.executable, "-c", code]
+
+
+@pytest.mark.parametrize("gone", ["stdout", "stderr"])
+def test_work_goes_on_when_the_reader_of_the_output_has_gone(gone: str, tmp_path: Path) -> None:
+    command, pipe = job("counting", tmp_path / "made"), subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        closed = process.stdout if gone == "stdout" else process.stderr
+        kept = process.stderr if gone == "stdout" else process.stdout
+        assert closed is not None
+        assert kept is not None
+        assert process.stdin is not None
+        closed.close()
+        process.stdin.close()
+        said = kept.read().decode()
+        assert process.wait(60) == 3  # what the command itself says, and not that all is well
+    assert (tmp_path / "made").exists()
+    assert "Traceback" not in said
+    assert ("counting" if gone == "stdout" else "result") in said
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_command_without_standard_streams(closed: str, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    command = [*job("counting", made)]
+    line = f'exec "$0" "$@" {closed}'
+    done = subprocess.run(["sh", "-c", line, *command], input=b"", capture_output=True, timeout=60)
+    assert (done.returncode, made.exists()) == (3, True)
+    assert b"Traceback" not in done.stderr
+    assert done.stdout == (b"" if ">&- " in f"{closed} ".replace("2>&-", "") else b"counting\nresult\n")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EMFILE, errno.EFBIG])
+def test_what_the_machine_refuses_is_no_fault_of_pioxide(number: int, monkeypatch, capsys) -> None:
+    def command() -> None:
+        raise OSError(number, os.strerror(number), "/data/run")
+
+    assert run(monkeypatch, command) == 2
+    said = capsys.readouterr().err
+    assert "/data/run: " in said
+    assert os.strerror(number) in said
+    assert "Traceback" not in said

@@ -226,3 +226,18 @@ def test_library_prints_nothing() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
                 found.append(f"{name}:{node.lineno}")
     assert found == []
+
+
+def test_cut_rows_are_warned_of_however_quiet_a_command_is(world: World, tmp_path: Path, capsys) -> None:
+    cut = ["--max-len", "20"]
+    assert cli.main(tokenize(world, tmp_path / "quiet", "-q", *cut)) == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "rows are longer than 20 tokens and were cut" in printed.err
+    assert "--max-len " in printed.err
+    assert cli.main(tokenize(world, tmp_path / "part", "-q", *cut, "--part", "1/2")) == 0
+    assert "rows are longer than 20 tokens" in capsys.readouterr().err
+    assert cli.main(tokenize(world, tmp_path / "events", "--json", *cut)) == 0
+    said = [event for event in lines(capsys.readouterr().out) if event.get("code") == "rows-cut"]
+    assert len(said) == 1
+    assert "were cut" in said[0]["message"]

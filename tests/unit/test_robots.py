@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pioxide.control import Limits, SafetyFilter
 from pioxide.errors import FormatError, InputError
 from pioxide.robots import (
     ROBOTS,
@@ -21,6 +22,7 @@ from pioxide.robots import (
     so101,
 )
 from pioxide.robots.parts import ANGLE_HIGH, ANGLE_LOW, ARM_LENGTH, HORN_RADIUS, LINEAR_CLOSED, LINEAR_OPEN
+from pioxide.transforms import DeltaActions, Pad, Stats, ZScore, make_mask
 
 rng = np.random.default_rng(0)
 
@@ -160,6 +162,7 @@ def test_libero_takes_eight_numbers_and_returns_seven():
         ({"images/cam_high": np.full((8, 8, 3), np.nan)}, "images/cam_high: a float image"),
         ({"images/cam_high": np.zeros((8, 8, 3), np.int64)}, "images/cam_high: .* int64"),
         ({"images/cam_middle": np.zeros((8, 8, 3), np.uint8)}, "unknown observation key 'images/cam_middle'"),
+        ({"task": "fold"}, "the instruction goes by 'prompt' here"),
         ({"images/cam_high": np.zeros((8, 8, 3), np.float16)}, "images/cam_high: .* float16"),
         ({"images/cam_high": np.zeros((8, 8, 3), bool)}, "images/cam_high: .* bool"),
         ({"images/cam_high": np.float32(1.0000001) * np.ones((8, 8, 3))}, r"spans \[1\.00000012, "),
@@ -403,3 +406,23 @@ def test_a_robot_with_a_joint_without_unit_is_read_back_as_it_was_written():
 def test_the_table_of_robots_shows_their_names_alone() -> None:
     assert repr(ROBOTS).startswith("ROBOTS: aloha, ")
     assert "function" not in repr(ROBOTS)
+
+
+def test_a_masked_array_is_refused_wherever_its_mask_would_be_lost():
+    state = np.ma.masked_array(np.arange(6.0), mask=np.arange(6) == 2)
+    picture = np.ma.masked_array(np.zeros((4, 5, 3), np.uint8), mask=np.ones((4, 5, 3), np.bool_))
+    observation = {camera.key: np.zeros((4, 5, 3), np.uint8) for camera in so101().cameras}
+    key = so101().state[0].key
+    safety = SafetyFilter(Limits(low=-9, high=9), dim=6, hz=30)
+    stats = Stats(mean=np.zeros(6), std=np.ones(6))
+    for call in (
+        lambda: so101().apply(observation | {key: state}),
+        lambda: so101().apply(observation | {so101().cameras[0].key: picture, key: np.zeros(6)}),
+        lambda: so101().apply_state(state),
+        lambda: safety.reset(state),
+        lambda: DeltaActions(make_mask(6)).apply(np.zeros((2, 6)), state),
+        lambda: ZScore(stats).apply(state),
+        lambda: Pad(6, 8).apply(state),
+    ):
+        with pytest.raises(InputError, match="masked array, whose mask would be lost"):
+            call()

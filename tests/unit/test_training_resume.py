@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 from contextlib import contextmanager
 from dataclasses import replace
@@ -142,6 +143,19 @@ def test_a_signal_saves_before_it_ends_the_run(tmp_path, number):
             train(settings, Stopped(at=4, number=number), tmp_path / "run")
         assert signal.getsignal(number) is signal.default_int_handler
     assert sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir()) == ["3", "5"]
+
+
+def test_a_disk_that_refuses_a_checkpoint_is_said_in_a_sentence(tmp_path):
+    settings = config(steps=7, checkpoints=Checkpoints(every=3, keep=5))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # fewer bytes than its arrays have
+    try:
+        with pytest.raises(OutputError, match=r"a checkpoint could.*File too large") as caught:
+            train(settings, source(), tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "--resume" in str(caught.value)
+    assert train(settings, source(), tmp_path / "run", resume=True).steps == 7
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_its_batch(tmp_path):

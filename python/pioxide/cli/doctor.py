@@ -32,9 +32,7 @@ class Doctor:
 
     def __call__(self) -> int:
         """Examines, prints, and says by the exit status how it went."""
-        from rich.console import Console
-
-        from pioxide.cli import main
+        from pioxide.cli import main, show
         from pioxide.cli.progress import working
         from pioxide.files import json_text
         from pioxide.report.doctor import Severity, examine, print_examination
@@ -44,7 +42,7 @@ class Doctor:
         if self.json:
             print(json_text(examination.as_json()), end="")
         else:
-            print_examination(examination, Console(highlight=False))
+            print_examination(examination, show.console())
         if examination.worst is Severity.PROBLEM:
             return main.LEFT_OUT
         return main.FOUND if self.strict and examination.worst is Severity.WARNING else main.OK

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
-from pioxide.cli import output, show
+from pioxide.cli import doubts, output, show
 from pioxide.cli.check import warn
 from pioxide.cli.options import METAVARS, derived, left_open, taken
 from pioxide.cli.progress import working
@@ -146,7 +146,7 @@ class Fit:
         print(f"\nnext: pioxide tokenize {first} --fit {self.output} --model pi0_fast -o TOKENS")
         skipped = [(s["episode"], s["reason"]) for made in fits.values() for s in made.skipped]
         if skipped:
-            show.left_out(skipped)
+            doubts.left_out(skipped)
             return main.LEFT_OUT
         return main.OK
 
@@ -175,7 +175,7 @@ class Fit:
         print(f"\n{self.output}: explore.json{', explore.html' if page else ''}")
         print(f"next: pioxide fit {dataset} {found.recommendation.options} -o FITTED")
         if found.drawn["skipped"]:
-            show.left_out([(s["episode"], s["reason"]) for s in found.drawn["skipped"]])
+            doubts.left_out([(s["episode"], s["reason"]) for s in found.drawn["skipped"]])
             return main.LEFT_OUT
         return main.OK
 

@@ -71,7 +71,7 @@ class Index:
 
     def __call__(self) -> int:
         """Makes it, and says what is there then."""
-        from pioxide.cli import main, output, show
+        from pioxide.cli import doubts, main, output
         from pioxide.cli.progress import FrameProgress
         from pioxide.data.rlds import RldsDirectory, index_rlds
 
@@ -98,7 +98,7 @@ class Index:
         }
         _say(made)
         if made.left_out:
-            show.left_out(list(made.left_out))
+            doubts.left_out(list(made.left_out))
             return main.LEFT_OUT
         return main.OK
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Union
 
 import pioxide
 from pioxide.cli import output
-from pioxide.cli.signals import Stopped, drop_output, watched
+from pioxide.cli.signals import Stopped, drop, patient_streams, watched
 from pioxide.errors import InputError, PioxideError
 
 # Command -> its module under pioxide.cli, its class, and what the list of commands says of it: nothing heavy
@@ -88,6 +88,12 @@ STATUSES = {
     130: "interrupted (Ctrl-C)",
     143: "terminated",
 }
+# What a disk or a machine refuses, whichever file it is: for its owner to put right.
+THE_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
+THE_MACHINES = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.EMFILE, errno.ENFILE),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # "π", or a file's name, must not end a command whose output the terminal can't show.
         sys.stdout.reconfigure(errors="backslashreplace")
-    with watched() as stopped:
+    with patient_streams(), watched() as stopped:
         return _run(arguments, stopped)
 
 
@@ -154,15 +160,13 @@ def _status(arguments: list[str], stopped: Stopped) -> int:
         return _say(str(error) or stopped.sentence, stopped.status)
     except MemoryError as error:
         return _say(f"not enough memory: {error}", YOUR_MISTAKE)
-    except BrokenPipeError:
-        # Whoever read our output has enough of it (`pioxide ... | head`).
-        drop_output()
-        return OK
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            return _confess(stopped)
-        drop_output()
-        return _say(f"can't write {error.filename or 'the output'}: {error.strerror}", YOUR_MISTAKE)
+        if error.errno in THE_DISKS:
+            drop(sys.stdout)
+            return _say(f"can't write {error.filename or 'the output'}: {error.strerror}", YOUR_MISTAKE)
+        if error.errno in THE_MACHINES and error.filename is not None:
+            return _say(f"{error.filename}: {error.strerror}", YOUR_MISTAKE)
+        return _confess(stopped)
     except Exception:
         return _confess(stopped)
 

@@ -37,8 +37,9 @@ class Merge:
 
     def __call__(self) -> int:
         """Merges, and prints what there is then."""
-        from pioxide.cli import main, output, show
+        from pioxide.cli import doubts, main, output, show
         from pioxide.cli.progress import BytesProgress
+        from pioxide.contract import known, load_contract
         from pioxide.shards import merge
 
         with BytesProgress("merge") as progress:
@@ -59,8 +60,14 @@ class Merge:
                 ("rows cut", show.share(totals["truncated"], totals["rows"])),
             ]
         )
+        contract = load_contract(made.path)
+        if contract is not None:
+            family, max_len = known(contract.family, "family"), known(contract.text_len, "text_len")
+            doubts.cut_rows(
+                str(made.path), family, max_len, totals["truncated"], totals["rows"], totals["longest"]
+            )
         print(f"\nnext: pioxide inspect {made.path}")
         if made.manifest.skipped:
-            show.left_out([(s.episode, s.reason) for s in made.manifest.skipped])
+            doubts.left_out([(s.episode, s.reason) for s in made.manifest.skipped])
             return main.LEFT_OUT
         return main.OK

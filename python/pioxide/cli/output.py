@@ -9,12 +9,11 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout
 from typing import Any, TextIO
 
 # In the help of every command.
@@ -63,12 +62,7 @@ class Output:
             return
         line = json.dumps({"event": kind, "time": round(time.time(), 3), **values}, default=str)
         with self._lock:
-            try:
-                print(line, file=self.events, flush=True)
-            except BrokenPipeError:  # whoever read them has gone; the work goes on
-                with suppress(OSError, ValueError):
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), self.events.fileno())
-                self.events = None
+            print(line, file=self.events, flush=True)
 
     def progress(self, what: str, unit: str, done: int, total: int | None) -> None:
         """Writes how far something is, once a second at most, and at its end."""
@@ -82,6 +76,12 @@ class Output:
         self.event("stage", what=str(what))
         if self.speaks:
             print(f"{what} ...", file=sys.stderr, flush=True)
+
+    def warning(self, code: str, place: str, message: str) -> None:
+        """Says on standard error, whatever was asked to be quiet, what is doubtful about a result."""
+        self.event("warning", code=code, place=place, message=message)
+        if self.events is None:
+            print(f"WARNING: {place}: {message}", file=sys.stderr)
 
     def failed(self, sentence: str, status: int) -> None:
         """Says how a command ended that did not end well."""

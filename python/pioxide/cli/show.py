@@ -45,14 +45,10 @@ def facts(rows: Iterable[tuple[str, str]]) -> None:
 
 
 def console() -> Console:
-    """Returns a terminal to print tables on; a reader that has gone raises BrokenPipeError, as with print."""
+    """Returns a terminal to print tables on."""
     from rich.console import Console
 
-    class Plain(Console):
-        def on_broken_pipe(self) -> None:  # which would end the process with status 1
-            raise BrokenPipeError
-
-    return Plain(highlight=False)
+    return Console(highlight=False)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -75,12 +71,3 @@ def contract(sentence: str, other_names: Sequence[tuple[str, str]] = ()) -> None
     if other_names:
         pairs = ", ".join(f"{ours} / {theirs}" for ours, theirs in other_names)
         print(f"  NOTE: taken for the same, though named otherwise (robot / dataset): {printable(pairs)}")
-
-
-def left_out(episodes: Sequence[tuple[int, str]], limit: int = 10) -> None:
-    """Prints which episodes were left out, and why."""
-    print(f"\nleft out {counted(len(episodes), 'episode')}:")
-    for _, reason in episodes[:limit]:
-        print(f"  {reason}")
-    if len(episodes) > limit:
-        print(f"  ... and {len(episodes) - limit:,} more")

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any, TextIO
 
 # Sent by a person, by a scheduler that takes the machine back, and by a terminal that was closed.
 CAUGHT = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -60,7 +61,51 @@ def watched() -> Iterator[Stopped]:
             signal.signal(number, handler)
 
 
-def drop_output() -> None:
-    """Lets nobody write to a standard output that has gone; Python itself does so when it ends."""
+class Patient:
+    """A standard stream whose reader may go: what is written from then on is dropped, and the work goes on.
+
+    A job that makes something for hours does not end because the window with its log, or a `head`, has gone.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Writes, as the stream does."""
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            drop(self._stream)
+            return len(text)
+
+    def flush(self) -> None:
+        """Flushes, as the stream does."""
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            drop(self._stream)
+
+
+@contextmanager
+def patient_streams() -> Iterator[None]:
+    """Lets standard output and standard error break, or be closed from the beginning, while the body runs."""
+    before = sys.stdout, sys.stderr
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        for name, stream in (("stdout", before[0]), ("stderr", before[1])):
+            if stream is None:  # closed by the shell (`>&-`)
+                setattr(sys, name, nowhere)
+            elif stream is getattr(sys, f"__{name}__"):
+                setattr(sys, name, Patient(stream))
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before
+
+
+def drop(stream: Any) -> None:
+    """Lets nobody write to a standard stream that has gone; Python itself does so when it ends."""
     with suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

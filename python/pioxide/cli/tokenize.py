@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
-from pioxide.cli import output, show
+from pioxide.cli import doubts, output, show
 from pioxide.cli.check import warn
 from pioxide.cli.options import METAVARS, derived, left_open, taken
 from pioxide.cli.progress import FrameProgress
@@ -116,7 +116,7 @@ class Tokenize:
         }
         self._print_manifest(job, manifest, progress)
         if manifest.skipped:
-            show.left_out([(s.episode, s.reason) for s in manifest.skipped])
+            doubts.left_out([(s.episode, s.reason) for s in manifest.skipped])
             return main.LEFT_OUT
         return main.FOUND if self.strict and manifest.totals["truncated"] else main.OK
 
@@ -150,14 +150,21 @@ class Tokenize:
                 ("shards here", f"{made.present:,} of {made.planned:,}"),
             ]
         )
+        longest = max((shard.longest for shard in made.shards), default=0)
+        self._warn_of_cut_rows(job, truncated, rows, longest)
         if not made.shards:
             print(f"NOTE: there are only {made.planned:,} shards; --shard-frames makes smaller ones")
         how = "the same command without --part" if as_address(self.output) else f"pioxide merge {self._place}"
         print(f"\nnext, when all parts are made: {how}")
         if skipped := [(s.episode, s.reason) for shard in made.shards for s in shard.skipped]:
-            show.left_out(skipped)
+            doubts.left_out(skipped)
             return main.LEFT_OUT
         return main.FOUND if self.strict and truncated else main.OK
+
+    def _warn_of_cut_rows(self, job: Job, cut: int, rows: int, longest: int) -> None:
+        contract = job.settings.contract
+        family, max_len = known(contract.family, "family"), known(contract.text_len, "text_len")
+        doubts.cut_rows(self._place, family, max_len, cut, rows, longest)
 
     def _print_manifest(self, job: Job, manifest: Manifest, progress: FrameProgress) -> None:
         contract, totals = job.settings.contract, manifest.totals
@@ -182,17 +189,7 @@ class Tokenize:
             lines.append(("rows clipped", show.share(totals["clipped_rows"], rows)))
         lines.append(("rows cut", show.share(totals["truncated"], rows)))
         show.facts(lines)
-        if totals["truncated"]:
-            what = (
-                "their actions are incomplete and don't decode"
-                if is_fast
-                else "the end of their prompt is missing"
-            )
-            print(
-                f"\nWARNING: {show.share(totals['truncated'], rows)} rows are longer than {max_len} tokens: "
-                f"{what}.\n"
-                f"--max-len {totals['longest']} holds them all (a new directory; train with that length too)."
-            )
+        self._warn_of_cut_rows(job, totals["truncated"], rows, totals["longest"])
         if not as_address(self.output):
             print(f"\nnext: pioxide inspect {self._place}")
 

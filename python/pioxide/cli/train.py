@@ -17,7 +17,7 @@ from tyro.conf import FlagCreatePairsOff
 from pioxide.cli import output
 from pioxide.cli.options import left_open, parsed, slot_keys
 from pioxide.errors import InputError
-from pioxide.files import refuse_address, sha256_of
+from pioxide.files import make_directory, refuse_address, sha256_of
 from pioxide.train.config import TrainConfig
 from pioxide.train.contracts import Numbers
 from pioxide.train.recipes import RECIPES, Data, Recipe
@@ -224,7 +224,7 @@ class Train:
                 where=data.where,
                 frames=data.frames,
             )
-            self.output.mkdir(parents=True, exist_ok=True)
+            make_directory(self.output)
             if jax.process_index() == 0:
                 fit_parts(paths, directory, settings)
             if jax.process_count() > 1:

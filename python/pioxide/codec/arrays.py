@@ -13,7 +13,8 @@ from pioxide.errors import InputError
 def floats(value: Any, expected: str) -> NDArray[np.float64]:
     """Returns a new float64 array of `value`: real numbers or bools, or an array of another library.
 
-    Texts, dates, complex numbers and objects are refused, also where NumPy would find a float in them.
+    Texts, dates, complex numbers and objects are refused, also where NumPy would find a float in them, and
+    masked arrays, whose mask would be lost.
 
     Args:
         value: What came.
@@ -22,6 +23,7 @@ def floats(value: Any, expected: str) -> NDArray[np.float64]:
     Raises:
         InputError: These are no real numbers.
     """
+    refuse_masked(value, expected)
     try:
         array = np.asarray(value)
     except Exception as error:  # a foreign array may raise anything: one on a GPU, one that wants a gradient
@@ -30,3 +32,19 @@ def floats(value: Any, expected: str) -> NDArray[np.float64]:
         raise InputError(f"{expected}, got {type(value).__name__} of dtype {array.dtype}")
     with np.errstate(over="ignore"):  # a wider float's infinity is for the caller to find
         return array.astype(np.float64)
+
+
+def refuse_masked(value: Any, expected: str) -> None:
+    """Refuses a masked array, of which `numpy.asarray` takes what lies under the mask for values.
+
+    Args:
+        value: What came.
+        expected: How the error begins.
+
+    Raises:
+        InputError: It is a masked array.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise InputError(
+            f"{expected}, got a masked array, whose mask would be lost; fill it or leave out what is masked"
+        )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pioxide.codec.arrays import floats
+from pioxide.codec.arrays import floats, refuse_masked
 from pioxide.contract.contract import Contract, known
 from pioxide.errors import ContractError, InputError
 from pioxide.robots import RobotSpec
@@ -223,6 +223,7 @@ def covering(contract: Contract, key: str, dim: int) -> Stats:
 
 def _wide(values: ArrayLike, dim: int, what: str) -> NDArray[np.floating]:
     """Values [n, dim], float32 as it is and everything else as float64."""
+    refuse_masked(values, f"{what}: expected numbers [n, {dim}]")
     array = np.asarray(values)
     if array.dtype.type not in (np.float32, np.float64):
         array = floats(array, f"{what}: expected numbers [n, {dim}]")

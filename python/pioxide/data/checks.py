@@ -186,7 +186,7 @@ def judge(
         Quantity.ACTIONS, columns.action_names(dataset), [(s.index, s.length, s.actions) for s in alike]
     )
     for joints in (state, actions):
-        found += [*joints.still(), *joints.seldom(), *joints.noise(), *joints.outliers()]
+        found += [*joints.still(), *joints.tiny(), *joints.seldom(), *joints.noise(), *joints.outliers()]
         found += joints.mirrored()
         found += [*motion.jumps(joints), *motion.frozen(joints, dataset.fps)]
         found += [*motion.at_limit(joints), *motion.shifted(joints)]
@@ -275,7 +275,7 @@ def _lengths(summaries: Sequence[EpisodeSummary]) -> list[Finding]:
     found = []
     middle = sorted(s.length for s in summaries)[len(summaries) // 2]
     kinds = (
-        ("shorter", [s for s in summaries if s.length < 2 or s.length * UNUSUAL_LENGTH < middle]),
+        ("shorter", [s for s in summaries if s.length == 1 or s.length * UNUSUAL_LENGTH < middle]),
         ("longer", [s for s in summaries if s.length > UNUSUAL_LENGTH * middle]),
     )
     for kind, odd in kinds:
@@ -283,7 +283,7 @@ def _lengths(summaries: Sequence[EpisodeSummary]) -> list[Finding]:
             continue
         worst = (min if kind == "shorter" else max)(odd, key=lambda s: s.length)
         frames = "1 frame" if worst.length == 1 else f"{worst.length:,} frames"
-        message = f"{frames}, much {kind} than the usual {middle:,}"
+        message = f"{frames}, much {kind} than the usual {middle:,}" if middle > 1 else "has a single frame"
         if len(odd) > 1:
             message += f", as are {numbers([s.index for s in odd if s is not worst], 'episode')}"
         way_out = "a recording that was not meant, or not ended: leave it out with --episodes"

@@ -38,6 +38,7 @@ class Code(StrEnum):
     UNUSED_TASK = "task-unused"
     STILL = "joint-never-moves"
     SELDOM = "joint-seldom-moves"
+    TINY = "joint-moves-too-little"
     NOISE = "joint-is-noise"
     OUTLIER = "outlier"
     UNITS = "units-changed"

@@ -14,6 +14,8 @@ from pioxide.data.summary import ColumnSummary, EpisodeSummary, Floats
 SELDOM = 0.98
 # Values further beyond q01..q99 than so many times their distance are outliers.
 FAR = 5.0
+# What normalisation adds to q99 - q01 and to the standard deviation before it divides by them.
+TINY = 1e-6
 # Steps from frame to frame against the spread within an episode: 1 for white noise, near 0 for motion.
 NOISE = 0.5
 # A ratio that all joints share between episodes, and what it means.
@@ -110,13 +112,25 @@ class Joints:
 
     def still(self) -> list[Finding]:
         """Joints that have one value."""
-        way_out = "normalisation would blow up what moves on another robot: drop it, or check the sensor"
+        way_out = "check the sensor, or drop the joint: where it does move, its numbers are far out of range"
         joints = np.flatnonzero(self.constant)
         if not joints.size:
             return []
         value = self.low.min(axis=0)[joints[0]]
         message = "never moves" + (f" from {value:g}" if joints.size == 1 else "")
         return [Finding(Code.STILL, self.place(joints), message, way_out)]
+
+    def tiny(self) -> list[Finding]:
+        """Joints of which normalisation leaves next to nothing."""
+        way_out = "record it in smaller units; where it is noise of a joint at rest, drop the joint"
+        joints = np.flatnonzero((self.width > 0) & (self.width < TINY) & ~self.stuck)
+        if not joints.size:
+            return []
+        message = (
+            f"98% of its values lie within {self.width[joints].max():.3g}, and normalisation divides by that "
+            f"plus {TINY:g}: next to nothing is left of its motion"
+        )
+        return [Finding(Code.TINY, self.place(joints), message, way_out)]
 
     def seldom(self) -> list[Finding]:
         """Joints that have one value but for a few frames."""

@@ -57,7 +57,7 @@ class JointRanges:
     @property
     def degenerate(self) -> NDArray[np.bool_]:
         """Joints that move, but so seldom that q01 equals q99: normalisation blows these moves up, [D]."""
-        return (self.low != self.high) & (self.q99 - self.q01 <= 1e-6)
+        return (self.high - self.low > 1e-6) & (self.q99 - self.q01 <= 1e-6)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pioxide.codec.arrays import floats
+from pioxide.codec.arrays import floats, refuse_masked
 from pioxide.errors import InputError
 
 # A robot's observation has two or three levels; more is no observation, or one that contains itself.
@@ -43,6 +43,7 @@ def image(value: Any, key: str) -> NDArray[np.uint8]:
         InputError: Another shape or dtype, floats outside [0, 1], or NaN.
     """
     expected = f"{key}: expected an image [h, w, 3] or [3, h, w]"
+    refuse_masked(value, expected)
     try:
         array = np.asarray(value)
     except Exception as error:  # a foreign array may raise anything

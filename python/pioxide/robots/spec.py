@@ -203,9 +203,10 @@ class RobotSpec:
         if missing := [key for key in needed if flat.get(key) is None]:
             raise InputError(f"{self.name}: the observation lacks {missing[0]!r}; it has {sorted(flat)}")
         if unknown := [key for key in flat if key not in allowed]:
-            raise InputError(
-                f"{self.name}: unknown observation key {unknown[0]!r}; expected {sorted(allowed)}"
-            )
+            said = f"{self.name}: unknown observation key {unknown[0]!r}; expected {sorted(allowed)}"
+            if unknown[0] in ("task", "prompt"):
+                said += f"; the instruction goes by {self.prompt_key!r} here, as the robot's prompt_key says"
+            raise InputError(said)
 
     @property
     def plain(self) -> bool:

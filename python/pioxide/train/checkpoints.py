@@ -8,7 +8,8 @@ model, action tokenizer). README.md is its card.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,11 @@ class CheckpointStore:
         return self.directory / str(step)
 
     def save(self, step: int, state: TrainState) -> None:
-        """Begins to write a checkpoint; returns when the state may be donated."""
+        """Begins to write a checkpoint; returns when the state may be donated.
+
+        Raises:
+            OutputError: This one, or the one before, could not be written.
+        """
         if step in (self.saved, self.latest):
             return
         self.saved = step
@@ -150,7 +155,7 @@ class CheckpointStore:
             # There a "copy to the host" is the same memory, which the next update writes over.
             state = jax.tree.map(jnp.copy, state)
         params, rest = self._split(state)
-        with self.context:
+        with self._writing(), self.context:
             self.checkpointer.save_checkpointables_async(
                 step, {PARAMS: params, TRAIN_STATE: rest, ASSETS: self.files}
             )
@@ -178,10 +183,22 @@ class CheckpointStore:
         Raises:
             OutputError: It could not be written.
         """
-        try:
+        with self._writing():
             self.checkpointer.wait()
-        except OSError as error:
-            raise OutputError(f"{self.directory}: the checkpoint could not be written: {error}") from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            # Orbax's arrays are written by TensorStore, which says by the text alone that the disk refused.
+            if not isinstance(error, OSError) and "os_error_code" not in str(error):
+                raise
+            reason = str(error).splitlines()[0]
+            raise OutputError(
+                f"{self.directory}: a checkpoint could not be written: {reason}. "
+                "Earlier ones are as they were; free some space, then go on with resume (--resume)"
+            ) from error
 
     def close(self) -> None:
         """Waits for what is being written, and releases it."""

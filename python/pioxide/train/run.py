@@ -87,7 +87,7 @@ class Trained:
         directory: The run's.
         checkpoint: The last checkpoint, for `Policy.load`.
         steps: Updates done.
-        loss: Mean over the last lines' updates.
+        loss: Mean over the last lines' updates; NaN where none was left to do.
     """
 
     directory: Path

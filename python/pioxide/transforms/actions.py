@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pioxide.codec.arrays import refuse_masked
 from pioxide.errors import InputError
 
 # Dimensions of a mask; as in the Rust half.
@@ -99,5 +100,6 @@ class DeltaActions:
 
 
 def _floats(x: ArrayLike) -> NDArray[np.floating]:
+    refuse_masked(x, "expected numbers")
     x = np.asarray(x)
     return x if np.issubdtype(x.dtype, np.floating) else x.astype(np.float64)

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pioxide.codec.arrays import refuse_masked
 from pioxide.errors import InputError
 from pioxide.transforms.stats import Stats
 
@@ -273,6 +274,7 @@ class LerobotRange:
 
 
 def _covered(x: ArrayLike, statistic: NDArray[np.float64]) -> NDArray[np.float64]:
+    refuse_masked(x, f"expected [..., {statistic.size}]")
     values = np.asarray(x, np.float64)
     if values.ndim == 0 or values.shape[-1] != statistic.size:
         raise InputError(f"expected [..., {statistic.size}] as the statistics have, got shape {values.shape}")
@@ -287,12 +289,14 @@ def _require(stats: Stats, what: str, *names: str) -> None:
 
 def _array(x: ArrayLike) -> NDArray[np.floating]:
     """`x` as float32 or float64; anything else as float64."""
+    refuse_masked(x, "expected numbers")
     x = np.asarray(x)
     return x if x.dtype.type in (np.float32, np.float64) else x.astype(np.float64)
 
 
 def _copy(x: ArrayLike, stats: Stats) -> tuple[NDArray[np.float64], int]:
     """A float64 copy of `x`, and how many of its dimensions the statistics cover."""
+    refuse_masked(x, f"expected [..., {stats.dim}]")
     out = np.array(x, dtype=np.float64)
     if out.ndim == 0:
         raise InputError("a single number has no dimensions to normalise; pass an array [..., D]")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pioxide.codec.arrays import refuse_masked
 from pioxide.errors import InputError
 
 
@@ -44,6 +45,7 @@ class Pad:
         return self._checked(x, self.width)[..., : self.dim].copy()
 
     def _checked(self, x: ArrayLike, expected: int) -> NDArray[Any]:
+        refuse_masked(x, f"expected [..., {expected}]")
         x = np.asarray(x)
         if x.ndim == 0 or x.shape[-1] != expected:
             raise InputError(f"expected [..., {expected}], got shape {x.shape}")
