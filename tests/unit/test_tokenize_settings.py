@@ -61,6 +61,7 @@ def test_every_changed_setting_is_shown() -> None:
         "on_overflow": "clip",
         "episodes": "0:2",
         "where": "length > 3",
+        "frames": "moving",
         "task": "wave",
         "task_for": "all",
         "task_key": "remark",
