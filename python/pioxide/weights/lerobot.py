@@ -60,27 +60,7 @@ def lerobot_contract(
     processors = read_processors(root, config.family)
     if processors is not None:
         _check_agree(config, processors, where)
-    contract = Contract(
-        family=config.family,
-        absent_camera=AbsentCamera.MASKED,
-        state_in_text=config.family is not Family.PI0,
-        prompt_style=PromptStyle.LEROBOT,
-        text_len=config.text_len if processors is None else processors.text_len,
-        default_prompt=None,
-        action_horizon=config.chunk_size,
-        num_steps=config.num_steps if config.family.is_flow else None,
-        play_steps=config.n_action_steps,
-        image_size=config.image_size,
-        resize=Resize.INTERPOLATE,
-        fast=_fast(root, config, processors, companions, notes),
-        max_delay=config.max_delay,
-        answer_gap=0,
-        subtask_style=None,
-        memory=None,
-        source=str(root),
-    )
-    if config.family.is_flow:
-        contract = replace(contract, model_dim=architecture.action_dim)
+    contract = _of_model(root, config, architecture, processors, companions, notes)
     if config.inputs is None or config.outputs is None:
         notes.append(f"{where} has no features: it says nothing of the robot, and no LeRobot wrote it so")
         return contract
@@ -101,11 +81,48 @@ def lerobot_contract(
     )
     if not config.family.is_flow:
         contract = replace(contract, model_dim=action_dim)
+    _note_identity(contract, config, notes)
+    return contract
+
+
+def _of_model(
+    root: Path,
+    config: LerobotConfig,
+    architecture: Architecture,
+    processors: Processors | None,
+    companions: Companions,
+    notes: list[str],
+) -> Contract:
+    """Returns what a checkpoint says of its model, whatever robot it is for."""
+    dim = architecture.action_dim if config.family.is_flow else None  # π0-FAST's is not in its tensors
+    return Contract(
+        family=config.family,
+        absent_camera=AbsentCamera.MASKED,
+        state_in_text=config.family is not Family.PI0,
+        prompt_style=PromptStyle.LEROBOT,
+        text_len=config.text_len if processors is None else processors.text_len,
+        default_prompt=None,
+        action_horizon=config.chunk_size,
+        num_steps=config.num_steps if config.family.is_flow else None,
+        play_steps=config.n_action_steps,
+        image_size=config.image_size,
+        model_dim=UNKNOWN if dim is None else dim,
+        resize=Resize.INTERPOLATE,
+        fast=_fast(root, config, processors, companions, notes),
+        max_delay=config.max_delay,
+        answer_gap=0,
+        subtask_style=None,
+        memory=None,
+        source=str(root),
+    )
+
+
+def _note_identity(contract: Contract, config: LerobotConfig, notes: list[str]) -> None:
+    """Notes numbers that are to be normalised and have no statistics."""
     for key, rule in (("state", contract.state_norm), ("actions", contract.action_norm)):
         mode = config.modes.get("STATE" if key == "state" else "ACTION", NormMode.IDENTITY)
         if isinstance(rule, NormRule) and rule.mode is NormMode.IDENTITY and mode is not NormMode.IDENTITY:
             notes.append(f"{key} pass as they are: {mode} normalisation has no statistics, as LeRobot has it")
-    return contract
 
 
 def _check_sizes(config: LerobotConfig, architecture: Architecture, where: str) -> None:
