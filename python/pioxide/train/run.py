@@ -175,28 +175,23 @@ def _alone(directory: Path) -> Iterator[None]:
         yield
 
 
+@dataclass
 class _Loop:
     """The updates of one process, and what is looked at between them."""
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        source: Source,
-        directory: Path,
-        store: CheckpointStore,
-        graph: Any,
-        reporters: tuple[Reporter, ...],
-        judge: Judge | None,
-        on_first_batch: Callable[[HostBatch], None] | None,
-        mesh: Any,
-    ) -> None:
-        self.config, self.source, self.directory, self.store = config, source, directory, store
-        self.graph, self.reporters, self.judge, self.mesh = graph, reporters, judge, mesh
-        self.on_first_batch = on_first_batch
-        self.window: list[StepResult] = []
-        self.average: float | None = None
-        self.seen = 0
-        self.loss = float("nan")
+    config: TrainConfig
+    source: Source
+    directory: Path
+    store: CheckpointStore
+    graph: Any
+    reporters: tuple[Reporter, ...]
+    judge: Judge | None
+    on_first_batch: Callable[[HostBatch], None] | None
+    mesh: Any
+    window: list[StepResult] = dataclasses.field(default_factory=list[StepResult], init=False)
+    average: float | None = dataclasses.field(default=None, init=False)
+    seen: int = dataclasses.field(default=0, init=False)
+    loss: float = dataclasses.field(default=float("nan"), init=False)
 
     def run(self, state: TrainState, update: Callable[..., Any]) -> Trained:
         done = int(state.step)
