@@ -145,13 +145,25 @@ def test_a_signal_saves_before_it_ends_the_run(tmp_path, number):
     assert sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir()) == ["3", "5"]
 
 
+class Filling(ToySource):
+    """After whose third batch no file can be larger: everything is compiled, and no checkpoint is written."""
+
+    def __init__(self):
+        super().__init__(image_size=28)
+
+    def batch(self, step):
+        if step == 2:
+            _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, most))  # fewer bytes than its arrays have
+        return super().batch(step)
+
+
 def test_a_disk_that_refuses_a_checkpoint_is_said_in_a_sentence(tmp_path):
     settings = config(steps=7, checkpoints=Checkpoints(every=3, keep=5))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # fewer bytes than its arrays have
     try:
         with pytest.raises(OutputError, match=r"a checkpoint could.*File too large") as caught:
-            train(settings, source(), tmp_path / "run")
+            train(settings, Filling(), tmp_path / "run")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "--resume" in str(caught.value)
