@@ -53,13 +53,6 @@ def test_job(tmp_path):
 POLICY = ("--model", "tiny", "--seconds", "0.3")
 
 
-@pytest.fixture
-def quick_compiler(monkeypatch):
-    """Nothing is measured here, so programs need not be good ones."""
-    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
-
-
-@pytest.mark.usefixtures("quick_compiler")
 def test_policy(tmp_path):
     pytest.importorskip("jax")
     parts = [option for part in ("rows", "call", "batch", "upload") for option in ("--part", part)]
@@ -86,7 +79,6 @@ def test_policy(tmp_path):
     assert result["floor"] > 0
 
 
-@pytest.mark.usefixtures("quick_compiler")
 def test_policy_of_tokens(tmp_path):
     pytest.importorskip("jax")
     options = (*POLICY, "--kind", "pi0_fast", "--part", "rows", "--markdown")
@@ -101,7 +93,6 @@ def test_policy_of_tokens(tmp_path):
     assert right["passes"] < constrained["passes"] / 4
 
 
-@pytest.mark.usefixtures("quick_compiler")
 def test_policy_start(tmp_path):
     pytest.importorskip("jax")
     options = (*POLICY, "--kind", "pi0", "--part", "start")
@@ -110,7 +101,6 @@ def test_policy_start(tmp_path):
     assert all(took["compile"] > 0 and took["shapes"] > 0 for took in start.values())
 
 
-@pytest.mark.usefixtures("quick_compiler")
 def test_models(tmp_path):
     pytest.importorskip("jax")
     options = ("--model", "tiny", "--kind", "pi05", "--kind", "pi0_fast", "--depth", "2", "--seconds", "0.3")

@@ -325,7 +325,7 @@ print("equal")
 def test_parameters_go_straight_into_shards_and_come_back(tmp_path):
     write_orbax(random_arrays(SMALL["pi0"].shapes()), tmp_path / "a" / "params")
     environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_NUM_CPU_DEVICES": "8",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": os.pathsep.join(
             filter(None, [str(Path(__file__).parents[2] / "python"), os.environ.get("PYTHONPATH")])

@@ -419,7 +419,7 @@ print(json.dumps([len(jax.devices()), len(split), float(value), sums]))
 def test_loss_and_gradients_are_the_same_on_eight_devices():
     def run(devices, fsdp):
         env = os.environ | {
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "JAX_NUM_CPU_DEVICES": str(devices),
             "JAX_PLATFORMS": "cpu",
             "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path]),
         }
