@@ -120,7 +120,8 @@ def test_models(tmp_path):
 def test_serve(tmp_path):
     rows = run("serve.py", tmp_path / "serve.json", "--robots", "2", "--seconds", "0.3")["results"]
     assert all(row["per_second"] > 0 and 0 < row["fairness"] <= 1 for row in rows.values())
-    survived = run("serve.py", tmp_path / "chaos.json", "--requests", "2000")["results"]["survived"]
+    chaos = ("--requests", "2000", "--robots", "2")
+    survived = run("serve.py", tmp_path / "chaos.json", *chaos)["results"]["survived"]
     assert sum(survived[name] for name in ("answered", "refused", "vanished", "garbage")) == 2000
     assert survived["answered"] > 1500
     assert survived["vanished"]
