@@ -13,6 +13,7 @@ __all__ = [
     "Pi0FastPrompts",
     "Pi0Prompts",
     "Pi05Prompts",
+    "SafetyFilter",
     "TextTokenizer",
     "fast_fit",
     "state_bins",
@@ -150,6 +151,28 @@ class Pi0FastPrompts:
     def max_len(self) -> int: ...
     @property
     def uses_table(self) -> bool: ...
+
+_Joints = tuple[int, ...]
+
+@final
+class SafetyFilter:
+    def __new__(
+        cls,
+        dim: int,
+        hz: float,
+        low: ArrayLike,
+        high: ArrayLike,
+        velocity: ArrayLike,
+        acceleration: ArrayLike,
+        motion: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
+    ) -> SafetyFilter: ...
+    @property
+    def placed(self) -> bool: ...
+    def reset(self, position: ArrayLike) -> SafetyFilter: ...
+    def hold(self) -> SafetyFilter: ...
+    def apply(
+        self, wanted: ArrayLike
+    ) -> tuple[NDArray[np.float64], SafetyFilter, tuple[_Joints, _Joints, _Joints, _Joints] | None]: ...
 
 def fast_fit(
     chunks: Iterable[ArrayLike], *, vocab_size: int, scale: float, regex_split: bool | None

@@ -1,4 +1,7 @@
-"""`pioxide.control` does what was recorded of it for the Rust half, which is held to the same file."""
+"""Python's queue does what was recorded of it, and so does Rust's in its own tests.
+
+The safety filter, which is the same for both, still does what NumPy's did when it was recorded.
+"""
 
 import json
 import runpy

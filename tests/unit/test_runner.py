@@ -204,6 +204,8 @@ def test_a_chunk_that_is_not_finite_is_never_played():
     bad[3, 1] = np.nan
     with pytest.raises(InputError, match="step 3, dimension 1"):
         queue.put(bad, 0)
+    with pytest.raises(InputError, match="since"):
+        queue.put(np.zeros((5, 2)), np.nan)
     assert queue.take().action is None
 
 

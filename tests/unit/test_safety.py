@@ -1,5 +1,9 @@
 """Nothing leaves the safety filter that is outside the limits or is no number, whatever comes in."""
 
+import copy
+import dataclasses
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -247,3 +251,49 @@ def test_a_callback_that_raises_leaves_the_filter_where_the_robot_is():
 def test_limits_that_cannot_be_meant_are_refused(limits):
     with pytest.raises(InputError, match="limits"):
         SafetyFilter(limits, dim=2, hz=HZ)
+
+
+def test_while_a_callback_runs_the_robot_stands_and_what_it_does_is_overtaken_by_what_is_sent():
+    safe = SafetyFilter(Limits(velocity=1.0, acceleration=10.0), dim=1, hz=HZ)
+    positions, _ = run(safe, [0.0], [[1.0]] * 4)
+    stood = []
+
+    def meddle(violation):
+        other = copy.copy(safe)
+        other.on_violation = None
+        stood.append(other([1.0]))
+        safe.reset([5.0])
+
+    safe.on_violation = meddle
+    sent = safe([1.0])
+    # In the callback nothing was sent yet: from rest, as far as the acceleration allows in one tick.
+    assert (stood[0] - positions[-1])[0] * HZ == pytest.approx(10.0 / HZ)
+    safe.on_violation = None
+    # Once it was sent, that is where the robot is.
+    assert abs(safe([1.0]) - sent)[0] <= 1.0 / HZ + 1e-12
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda safe: pickle.loads(pickle.dumps(safe))])
+def test_a_copy_goes_on_where_the_filter_was_and_by_itself(again):
+    safe = SafetyFilter(Limits(-1, [1.0, 2.0], 1.0, 10.0), dim=2, hz=HZ)
+    with pytest.raises(InputError, match="reset"):
+        again(safe)([0.0, 0.0])
+    positions, _ = run(safe, [0.0, 0.0], [[1.0, -1.0]] * 5)
+    other = again(safe)
+    assert other == safe
+    ahead = [other([1.0, -1.0]) for _ in range(5)]
+    np.testing.assert_array_equal([safe([1.0, -1.0]) for _ in range(5)], ahead)
+    assert (ahead[0] != positions[-1]).all()
+
+
+@pytest.mark.parametrize("name", ["limits", "dim", "hz"])
+def test_what_a_filter_was_made_with_is_not_changed_beneath_it(name):
+    safe = SafetyFilter(Limits(velocity=1.0), dim=1, hz=HZ)
+    with pytest.raises(InputError, match=f"{name}: .* make another"):
+        setattr(safe, name, getattr(safe, name))
+    assert dataclasses.replace(safe, hz=2 * HZ).hz == 2 * HZ
+
+
+def test_a_robot_of_more_joints_than_memory_holds_is_a_memory_error():
+    with pytest.raises(MemoryError, match="safety filter"):
+        SafetyFilter(Limits(velocity=1.0), dim=10**15, hz=HZ)

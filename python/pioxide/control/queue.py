@@ -2,11 +2,17 @@
 
 A control loop takes one action a tick; a policy brings whole chunks, late. Time is counted in actions
 consumed, never by a wall clock, so a jittery loop neither repeats nor skips an action.
+
+Rust, C and C++ have a queue of their own (`rust/core/src/control/queue.rs`). It allocates nothing in the
+loop, and for that is told D and the longest chunk before, and leaves locking to its caller. This one takes
+chunks as they come, from any thread. What they share is little, and both are held to the same recorded calls
+(`tests/golden/control`).
 """
 
 from __future__ import annotations
 
 import enum
+import math
 import threading
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -116,7 +122,8 @@ class ActionQueue:
             The delay: actions consumed since then. None when the chunk was dropped.
 
         Raises:
-            InputError: The chunk is empty, not [H, D], not finite, or of another D than the one before.
+            InputError: The chunk is empty, not [H, D], not finite, or of another D than the one before, or
+                `since` is NaN.
         """
         actions = floats(actions, "expected a chunk [H, D]")
         if actions.ndim != 2 or 0 in actions.shape:
@@ -126,6 +133,8 @@ class ActionQueue:
             raise InputError(
                 f"the chunk is {actions[row, dim]} at step {row}, dimension {dim}; it is not played"
             )
+        if math.isnan(since):
+            raise InputError("since: expected a place in the queue, got nan")
         with self._lock:
             if self._chunk is not None and actions.shape[1] != self._chunk.shape[1]:
                 raise InputError(

@@ -104,7 +104,7 @@ pub use contract::{
     AbsentCamera, ActionVocabulary, AdvantageStyle, Arithmetic, Camera, CameraSlot, Contract, Gripper,
     Memory, NormMode, NormRule, Numbers, Resize, Robot, Stats, SubtaskStyle,
 };
-pub use control::{ActionQueue, Limits, OnEmpty, SafetyFilter, Taken, Violations};
+pub use control::{ActionQueue, Limits, Motion, OnEmpty, SafetyFilter, Taken, Violations};
 pub use dct::{Dct, Float};
 pub use error::{Error, Result};
 pub use fast::{FastCodec, FastFiles, FastScratch, OnOverflow, Partial};

@@ -6,7 +6,7 @@
 mod counting;
 
 use counting::allocations;
-use pioxide_core::{ActionQueue, Error, Limits, OnEmpty, SafetyFilter, Taken};
+use pioxide_core::{ActionQueue, Error, Limits, OnEmpty, SafetyFilter, Taken, Violations};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -35,21 +35,34 @@ fn the_filter_gives_the_recorded_actions_to_the_last_bit() {
             if number as u64 == case["hold_before"].as_u64().unwrap() {
                 filter.hold();
             }
-            let violated = filter.apply(&numbers(&tick["wanted"]), &mut given).unwrap();
-            assert_eq!(given, numbers(&tick["given"]), "{} at {number}", case["name"]);
-            let kinds = [
-                ("not finite", violated.not_finite),
-                ("position", violated.position),
-                ("velocity", violated.velocity),
-                ("acceleration", violated.acceleration),
-            ];
-            let named: Vec<&str> =
-                kinds.iter().filter(|(_, bitten)| *bitten).map(|(name, _)| *name).collect();
-            let recorded: Vec<&str> =
-                tick["violated"].as_array().unwrap().iter().map(|x| x.as_str().unwrap()).collect();
-            assert_eq!(named, recorded, "{} at {number}", case["name"]);
+            let mut changed: [Vec<u64>; 4] = Default::default();
+            let mut whole = filter.clone();
+            filter
+                .apply_by_joint(&numbers(&tick["wanted"]), &mut given, |joint, violated| {
+                    for (joints, is_changed) in changed.iter_mut().zip(kinds(violated)) {
+                        joints.extend(is_changed.then_some(joint as u64));
+                    }
+                })
+                .unwrap();
+            let bits = |values: &[f64]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&given), bits(&numbers(&tick["given"])), "{} at {number}", case["name"]);
+            let names = ["not finite", "position", "velocity", "acceleration"];
+            for (name, joints) in names.iter().zip(&changed) {
+                let recorded = tick["violated"].get(name).map(|all| all.as_array().unwrap().iter());
+                let recorded: Vec<u64> =
+                    recorded.into_iter().flatten().map(|joint| joint.as_u64().unwrap()).collect();
+                assert_eq!(*joints, recorded, "{name} of {} at {number}", case["name"]);
+            }
+            // Told of all joints together, it is the same.
+            let violated = whole.apply(&numbers(&tick["wanted"]), &mut given).unwrap();
+            assert_eq!(bits(&given), bits(&numbers(&tick["given"])));
+            assert_eq!(kinds(violated), changed.each_ref().map(|joints| !joints.is_empty()));
         }
     }
+}
+
+fn kinds(violated: Violations) -> [bool; 4] {
+    [violated.not_finite, violated.position, violated.velocity, violated.acceleration]
 }
 
 #[test]
@@ -65,7 +78,13 @@ fn the_queue_gives_the_recorded_actions() {
         for (number, event) in case["events"].as_array().unwrap().iter().enumerate() {
             if let Some(chunk) = event.get("put") {
                 let flat: Vec<f64> = chunk.as_array().unwrap().iter().flat_map(numbers).collect();
-                let delay = queue.put(&flat, event["since"].as_f64().unwrap()).unwrap();
+                let since = numbers(&Value::Array(vec![event["since"].clone()]))[0];
+                let put = queue.put(&flat, since);
+                if event.get("refused").is_some() {
+                    assert!(put.is_err(), "{on_empty:?}, event {number}");
+                    continue;
+                }
+                let delay = put.unwrap();
                 assert_eq!(delay, event["delay"].as_f64(), "{on_empty:?}, event {number}");
             } else if event.get("clear").is_some() {
                 queue.clear();

@@ -7,6 +7,7 @@ mod arrays;
 mod error;
 mod fast;
 mod prompts;
+mod safety;
 mod text;
 
 use pyo3::prelude::*;
@@ -18,6 +19,8 @@ mod _core {
     use crate::fast::{FastCodec, fast_fit};
     #[pymodule_export]
     use crate::prompts::{Pi0FastPrompts, Pi0Prompts, Pi05Prompts};
+    #[pymodule_export]
+    use crate::safety::SafetyFilter;
     #[pymodule_export]
     use crate::text::{TextTokenizer, state_bins};
 

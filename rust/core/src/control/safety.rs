@@ -31,6 +31,17 @@ pub struct Violations {
     pub acceleration: bool,
 }
 
+/// Where a filter takes the robot to be, each `[D]`: what [`SafetyFilter::resume`] goes on from.
+#[derive(Debug, Clone, Copy)]
+pub struct Motion<'a> {
+    /// The last action, in the action's units.
+    pub position: &'a [f64],
+    /// What was wanted last, within the range.
+    pub target: &'a [f64],
+    /// Velocity at the last action, units a second.
+    pub speed: &'a [f64],
+}
+
 /// Turns each action into the nearest one that the limits allow, given the actions before it.
 ///
 /// Speeds are capped so early that the robot can still brake before a position limit, so no joint runs into its end and
@@ -65,7 +76,8 @@ impl SafetyFilter {
     /// Checks the limits once.
     ///
     /// # Errors
-    /// [`Error::Argument`] names a limit of a wrong length, that is NaN or not above 0, or between which nothing lies.
+    /// [`Error::Argument`] names a limit of a wrong length, that is NaN or not above 0, or between which nothing lies;
+    /// [`Error::OutOfMemory`].
     pub fn new(dim: usize, hz: f64, limits: &Limits<'_>) -> Result<Self> {
         if dim == 0 || !(1e-9..=1e9).contains(&hz) {
             let why = format!("expected at least one joint and a rate above 0, got dim {dim} and hz {hz}");
@@ -77,7 +89,8 @@ impl SafetyFilter {
         let acceleration = each(limits.acceleration, dim, "acceleration", FAR)?;
         for (what, values) in [("velocity", &velocity), ("acceleration", &acceleration)] {
             if let Some(joint) = values.iter().position(|&x| x < 1.0 / FAR) {
-                return Err(Error::Argument { what, why: format!("of joint {joint} must be above 0") });
+                let why = format!("{what} of joint {joint} must be above 0");
+                return Err(Error::Argument { what: "limits", why });
             }
         }
         let empty = |joint: &usize| {
@@ -88,8 +101,7 @@ impl SafetyFilter {
             let why = format!("nothing lies between low and high of joint {joint}");
             return Err(Error::Argument { what: "limits", why });
         }
-        let zeros = vec![0.0; dim];
-        let (position, target, speed) = (zeros.clone(), zeros.clone(), zeros);
+        let (position, target, speed) = (same(0.0, dim)?, same(0.0, dim)?, same(0.0, dim)?);
         Ok(Self { hz, low, high, velocity, acceleration, position, target, speed, placed: false })
     }
 
@@ -104,12 +116,7 @@ impl SafetyFilter {
     /// # Errors
     /// [`Error::Shape`], or [`Error::NotFinite`] for a number that is NaN, infinite or beyond 1e60.
     pub fn reset(&mut self, position: &[f64]) -> Result<()> {
-        if position.len() != self.dim() {
-            return Err(Error::Shape { what: "a position", expected: self.dim(), got: position.len() });
-        }
-        if let Some(joint) = position.iter().position(|&x| !is_usable(x)) {
-            return Err(Error::NotFinite { joint, value: position[joint] });
-        }
+        self.check(position, is_usable)?;
         self.position.copy_from_slice(position);
         self.placed = true;
         self.hold();
@@ -122,30 +129,75 @@ impl SafetyFilter {
         self.speed.fill(0.0);
     }
 
+    /// Where the robot is taken to be; `None` before the first [`SafetyFilter::reset`].
+    #[must_use]
+    pub fn motion(&self) -> Option<Motion<'_>> {
+        let Self { position, target, speed, .. } = self;
+        self.placed.then_some(Motion { position, target, speed })
+    }
+
+    /// Goes on from where another filter of the same robot was.
+    ///
+    /// # Errors
+    /// As of [`SafetyFilter::reset`], for each of the three. Nothing has moved then.
+    pub fn resume(&mut self, motion: Motion<'_>) -> Result<()> {
+        self.check(motion.position, is_usable)?;
+        self.check(motion.target, is_usable)?;
+        // Rounding may take a speed beyond what is allowed.
+        self.check(motion.speed, f64::is_finite)?;
+        self.position.copy_from_slice(motion.position);
+        self.target.copy_from_slice(motion.target);
+        self.speed.copy_from_slice(motion.speed);
+        self.placed = true;
+        Ok(())
+    }
+
     /// Writes the action `[D]` to send, and says which limits changed it.
     ///
     /// # Errors
     /// [`Error::Shape`], or [`Error::Argument`] where nobody said where the robot is. Nothing has moved then.
     pub fn apply(&mut self, wanted: &[f64], given: &mut [f64]) -> Result<Violations> {
+        let mut all = Violations::default();
+        self.apply_by_joint(wanted, given, |_, one| {
+            all.not_finite |= one.not_finite;
+            all.position |= one.position;
+            all.velocity |= one.velocity;
+            all.acceleration |= one.acceleration;
+        })?;
+        Ok(all)
+    }
+
+    /// [`SafetyFilter::apply`], which tells of each joint, in order, which limits changed it.
+    ///
+    /// # Errors
+    /// As of [`SafetyFilter::apply`]. Nothing has moved then, and nothing is told.
+    pub fn apply_by_joint(
+        &mut self,
+        wanted: &[f64],
+        given: &mut [f64],
+        mut tell: impl FnMut(usize, Violations),
+    ) -> Result<()> {
         for (what, got) in [("an action", wanted.len()), ("an action's room", given.len())] {
             if got != self.dim() {
                 return Err(Error::Shape { what, expected: self.dim(), got });
             }
         }
         if !self.placed {
-            let why = "where is the robot? reset with its measured joints before the first action".into();
+            let why =
+                "where is the robot? Call reset with its measured joints before the first action".into();
             return Err(Error::Argument { what: "safety", why });
         }
         let usable = wanted.iter().all(|&x| is_usable(x));
-        let mut violations = Violations { not_finite: !usable, ..Violations::default() };
         for joint in 0..self.dim() {
-            given[joint] = self.one(joint, usable.then_some(wanted[joint]), &mut violations);
+            let (one, violations) = self.one(joint, usable.then_some(wanted[joint]));
+            given[joint] = one;
+            tell(joint, Violations { not_finite: !is_usable(wanted[joint]), ..violations });
         }
-        Ok(violations)
+        Ok(())
     }
 
-    /// One joint's action; `None` brakes and holds.
-    fn one(&mut self, joint: usize, wanted: Option<f64>, violations: &mut Violations) -> f64 {
+    /// One joint's action, and what changed it; `None` brakes and holds.
+    fn one(&mut self, joint: usize, wanted: Option<f64>) -> (f64, Violations) {
         let dt = 1.0 / self.hz;
         let position = self.position[joint];
         let (low, high) = (self.low[joint], self.high[joint]);
@@ -154,7 +206,7 @@ impl SafetyFilter {
             wanted.map_or((position, position), |x| (clip(x, low, high), self.target[joint]));
         // The largest speed that, lowered at the limit from the next tick on, ends within `ahead`.
         let brake = |ahead: f64| {
-            let double = 2.0 * acceleration * ahead.max(0.0);
+            let double = 2.0 * acceleration * larger(ahead, 0.0);
             let step = acceleration * dt;
             double / ((step * step + double).sqrt() + step)
         };
@@ -164,45 +216,78 @@ impl SafetyFilter {
         // itself, plus what braking takes off again on the way to it.
         let pace = clip((inside - before) / dt, -velocity, velocity);
         let matched = if speed >= 0.0 {
-            slowed.min(pace + brake(before - position))
+            smaller(slowed, pace + brake(before - position))
         } else {
-            slowed.max(pace - brake(position - before))
+            larger(slowed, pace - brake(position - before))
         };
         let braked = clip(matched, -brake(position - low), brake(high - position));
         let change = acceleration * dt;
         let eased = clip(braked, self.speed[joint] - change, self.speed[joint] + change);
         let given = if eased == speed { inside } else { position + eased * dt };
         // Rounding alone could lead out of the range; a joint that is outside of it may be on its way back.
-        let given = clip(given, low.min(position), high.max(position));
-        violations.position |= wanted.is_some_and(|x| apart(x, inside)) || apart(matched * dt, braked * dt);
-        violations.velocity |= apart(speed * dt, slowed * dt);
-        violations.acceleration |= apart(slowed * dt, matched * dt) || apart(braked * dt, eased * dt);
+        let given = clip(given, smaller(low, position), larger(high, position));
+        let violations = Violations {
+            not_finite: false,
+            position: wanted.is_some_and(|x| apart(x, inside)) || apart(matched * dt, braked * dt),
+            velocity: apart(speed * dt, slowed * dt),
+            acceleration: apart(slowed * dt, matched * dt) || apart(braked * dt, eased * dt),
+        };
         self.position[joint] = given;
         self.target[joint] = inside;
         self.speed[joint] = (given - position) / dt;
-        given
+        (given, violations)
+    }
+
+    /// Whether these are `[D]` numbers of a robot's.
+    fn check(&self, values: &[f64], good: impl Fn(f64) -> bool) -> Result<()> {
+        if values.len() != self.dim() {
+            return Err(Error::Shape { what: "a position", expected: self.dim(), got: values.len() });
+        }
+        match values.iter().position(|&x| !good(x)) {
+            Some(joint) => Err(Error::NotFinite { joint, value: values[joint] }),
+            None => Ok(()),
+        }
     }
 }
 
-fn each(values: &[f64], dim: usize, what: &'static str, missing: f64) -> Result<Vec<f64>> {
+fn each(values: &[f64], dim: usize, what: &str, missing: f64) -> Result<Vec<f64>> {
     if values.iter().any(|x| x.is_nan()) || !(values.len() <= 1 || values.len() == dim) {
-        let why = format!("must be one number or {dim}, none of them NaN, got {values:?}");
-        return Err(Error::Argument { what, why });
+        let why = format!("{what} must be one number or {dim}, none of them NaN, got {values:?}");
+        return Err(Error::Argument { what: "limits", why });
     }
-    let clipped = |x: f64| clip(x, -FAR, FAR);
-    Ok(match values {
-        [] => vec![missing; dim],
-        [one] => vec![clipped(*one); dim],
-        _ => values.iter().map(|&x| clipped(x)).collect(),
-    })
+    let mut all = same(values.first().copied().unwrap_or(missing), dim)?;
+    if values.len() > 1 {
+        all.copy_from_slice(values);
+    }
+    all.iter_mut().for_each(|x| *x = clip(*x, -FAR, FAR));
+    Ok(all)
+}
+
+/// One number for each joint.
+fn same(value: f64, dim: usize) -> Result<Vec<f64>> {
+    let mut all = Vec::new();
+    all.try_reserve_exact(dim).map_err(|_| Error::OutOfMemory { what: "a safety filter" })?;
+    all.resize(dim, value);
+    Ok(all)
 }
 
 fn is_usable(x: f64) -> bool {
     x.abs() <= FAR
 }
 
+/// The limit itself where x is equal to it, and low for NaN.
 fn clip(x: f64, low: f64, high: f64) -> f64 {
-    x.max(low).min(high)
+    smaller(larger(x, low), high)
+}
+
+/// `f64::max`, which leaves it to the platform whether 0 or -0 is the larger: here `b` is, of equals.
+fn larger(a: f64, b: f64) -> f64 {
+    if a > b { a } else { b }
+}
+
+/// `f64::min`, in the same way.
+fn smaller(a: f64, b: f64) -> f64 {
+    if a < b { a } else { b }
 }
 
 /// Whether two positions differ by more than rounding.
