@@ -120,6 +120,10 @@ class ToySource:
         )
         return agree(said, toy_robot())
 
+    @property
+    def contracts(self) -> tuple[Contract, ...]:
+        return (self.contract,)
+
     def batches(self, start_step: int = 0) -> Iterator[Batch]:
         step = start_step
         while True:

@@ -56,20 +56,20 @@ def write_video(path: Path, numbers, codec=H264, fps=FPS) -> None:
         container.mux(stream.encode(None))
 
 
-def arm(length: int, seed: int, first: int) -> dict[str, np.ndarray]:
-    """Columns of an arm with three joints; joint 0 counts the dataset's frames."""
+def arm(length: int, seed: int, first: int, joints: int = 3) -> dict[str, np.ndarray]:
+    """Columns of an arm, of three joints by default; joint 0 counts the dataset's frames."""
     rng = np.random.default_rng(seed)
-    state = np.cumsum(rng.normal(size=(length, 3)), axis=0).astype(np.float32)
-    action = (state + rng.normal(size=(length, 3)) * 0.1).astype(np.float32)
+    state = np.cumsum(rng.normal(size=(length, joints)), axis=0).astype(np.float32)
+    action = (state + rng.normal(size=(length, joints)) * 0.1).astype(np.float32)
     state[:, 0] = action[:, 0] = np.arange(first, first + length)
     return {"observation.state": state, "action": action}
 
 
-def recorded(lengths, seed=0) -> list[EpisodeData]:
+def recorded(lengths, seed=0, joints=3) -> list[EpisodeData]:
     """Episodes of `arm`, tasks in turn."""
     starts = np.cumsum([0, *lengths]).tolist()
     return [
-        EpisodeData(arm(length, seed + i, starts[i]), TASKS[i % len(TASKS)])
+        EpisodeData(arm(length, seed + i, starts[i], joints), TASKS[i % len(TASKS)])
         for i, length in enumerate(lengths)
     ]
 
@@ -124,9 +124,9 @@ def write_v3_video(path: Path, lengths=(9, 5, 7), cameras=CAMERAS, codec=H264, p
     return path
 
 
-def write_still_images(path: Path, lengths=(9, 5, 7), cameras=CAMERAS, form="PNG", seed=0) -> Path:
+def write_still_images(path: Path, lengths=(9, 5, 7), cameras=CAMERAS, form="PNG", seed=0, joints=3) -> Path:
     """A v3.0 dataset with its images in the data files."""
-    write_lerobot_v3(path, recorded(lengths, seed), fps=FPS, robot_type="arm", rows_per_file=15)
+    write_lerobot_v3(path, recorded(lengths, seed, joints), fps=FPS, robot_type="arm", rows_per_file=15)
     for file in sorted(path.glob("data/*/*.parquet")):
         table = pq.read_table(file)
         for c, key in enumerate(cameras):

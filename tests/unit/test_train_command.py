@@ -35,7 +35,7 @@ def begun(world, tmp_path, monkeypatch):
 
         def train(config, source, directory, *, data, **_):
             batch = next(iter(source.batches()))
-            given.update(contract=source.contract, texts=source.loader.texts(batch), data=data)
+            given.update(contract=source.contracts[0], texts=source.loader.texts(batch), data=data)
             given.update(names=source.loader.names, sources=batch.source)
             return pioxide.train.run.Trained(Path(directory), Path("none"), 0, 0.0)
 

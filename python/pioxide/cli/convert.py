@@ -44,7 +44,8 @@ class Convert:
     """Ids in a prompt, where the source does not say."""
 
     robot: Annotated[str | None, left_open("NAME|FILE.yaml")] = None
-    """Whose numbers, where the source does not say: a preset's name, or a YAML file."""
+    """Whose numbers, where the source does not say: a preset's name, or a YAML file. Of a source of several
+    robots, the name of the one whose numbers are written."""
 
     delta_mask: Annotated[str | None, left_open("N,-N")] = None
     """Which actions are relative to the state, where the source does not say; "" for none."""
@@ -62,10 +63,14 @@ class Convert:
         """Convert, and say what was written and what was not."""
         from pioxide.cli import main, output, show
         from pioxide.cli.progress import BytesProgress, say_file
+        from pioxide.contract import robot_name
         from pioxide.weights import convert, load
         from pioxide.weights.tree import parse_dtype
 
-        with load(self.source, embedding=self.embedding, base=self.base, on_file=say_file) as opened:
+        with load(self.source, embedding=self.embedding, base=self.base, on_file=say_file) as found:
+            opened = found.of(self.robot)
+            several = len(found.contracts) > 1
+            robots = [robot_name(one) for one in found.contracts] if several else []
             checkpoint = opened.merged(self.lora_scale) if self.merge_lora else opened
             total = sum(spec.nbytes for spec in checkpoint.tree.specs.values())
             with BytesProgress("convert", total) as progress:
@@ -73,7 +78,7 @@ class Convert:
                     checkpoint,
                     self.target,
                     self.to,
-                    stated=self.stated(),
+                    stated=self.stated(named=several),
                     dtype=None if self.dtype is None else parse_dtype(self.dtype),
                     asset_id=self.asset_id,
                     on_bytes=progress.tensor,
@@ -86,15 +91,17 @@ class Convert:
                 print(f"  note: {show.printable(note)}")
         for what in written.left_out:
             print(f"  not written: {what}")
+        if others := [name for name in robots if name != opened.robot]:
+            print(f"  not written: the numbers of {', '.join(others)}: convert each by itself (--robot)")
         return main.OK
 
-    def stated(self) -> Contract:
-        """Returns what the options say of the contract."""
+    def stated(self, *, named: bool = False) -> Contract:
+        """Returns what the options say of the contract; not of the robot where that is only `named`."""
         from pioxide.contract import UNKNOWN, Contract
         from pioxide.shards import parse_mask
         from pioxide.transforms import make_mask
 
-        robot = UNKNOWN if self.robot is None else read_robot(self.robot)
+        robot = UNKNOWN if self.robot is None or named else read_robot(self.robot)
         mask = UNKNOWN if self.delta_mask is None else make_mask(*parse_mask(self.delta_mask))
         horizon = UNKNOWN if self.action_horizon is None else self.action_horizon
         length = UNKNOWN if self.text_len is None else self.text_len

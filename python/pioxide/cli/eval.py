@@ -37,6 +37,10 @@ class Eval:
     task: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(task_names()) + "}|MODULE:FUNCTION")] = "reach"
     """Which task; or a function without arguments that returns a pioxide.evaluate.Adapter."""
 
+    robot: Annotated[str | None, left_open("NAME")] = None
+    """Of a checkpoint of several robots: by whose numbers to play; by default that of the task's robot's
+    name."""
+
     without: Annotated[str, left_open("A,B")] = ""
     """What is taken from the policy in further runs over the same seeds, to see that it needs it: blank (the
     picture), exchanged (the words)."""
@@ -148,12 +152,13 @@ class Eval:
         from pioxide.errors import InputError
         from pioxide.policy import Policy, PolicyOptions
 
-        said = None if self.contract is None else load_contract(self.contract)
+        named = adapter.robot if self.robot is None else replace(adapter.robot, name=self.robot)
+        said = None if self.contract is None else load_contract(self.contract, named.name)
         if self.contract is not None and said is None:
             raise InputError(f"there is no contract {self.contract}")
         return Policy.load(
             self.checkpoint,
-            robot=replace(adapter.robot, delta_mask=None),  # the checkpoint's to say
+            robot=replace(named, delta_mask=None),  # the checkpoint's to say
             contract=said,
             tokenizer=self.text_model,
             codec=self.fast,
@@ -173,6 +178,7 @@ class Eval:
             "--num-steps": self.num_steps is not None,
             "--guidance": self.guidance is not None,
             "--contract": self.contract is not None,
+            "--robot": self.robot is not None,
             "--fast": self.fast is not None,
             "--text-model": self.text_model is not None,
         }

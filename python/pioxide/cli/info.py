@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -47,14 +47,15 @@ class Info:
         """Print; a checkpoint with faults, or a contract that can't be obeyed, ends with status 2."""
         from pioxide.cli import main, show
         from pioxide.cli.progress import BytesProgress, say_file
+        from pioxide.contract import robot_name
         from pioxide.files import json_text
-        from pioxide.weights import contract_of, load, stream
+        from pioxide.weights import load, stream
 
         with load(self.checkpoint, embedding=self.embedding, base=self.base, on_file=say_file) as checkpoint:
             if self.json:
                 if problems := checkpoint.problems():
                     raise problems.error(str(checkpoint.path))
-                print(json_text(document(checkpoint, contract_of(checkpoint, self.asset_id))), end="")
+                print(json_text(document(checkpoint, self._contracts(checkpoint))), end="")
                 return main.OK
             print(f"{checkpoint.path}: {checkpoint.title}, {checkpoint.described_format}")
             show.facts(facts(checkpoint))
@@ -76,11 +77,19 @@ class Info:
                     for _ in stream(checkpoint.tree, on_bytes=progress.tensor):
                         pass
                 print("all values are finite")
-            print("\ncontract: what its numbers mean")
-            show.facts(meaning(contract_of(checkpoint, self.asset_id)))
+            contracts = self._contracts(checkpoint)
+            for contract in contracts:
+                of = f" with the robot {show.printable(robot_name(contract))}" if len(contracts) > 1 else ""
+                print(f"\ncontract: what its numbers mean{of}")
+                show.facts(meaning(contract))
             for note in checkpoint.said.notes:
                 print(f"note: {show.printable(note)}")
         return main.OK
+
+    def _contracts(self, checkpoint: Checkpoint) -> Sequence[Contract]:
+        from pioxide.weights import contract_of
+
+        return checkpoint.contracts if self.asset_id is None else [contract_of(checkpoint, self.asset_id)]
 
 
 def facts(checkpoint: Checkpoint) -> Iterable[tuple[str, str]]:
@@ -123,9 +132,9 @@ def meaning(contract: Contract) -> Iterable[tuple[str, str]]:
         yield "unknown", ", ".join(contract.unknown)
 
 
-def document(checkpoint: Checkpoint, contract: Contract) -> dict[str, Any]:
-    """Returns everything as plain JSON values, the contract as in `contract.json`."""
-    from pioxide.contract import to_json
+def document(checkpoint: Checkpoint, contracts: Sequence[Contract]) -> dict[str, Any]:
+    """Returns everything as plain JSON values, the contract, or several robots', as in `contract.json`."""
+    from pioxide.contract import file_json
 
     tree = checkpoint.tree
     return {
@@ -140,7 +149,7 @@ def document(checkpoint: Checkpoint, contract: Contract) -> dict[str, Any]:
             for asset_id, table in checkpoint.companions.norm_stats.items()
         },
         "unused": dict(tree.unused),
-        "contract": to_json(contract),
+        "contract": file_json(contracts),
         "notes": list(checkpoint.said.notes),
     }
 

@@ -32,6 +32,7 @@ from pioxide.errors import InputError
 
 if TYPE_CHECKING:
     from pioxide.policy import FlowSampler
+    from pioxide.robots import RobotSpec
 
 T = TypeVar("T")
 Realtime = Literal["off", "guided", "trained"]
@@ -296,6 +297,15 @@ def flow_sampler(
         return None
     how = {"off": None, "guided": RTCConfig(), "trained": "trained"}[realtime]
     return FlowSampler(num_steps, how, 1.0 if guidance is None else guidance)
+
+
+def robot_or_name(text: str | None) -> RobotSpec | str | None:
+    """Returns what `Policy.load` takes for --robot: the robot of a YAML file, or a name, which it looks up.
+
+    Raises:
+        FormatError: The file is no robot.
+    """
+    return text if text is None or not text.endswith((".yaml", ".yml")) else read_robot(text)
 
 
 def read_robot(text: str) -> Any:

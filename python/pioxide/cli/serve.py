@@ -16,7 +16,7 @@ from pioxide.cli.options import (
     derived,
     flow_sampler,
     left_open,
-    read_robot,
+    robot_or_name,
     slot_keys,
     taken,
 )
@@ -41,7 +41,8 @@ class Serve:
     """A directory, or a gs://, s3:// or hf:// address; of a training run's directory its newest step."""
 
     robot: Annotated[str | None, left_open("NAME|FILE.yaml")] = None
-    """Whose numbers come in and go out; not needed where the checkpoint names its robot."""
+    """Whose numbers come in and go out; not needed where the checkpoint names its robot. Of a checkpoint of
+    several robots, which of them."""
 
     subtask_every: Annotated[int | None, left_open("CHUNKS")] = None
     """A π0.5 that learnt subtasks says what it does next each so many chunks, and acts by it; without it, for
@@ -181,12 +182,14 @@ class Serve:
         from pioxide.policy import Policy, PolicyOptions, SubtaskOptions
         from pioxide.weights.locate import newest
 
+        robot = robot_or_name(self.robot)
+        named = robot if robot is None or isinstance(robot, str) else robot.name
         said = None
-        if self.contract is not None and (said := load_contract(self.contract)) is None:
+        if self.contract is not None and (said := load_contract(self.contract, named)) is None:
             raise InputError(f"{self.contract}: there is no contract")
         return Policy.load(
             newest(self.checkpoint),
-            robot=None if self.robot is None else read_robot(self.robot),
+            robot=robot,
             contract=said,
             cameras=slot_keys(self.camera, "--camera"),
             tokenizer=self.tokenizer,

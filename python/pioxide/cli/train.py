@@ -20,7 +20,7 @@ from pioxide.errors import InputError
 from pioxide.files import make_directory, refuse_address, sha256_of
 from pioxide.train.config import TrainConfig
 from pioxide.train.contracts import Numbers
-from pioxide.train.recipes import RECIPES, Data, Recipe
+from pioxide.train.recipes import RECIPES, Data, Recipe, RobotData, is_robots_file, read_robots
 
 if TYPE_CHECKING:
     from pioxide.cli.parts import Part
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pioxide.data.advantages import Advantages
     from pioxide.data.loader import Batch, CacheSettings, Loader
     from pioxide.data.subtasks import Subtasks
+    from pioxide.train.run import Judge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,8 @@ class Train:
     """
 
     dataset: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATASET")]
-    """A LeRobot dataset, v2.0, v2.1 or v3.0, with its videos; at an address (s3://, gs://, hf://) too."""
+    """A LeRobot dataset, v2.0, v2.1 or v3.0, with its videos; at an address (s3://, gs://, hf://) too. Or a
+    file (.yaml, .json) of several robots' datasets, each with its own statistics, cameras and weights."""
 
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="RUN")]
     """Directory of the run: checkpoints, settings, contract, logs, the first batch as a picture."""
@@ -112,15 +114,18 @@ class Train:
         from pioxide.train.picture import draw_batch
         from pioxide.train.run import LOGS, settings_of, train
         from pioxide.train.tensorboard import Service, TensorBoard
-        from pioxide.train.validate import HeldOut
+        from pioxide.train.validate import HeldOut, HeldOutByRobot
 
         join_hosts(self.coordinator, self.hosts, self.host)
         # What can be wrong at once is looked at before minutes go into fitting.
-        whole, subtasks = self._text_model(), self._subtasks(LeRobotDataset.open(self.dataset))
-        parts = self._parts()
-        codec = self._codec(parts[0])
+        robots = self._robots()
+        whole = self._text_model()
+        subtasks = self._subtasks(LeRobotDataset.open(robots[0].datasets[0]))
+        parts = self._parts(robots)
+        codec = self._codec(parts)
         tokenizer = self._tokenizer(whole, parts, codec, subtasks)
-        contract = self._contract(parts, codec)
+        names = [robot.name for robot in robots]
+        contracts = dict(zip(names, self._contracts(robots, parts, codec), strict=True))
         config = self.train
         if subtasks is not None:
             config = replace(config, loss=replace(config.loss, subtasks=True))
@@ -130,7 +135,7 @@ class Train:
             sources = [
                 Source(
                     part.dataset,
-                    contract,
+                    contracts[part.robot.name],
                     columns=part.fitted.columns,
                     episodes=of(part),
                     weight=part.weight,
@@ -171,15 +176,26 @@ class Train:
             closing(progress),
             loader(lambda part: part.training, config.seed, self.data.workers, dropout) as batches,
         ):
-            judge = None
-            if any(part.held_out for part in parts):
-                with loader(lambda part: part.held_out, 0, 0, 0.0) as unseen:
-                    judge = HeldOut(config, Sourced(unseen, tokenizer, codec), make_mesh(config.fsdp))
-            data = {"episodes": self.data.episodes, "cached": bool(self.data.cache)}
+            judge: Judge | None = None
+            judges: dict[str, HeldOut] = {}
+            for name in dict.fromkeys(part.robot.name for part in parts if part.held_out):
+
+                def unseen(part: Part, name: str = name) -> tuple[int, ...]:
+                    return part.held_out if part.robot.name == name else ()
+
+                with loader(unseen, 0, 0, 0.0) as rows:
+                    judges[name] = HeldOut(config, Sourced(rows, tokenizer, codec), make_mesh(config.fsdp))
+            if judges:
+                judge = HeldOutByRobot(judges) if len(robots) > 1 else judges[robots[0].name]
+            data: dict[str, Any] = {"episodes": self.data.episodes, "cached": bool(self.data.cache)}
+            if is_robots_file(self.dataset):
+                # As they stand in the file: it may have been moved together with the datasets.
+                data["robots"] = [as_plain(one, self.dataset) for one in robots]
             if self.data.where:
                 data["where"] = self.data.where
-            if (kept := parts[0].dataset.kept) is not None:
-                data["frames"] = kept.identity
+            if any(part.dataset.kept is not None for part in parts):
+                kept = [None if (one := part.dataset.kept) is None else one.identity for part in parts]
+                data["frames"] = kept if is_robots_file(self.dataset) else kept[0]
             if subtasks is not None:
                 data |= {"subtasks": labels(self.data.subtasks), "subtask_share": self.data.subtask_share}
             data |= self._advantage_settings()
@@ -198,39 +214,65 @@ class Train:
         if first:
             found = "made before" if isnan(made.loss) else f"loss {made.loss:.4f}"
             print(f"{made.checkpoint}: {made.steps:,} updates, {found}")
-            print(f"\nnext: pioxide convert {made.checkpoint} TARGET --to lerobot")
+            which = f" --robot {robots[0].name}" if len(robots) > 1 else ""
+            print(f"\nnext: pioxide convert {made.checkpoint} TARGET --to lerobot{which}")
         return main.OK
 
-    def _parts(self) -> list[Part]:
+    def _robots(self) -> tuple[RobotData, ...]:
+        """Returns the run's robots: those of the file, or the one that the options describe."""
+        data = self.data
+        if not is_robots_file(self.dataset):
+            cameras = slot_keys(data.camera, "--data.camera") or {}
+            robot = RobotData(
+                datasets=(str(self.dataset), *data.also),
+                weight=data.weight,
+                robot=data.robot,
+                fit=data.fit,
+                statistics=data.statistics,
+                camera=cameras,
+                episodes=data.episodes,
+                where=data.where,
+                frames=data.frames,
+                prompt=self.numbers.prompt,
+            )
+            return (robot,)
+        for name in ("robot", "also", "weight", "statistics", "camera", "episodes", "where", "frames"):
+            if getattr(data, name):
+                way_out = ' (--data.robot "" where the recipe says one)' if name == "robot" else ""
+                raise InputError(f"data.{name}: {self.dataset} says it of each robot: leave it out{way_out}")
+        if self.numbers.prompt:
+            raise InputError(f"numbers.prompt: {self.dataset} says it of each robot: leave it out")
+        robots = read_robots(self.dataset)
+        for robot in robots:
+            if data.fit and (robot.fit or robot.robot):
+                what = "fit" if robot.fit else "robot"
+                raise InputError(f"{self.dataset}: {robot.name}: {what}: data.fit says it: leave one out")
+        return robots
+
+    def _parts(self, robots: Sequence[RobotData]) -> list[Part]:
         """Opens the run's datasets, which the first host fits where nobody did."""
         import jax
         from jax.experimental import multihost_utils
 
-        from pioxide.cli.options import read_robot
         from pioxide.cli.parts import fit_parts, open_parts
-        from pioxide.data import EpisodeChoice
         from pioxide.shards import FitSettings
 
-        data, paths = self.data, [str(self.dataset), *self.data.also]
-        directory = Path(data.fit) if data.fit else self.output / "fit"
-        if not data.fit:
+        data, directory = self.data, self.output / "fit"
+        if data.fit:
+            return open_parts(robots, Path(data.fit))
+        if unfitted := [robot for robot in robots if not robot.fit]:
             settings = FitSettings(
-                robot=read_robot(data.robot) if data.robot else None,
                 horizon=self.numbers.horizon,
                 normalization=self.numbers.normalization or self.numbers.family.normalization,
                 vocab_size=data.tokens,
                 scale=data.scale,
-                episodes=data.episodes,
-                where=data.where,
-                frames=data.frames,
             )
             make_directory(self.output)
             if jax.process_index() == 0:
-                fit_parts(paths, directory, settings)
+                fit_parts(unfitted, directory, settings)
             if jax.process_count() > 1:
                 multihost_utils.sync_global_devices("host 0 has fitted")
-        choice = EpisodeChoice(data.episodes, data.where)
-        return open_parts(paths, directory, data.weight, choice, data.frames)
+        return open_parts(robots, directory)
 
     def _cache(self, shown: FrameProgress) -> CacheSettings | None:
         from pioxide.data.loader import CacheSettings
@@ -249,10 +291,9 @@ class Train:
     def _subtasks(self, dataset: LeRobotDataset) -> Subtasks | None:
         from pioxide.data.subtasks import Subtasks
 
-        frames = "frames" if self.data.frames.endswith(".json") else "episodes"
-        for name in ("subtasks", "advantage", "episodes", "where", frames):
-            if self.data.also and getattr(self.data, name):
-                raise InputError(f"data.{name} is of one dataset: leave data.also out")
+        for name in ("subtasks", "advantage"):
+            if getattr(self.data, name) and (self.data.also or is_robots_file(self.dataset)):
+                raise InputError(f"data.{name} is of one dataset, and there are several: name one alone")
         if not self.data.subtasks:
             if self.train.loss.subtasks:
                 raise InputError("train.loss.subtasks: say what the subtasks are (--data.subtasks)")
@@ -289,12 +330,22 @@ class Train:
         names = ("advantage", "advantage_threshold", "advantage_share", "advantage_dropout", "interventions")
         return {name: getattr(self.data, name) for name in names} | {"advantage": labels(self.data.advantage)}
 
-    def _codec(self, part: Part) -> ActionCodec | None:
+    def _codec(self, parts: Sequence[Part]) -> ActionCodec | None:
+        """Returns the action tokenizer, one for all robots; None where nothing learns action tokens."""
         from pioxide.codec import load_codec
 
         if self.numbers.family.is_flow and not self.train.loss.tokens:
             return None
-        return load_codec(part.fitted.directory)
+        first, *others = parts
+        if all(part.robot == first.robot for part in others):
+            return load_codec(first.fitted.directory)
+        if apart := [part for part in others if part.fit.resolve() != first.fit.resolve()]:
+            raise InputError(
+                f"{self.dataset}: one action tokenizer writes the actions of all robots, and {first.name} "
+                f"and {apart[0].name} were fitted apart, in {first.fit} and {apart[0].fit}: leave out what "
+                "was fitted, or fit them together (pioxide fit DATASET DATASET ... -o DIR, --data.fit DIR)"
+            )
+        return load_codec(first.fit)
 
     def _text_model(self) -> TextTokenizer:
         from pioxide.codec import TextTokenizer
@@ -322,7 +373,8 @@ class Train:
             raise InputError(
                 "data.cut_vocabulary: a base's table has a row for each id of the whole vocabulary"
             )
-        texts = {self.numbers.prompt, *(text for part in parts for text in part.dataset.tasks.values())}
+        texts = {part.robot.prompt for part in parts}
+        texts |= {text for part in parts for text in part.dataset.tasks.values()}
         if subtasks is not None:
             texts |= {*subtasks.texts, ";\nSubtask: "}
         if self.data.advantage:
@@ -332,42 +384,70 @@ class Train:
         cut = cut_text_model(whole, sorted(texts), fast_tokens=fast_tokens, whole_numbers=whole_numbers)
         return cut.tokenizer
 
-    def _contract(self, parts: Sequence[Part], codec: ActionCodec | None) -> Contract:
-        """Returns the run's contract, which has to be that of each of its datasets."""
-        from pioxide.contract import refuse_differences
+    def _contracts(
+        self, robots: Sequence[RobotData], parts: Sequence[Part], codec: ActionCodec | None
+    ) -> list[Contract]:
+        """Returns each robot's contract, which has to be that of each of its datasets."""
+        from pioxide.contract import known, refuse_differences
 
-        first, *others = (self._contract_of(part.fitted.contract, codec) for part in parts)
-        for part, other in zip(parts[1:], others, strict=True):
-            refuse_differences(first, other, names=(parts[0].name, part.name))
-        return first
+        made: list[Contract] = []
+        for robot in robots:
+            own = [part for part in parts if part.robot == robot]
+            first, *others = (self._contract_of(part, codec) for part in own)
+            for part, other in zip(own[1:], others, strict=True):
+                refuse_differences(first, other, names=(own[0].name, part.name))
+            made.append(first)
+        if not self.numbers.family.is_flow:
+            return made
+        # One network is as wide as the widest of its robots needs.
+        widths = {known(one.robot, "robot").action_dim for one in made}
+        if len(widths) > 1 and self.train.base is None and not self.train.learn_padding:
+            print(
+                "robots of different widths, from random weights: what the network makes of numbers that a "
+                "narrower robot does not have is not learnt, and its chunks are computed beside them; "
+                "--train.learn-padding learns them as zeros",
+                file=sys.stderr,
+            )
+        widest = max(known(one.model_dim, "model_dim") for one in made)
+        return [replace(one, model_dim=widest) for one in made]
 
-    def _contract_of(self, fitted: Contract, codec: ActionCodec | None) -> Contract:
-        from pioxide.contract import AdvantageStyle
+    def _contract_of(self, part: Part, codec: ActionCodec | None) -> Contract:
+        from pioxide.contract import AdvantageStyle, robot_name
         from pioxide.report.doctor.subjects import open_subject
         from pioxide.train.contracts import run_contract
         from pioxide.train.statistics import with_statistics
 
-        if self.data.statistics:
+        fitted, robot = part.contract, part.robot
+        if robot.statistics:
             if codec is not None:
                 raise InputError(
                     "data.statistics: action tokens are of numbers that the dataset's own statistics "
                     "normalise; leave it out for models that learn tokens"
                 )
-            fitted = with_statistics(fitted, open_subject(self.data.statistics).contract)
+            other = open_subject(robot.statistics, robot=robot_name(fitted))
+            fitted = with_statistics(fitted, other.contract)
         advantage = None
         if self.data.advantage:
             advantage = AdvantageStyle.TEXT_OR_NONE if self.data.advantage_dropout else AdvantageStyle.TEXT
         size, based = self.train.model.size, self.train.base is not None
         return run_contract(
             fitted,
-            self.numbers,
+            replace(self.numbers, prompt=robot.prompt),
             size,
             codec,
             based=based,
             subtasks=bool(self.data.subtasks),
             advantage=advantage,
-            cameras=slot_keys(self.data.camera, "--data.camera"),
+            cameras=robot.camera,
         )
+
+
+def as_plain(robot: RobotData, file: Path) -> dict[str, Any]:
+    """Returns what a run keeps of a robot that its file names, paths as from where the file is."""
+    here = f"{file.parent}/"
+    datasets = [path.removeprefix(here) for path in robot.datasets]
+    chosen = {"episodes": robot.episodes, "where": robot.where}
+    return {"name": robot.name, "datasets": datasets, "weight": list(robot.weight), **chosen}
 
 
 def labels(said: str) -> str:
@@ -382,9 +462,9 @@ class Sourced:
         self.loader, self.tokenizer, self.codec = loader, tokenizer, codec
 
     @property
-    def contract(self) -> Contract:
+    def contracts(self) -> Sequence[Contract]:
         """Returns the loader's."""
-        return self.loader.contract
+        return self.loader.contracts
 
     def batches(self, start_step: int = 0) -> Any:
         """Returns the loader's."""

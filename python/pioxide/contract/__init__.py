@@ -2,7 +2,8 @@
 
 Contract, UNKNOWN, CameraSlot, FastVocabulary, CodecVocabulary, PromptStyle, Resize, AbsentCamera,
     SubtaskStyle, AdvantageStyle, Memory
-load_contract, save_contract: the file `contract.json`
+load_contract, load_contracts, save_contract: the file `contract.json`, of one robot or of several
+one_a_robot, choose_robot, robot_name, shared_contract, refuse_other_models: several robots, one model
 model_card: the same in words, for a checkpoint's README.md
 differences, merge, refuse_differences: two contracts that meet
 assign_cameras: the robot's cameras in the model's slots
@@ -36,9 +37,7 @@ from pioxide.contract.contract import (
     Unknown,
     known,
 )
-from pioxide.contract.document import FILE_NAME, from_json, to_json
-from pioxide.contract.document import load as load_contract
-from pioxide.contract.document import save as save_contract
+from pioxide.contract.document import from_json, to_json
 from pioxide.contract.numbers import EpisodeNumbers, Numbers, StateRange, check_delta_mask
 from pioxide.contract.openpi import openpi_contract
 from pioxide.contract.pipeline import (
@@ -50,6 +49,17 @@ from pioxide.contract.pipeline import (
     make_prompts,
     make_subtask_prompts,
 )
+from pioxide.contract.several import (
+    choose_robot,
+    one_a_robot,
+    refuse_other_models,
+    robot_name,
+    shared_contract,
+)
+from pioxide.contract.stored import FILE_NAME, file_json
+from pioxide.contract.stored import load as load_contract
+from pioxide.contract.stored import load_all as load_contracts
+from pioxide.contract.stored import save as save_contract
 
 __all__ = [
     "CARD",
@@ -78,19 +88,26 @@ __all__ = [
     "assign_cameras",
     "check_codec",
     "check_delta_mask",
+    "choose_robot",
     "describe",
     "differences",
+    "file_json",
     "from_json",
     "known",
     "load_contract",
+    "load_contracts",
     "make_prompts",
     "make_subtask_prompts",
     "merge",
     "model_card",
     "moved_names",
+    "one_a_robot",
     "openpi_contract",
     "refuse_differences",
+    "refuse_other_models",
     "robot_differences",
+    "robot_name",
     "save_contract",
+    "shared_contract",
     "to_json",
 ]

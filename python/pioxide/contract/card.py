@@ -5,7 +5,7 @@ The same contract and settings give the same text: no date, no path of the machi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -49,37 +49,40 @@ _GEMMA = (
 )
 
 
-def model_card(contract: Contract, settings: Mapping[str, Any] | None = None) -> str:
+def model_card(contracts: Contract | Sequence[Contract], settings: Mapping[str, Any] | None = None) -> str:
     """Returns a checkpoint's card in Markdown.
 
     Args:
-        contract: What its numbers mean.
+        contracts: What its numbers mean; of weights that drive several robots, for each of them.
         settings: What it was trained with, flat by path, where that is known; "base" names the weights that
             the training began with, None for random ones.
     """
-    named = None if isinstance(contract.family, Unknown) else contract.family
+    each = (contracts,) if isinstance(contracts, Contract) else contracts
+    named = None if isinstance(each[0].family, Unknown) else each[0].family
     base = None if settings is None else settings.get("base")
     random = settings is not None and base is None
     header = ["---", "library_name: pioxide", "pipeline_tag: robotics"]
     header += ["license: gemma"] if str(base).startswith(_GEMMAS) else []
     header += ["tags:", "- robotics", "- vision-language-action"]
     header += [f"- {named.value}"] if named else []
-    robot = None if isinstance(contract.robot, Unknown) else contract.robot
+    robots = [_cell(one.robot.name) for one in each if not isinstance(one.robot, Unknown)]
+    several = len(each) > 1
+    load = "`Policy.load(DIRECTORY)`, `pioxide serve DIRECTORY`"
+    if several:
+        load = "`Policy.load(DIRECTORY, robot=NAME)`, `pioxide serve DIRECTORY --robot NAME`"
     parts = [
         "\n".join([*header, "---"]),
-        f"# A {named.symbol if named else 'π'} policy{f' for {_cell(robot.name)}' if robot else ''}",
-        "`Policy.load(DIRECTORY)`, `pioxide serve DIRECTORY` and `pioxide info DIRECTORY` read it "
+        f"# A {named.symbol if named else 'π'} policy{f' for {_listed(robots)}' if robots else ''}",
+        f"{load} and `pioxide info DIRECTORY` read it "
         "(`pip install pioxide`); `contract.json` has what stands here to the last digit.",
-        "## What its numbers mean",
-        _table(["", ""], [[_WORDS[name], _said(contract, name)] for name in FIELDS if name in _WORDS]),
     ]
-    if robot is not None and robot.hz is not None:
-        parts.append(f"Its robot takes {robot.hz:g} actions a second.")
-    if not isinstance(contract.norm_stats, Unknown):
-        for key, stats in contract.norm_stats.items():
-            names = () if robot is None else robot.state_names if key == "state" else robot.joint_names
-            units = robot.joint_units if robot is not None and key != "state" else ()
-            parts += [f"## Statistics of the {_cell(key)}", _statistics(stats, names, units)]
+    if several:
+        parts.append(
+            "One network drives several robots, each by numbers of its own. NAME says which robot it is: "
+            "with another's numbers it would move wrongly."
+        )
+    for contract in each:
+        parts += _meaning(contract, several=several)
     if settings is not None:
         began = "from random weights" if random else f"from {_cell(PurePath(str(base)).name)}"
         rows = [[f"`{name}`", _cell(value)] for name, value in settings.items() if name != "base"]
@@ -91,6 +94,29 @@ def model_card(contract: Contract, settings: Mapping[str, Any] | None = None) ->
         "neither reads nor checks.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _meaning(contract: Contract, *, several: bool) -> list[str]:
+    """Returns what one robot's numbers mean, headings and tables."""
+    robot = None if isinstance(contract.robot, Unknown) else contract.robot
+    of = f" of {_cell(robot.name)}" if robot is not None and several else ""
+    parts = [
+        f"## What the numbers{of} mean" if several else "## What its numbers mean",
+        _table(["", ""], [[_WORDS[name], _said(contract, name)] for name in FIELDS if name in _WORDS]),
+    ]
+    if robot is not None and robot.hz is not None:
+        parts.append(f"Its robot takes {robot.hz:g} actions a second.")
+    if not isinstance(contract.norm_stats, Unknown):
+        for key, stats in contract.norm_stats.items():
+            names = () if robot is None else robot.state_names if key == "state" else robot.joint_names
+            units = robot.joint_units if robot is not None and key != "state" else ()
+            parts += [f"## Statistics of the {_cell(key)}{of}", _statistics(stats, names, units)]
+    return parts
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Returns names as people list them."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def _said(contract: Contract, name: str) -> str:

@@ -1,12 +1,10 @@
-"""A contract as one JSON file, `contract.json`: versioned, floats exact, unknown fields listed by name."""
+"""A contract as one JSON document: versioned, floats exact, unknown fields listed by name."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -22,13 +20,11 @@ from pioxide.contract.contract import (
     Memory,
 )
 from pioxide.errors import FormatError, InputError, PioxideError
-from pioxide.files import read_json, write_json
 from pioxide.robots import RobotSpec
 from pioxide.transforms import NormRule, Stats, make_mask
 from pioxide.transforms.actions import mask_runs
 from pioxide.transforms.stats import FIELDS as STATISTICS
 
-FILE_NAME = "contract.json"
 VERSION = 1
 # Fields that files of this version may lack, because pioxide did not know them at first: unknown there.
 _ADDED = ("answer_gap", "subtask_style", "advantage_style")
@@ -84,26 +80,6 @@ def from_json(value: Any, where: str = "contract") -> Contract:
         return Contract(**said, source=source)
     except InputError as error:
         raise FormatError(f"{where}: {error}") from error
-
-
-def save(contract: Contract, directory: str | os.PathLike[str]) -> Path:
-    """Writes `contract.json` into a directory, whole or not at all; returns the file."""
-    file = Path(directory, FILE_NAME)
-    write_json(file, to_json(contract))
-    return file
-
-
-def load(path: str | os.PathLike[str]) -> Contract | None:
-    """Reads `contract.json` from a directory, or that file itself; None where there is none.
-
-    Raises:
-        FormatError: It is there and not what it should be.
-    """
-    file = Path(path)
-    file = file / FILE_NAME if file.is_dir() else file
-    if not file.exists():
-        return None
-    return from_json(read_json(file), str(file))
 
 
 def _plain(value: Any) -> Any:

@@ -56,7 +56,10 @@ def find_robot(robot: RobotSpec | str, family: Family) -> RobotSpec:
     if robot == "droid" and family is Family.PI0_FAST:
         return droid(fast_cameras=True)
     if robot not in ROBOTS:
-        raise InputError(f"there is no robot {robot!r}; expected one of {sorted(ROBOTS)}, or a RobotSpec")
+        raise InputError(
+            f"there is no robot {robot!r}; expected one of {', '.join(sorted(ROBOTS))}, the checkpoint's own "
+            "where it names one, or a RobotSpec (--robot FILE.yaml)"
+        )
     return ROBOTS[robot]()
 
 

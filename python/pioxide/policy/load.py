@@ -18,7 +18,7 @@ from pioxide.models import Pi0, Pi0Fast
 from pioxide.models.decoding import DecodingConvention
 from pioxide.models.memory import MemoryConfig
 from pioxide.policy.agree import agree
-from pioxide.robots import RobotSpec
+from pioxide.robots import ROBOTS, RobotSpec
 from pioxide.transforms import NormMode, Stats
 
 
@@ -49,8 +49,10 @@ def load_policy_parts(
     from pioxide.weights import build, load
 
     dtype = dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
-    with load(checkpoint, base=base) as opened:
+    with load(checkpoint, base=base) as found:
+        opened = found.of(robot)
         beside, says = opened.companions, opened.contract
+        robot = _named(robot, says, several=len(found.contracts) > 1)
         if norm_stats is not None:
             says = replace(says, norm_stats=norm_stats)
         elif asset_id is not None or (says.norm_stats is UNKNOWN and _normalises(says)):
@@ -80,6 +82,17 @@ def load_policy_parts(
             **fields,
         )
     return PolicyParts(model, contract, text, fast)
+
+
+def _named(robot: RobotSpec | str | None, says: Contract, *, several: bool) -> RobotSpec | str | None:
+    """Returns None for a name that is the checkpoint's own robot's: its contract says all of that robot."""
+    if isinstance(robot, str) and (several or (robot not in ROBOTS and _is_of(says, robot))):
+        return None
+    return robot
+
+
+def _is_of(contract: Contract, name: str) -> bool:
+    return contract.robot is not UNKNOWN and contract.robot.name == name
 
 
 def _refuse_unused(contract: Contract, norm_stats: Mapping[str, Stats] | None, asset_id: str | None) -> None:

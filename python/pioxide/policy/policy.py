@@ -160,8 +160,9 @@ class Policy:
 
         Args:
             checkpoint: A path or an address.
-            robot: A `RobotSpec`, or the name of one of `pioxide.robots.ROBOTS`; None where the checkpoint's
-                contract names its robot.
+            robot: A `RobotSpec`, the name of one of `pioxide.robots.ROBOTS`, or that of the checkpoint's own
+                robot; None where the checkpoint's contract names its robot. Of a checkpoint of several robots
+                its name, also that of a `RobotSpec`, says which contract is meant.
             contract: What you know and the checkpoint does not say, as `Contract(delta_mask=())`.
             cameras: A robot's camera key by image slot, where the names do not tell which goes where.
             tokenizer: A SentencePiece model; by default the checkpoint's own, else the one that
@@ -176,7 +177,8 @@ class Policy:
             options: See `PolicyOptions`.
 
         Raises:
-            ContractError: Checkpoint, robot and you disagree, or nobody says what is needed; shows both.
+            ContractError: Checkpoint, robot and you disagree, or nobody says what is needed; shows both. Or
+                the checkpoint is of several robots, and none of that name, or nobody says which.
             InputError: A part is missing.
             CheckpointError: The weights are not whole.
         """

@@ -67,7 +67,7 @@ def read_yaml(path: str | Path) -> Mapping[str, Any]:
     try:
         import yaml
     except ImportError:
-        raise FormatError('reading a robot from YAML needs PyYAML: pip install "pioxide[yaml]"') from None
+        raise FormatError('reading YAML needs PyYAML: pip install "pioxide[yaml]"') from None
 
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:

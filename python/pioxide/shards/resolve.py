@@ -124,7 +124,8 @@ def resolve(request: JobRequest) -> tuple[JobInputs, JobSettings]:
     fitted = None if request.fit is None else _fitted(request.fit, request, dataset)
     if fitted is not None:
         request = replace(request, fit=fitted.directory)
-    base = None if request.contract is None else _loaded(request.contract, request.asset_id)
+    named = None if request.robot is None else request.robot.name
+    base = None if request.contract is None else _loaded(request.contract, request.asset_id, named)
     fast = _fast_directory(request, base) if family is Family.PI0_FAST else None
     columns = _columns(request, fitted, dataset)
     contract = _said(request, family, dataset, columns)
@@ -313,12 +314,15 @@ def _fast_directory(request: JobRequest, base: _Base | None) -> Path:
     return found
 
 
-def _loaded(given: str, asset_id: str | None) -> _Base:
-    """The contract in a file or in a directory of ours, or the one that a checkpoint's files amount to."""
+def _loaded(given: str, asset_id: str | None, robot: str | None) -> _Base:
+    """The contract in a file or in a directory of ours, or the one that a checkpoint's files amount to.
+
+    Where it is of several robots, that of the robot of this name.
+    """
     path = Path(given)
     made_here = any((path / name).is_file() for name in ("manifest.json", "fit.json"))
     if (path.is_file() and path.suffix == ".json") or made_here:
-        contract = load_contract(path)
+        contract = load_contract(path, robot)
         if contract is None:
             raise FormatError(f"{path}: no contract.json there; an older pioxide made it: make it again")
         root = path if path.is_dir() else path.parent
@@ -326,7 +330,8 @@ def _loaded(given: str, asset_id: str | None) -> _Base:
         return _Base(replace(contract, source=given), next(places, None))
     from pioxide.weights import contract_of, load  # a checkpoint needs what reads tensors
 
-    with load(given) as checkpoint:
+    with load(given) as opened:
+        checkpoint = opened.of(robot)
         found = replace(contract_of(checkpoint, asset_id), source=given)
         return _Base(found, checkpoint.companions.fast_tokenizer)
 

@@ -8,7 +8,7 @@ model, action tokenizer). README.md is its card.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,7 @@ import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
 from pioxide.codec import ActionCodec, TextTokenizer
-from pioxide.contract import CARD, Contract, model_card
-from pioxide.contract.document import FILE_NAME, to_json
+from pioxide.contract import CARD, FILE_NAME, Contract, file_json, model_card
 from pioxide.errors import CheckpointError, OutputError
 from pioxide.files import atomic_file, json_text
 from pioxide.train.config import Checkpoints
@@ -66,12 +65,15 @@ class FilesHandler:
 
 
 def asset_files(
-    contract: Contract, tokenizer: TextTokenizer, codec: ActionCodec | None, settings: Mapping[str, Any]
+    contracts: Sequence[Contract],
+    tokenizer: TextTokenizer,
+    codec: ActionCodec | None,
+    settings: Mapping[str, Any],
 ) -> Files:
     """Returns what makes a checkpoint say by itself what its numbers mean.
 
     Args:
-        contract: Of its numbers.
+        contracts: Of its numbers, one a robot.
         tokenizer: Its text model.
         codec: π0-FAST's action tokenizer.
         settings: Of the training, for the card.
@@ -79,8 +81,8 @@ def asset_files(
     files = Files(
         {
             # Beside the assets, where people and Hugging Face's hub look.
-            f"../{CARD}": model_card(contract, settings).encode(),
-            FILE_NAME: json_text(to_json(contract)).encode(),
+            f"../{CARD}": model_card(contracts, settings).encode(),
+            FILE_NAME: json_text(file_json(contracts)).encode(),
             "tokenizer.model": tokenizer.to_bytes(),
         }
     )

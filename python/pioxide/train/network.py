@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,18 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
-from pioxide.contract import Contract, SubtaskStyle, describe, known, refuse_differences
+from pioxide.contract import (
+    UNKNOWN,
+    CameraSlot,
+    Contract,
+    SubtaskStyle,
+    Unknown,
+    describe,
+    known,
+    refuse_differences,
+    robot_name,
+    shared_contract,
+)
 from pioxide.engine.device import tuning_here
 from pioxide.errors import ContractError, InputError
 from pioxide.family import Family
@@ -77,7 +88,10 @@ def model_config(
     if base is None or base.format.startswith("paligemma"):
         preset = _preset(family, settings.size)
     else:
-        preset = configure(base, action_horizon=known(contract.action_horizon, "action_horizon"))
+        # Of π0-FAST the tensors don't tell its actions, nor does a base of several robots.
+        dim = None if family.is_flow else known(contract.model_dim, "model_dim")
+        horizon = known(contract.action_horizon, "action_horizon")
+        preset = configure(base, action_horizon=horizon, action_dim=dim)
     if base is None:
         language = replace(preset.language, vocab=vocab_size)
     elif preset.language.vocab == vocab_size:
@@ -124,24 +138,44 @@ def _preset(family: Family, size: Size) -> ModelConfig:
     }[size]()
 
 
-def open_base(path: str | Path, contract: Contract) -> Checkpoint:
+def open_base(path: str | Path, contracts: Sequence[Contract]) -> Checkpoint:
     """Opens the checkpoint to start from; close it.
+
+    Args:
+        path: Of a base of one robot, of several, or of none that it names.
+        contracts: Of the run's robots, one each.
 
     Raises:
         CheckpointError: It is none, or damaged.
-        ContractError: It was trained for another family or other inputs than the contract's.
+        ContractError: It was trained for another family or other inputs than a contract's.
     """
     base = load(path)
     try:
         if not base.format.startswith("paligemma"):
-            names = (f"the base {path}", contract.source or "the data")
-            refuse_differences(base.contract, contract, names=names, only=SAME_AS_BASE)
-        elif not known(contract.family, "family").is_flow:
-            return base
+            for contract in contracts:
+                names = (f"the base {path}", contract.source or "the data")
+                said = _as_base(base.contracts, contract, alone=len(contracts) == 1)
+                refuse_differences(said, contract, names=names, only=SAME_AS_BASE)
     except BaseException:
         base.close()
         raise
     return base
+
+
+def _as_base(contracts: Sequence[Contract], contract: Contract, *, alone: bool) -> Contract:
+    """Returns what a base says to one of a run's robots: to one that is not its own, the model's side alone.
+
+    A camera's key is a robot's own, as is what π0-FAST writes of each action.
+    """
+    if alone and len(contracts) == 1:
+        return contracts[0]
+    own = [one for one in contracts if one.robot and one.robot.name == robot_name(contract)]
+    if own:
+        return own[0]
+    said = shared_contract(contracts)
+    if not isinstance(said.cameras, Unknown):
+        said = replace(said, cameras=tuple(CameraSlot(camera.slot) for camera in said.cameras))
+    return said if said.family and said.family.is_flow else replace(said, model_dim=UNKNOWN)
 
 
 def _lora_configs(lora: Lora) -> list[LoraConfig | None]:
@@ -285,4 +319,7 @@ def check_contract(contract: Contract, model: ModelConfig, loss: ActionLoss = FL
             f"subtask_style: loss.subtasks is {loss.subtasks}, and the contract says "
             f"{describe('subtask_style', contract.subtask_style)}"
         )
+    if isinstance(model, Pi0FastConfig):
+        # Of several robots each writes as many numbers as it has, with the same network.
+        model = replace(model, action_dim=known(contract.model_dim, "model_dim"))
     check_model(contract, model)

@@ -9,7 +9,7 @@ import dataclasses
 import io
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,15 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from pioxide.codec import ActionCodec, TextTokenizer
-from pioxide.contract import Contract, action_vocabulary, load_contract, refuse_differences, save_contract
+from pioxide.contract import (
+    Contract,
+    action_vocabulary,
+    load_contracts,
+    one_a_robot,
+    refuse_differences,
+    robot_name,
+    save_contract,
+)
 from pioxide.data.loader import Batch as HostBatch
 from pioxide.errors import InputError, OutputError, SettingsError, TrainingError
 from pioxide.files import atomic_file, held, make_directory, read_json, write_json
@@ -46,14 +54,14 @@ class Source(Protocol):
     """Where batches come from: `pioxide.data.loader.Loader`, or anything like it.
 
     Attributes:
-        contract: What the batches' numbers mean.
+        contracts: What the batches' numbers mean: of each robot one, or of each dataset its robot's.
         tokenizer: The text model of their ids.
-        codec: π0-FAST's action tokenizer.
+        codec: π0-FAST's action tokenizer, the same for all.
     """
 
     @property
-    def contract(self) -> Contract:
-        """Returns it."""
+    def contracts(self) -> Sequence[Contract]:
+        """Returns them."""
         ...
 
     @property
@@ -138,25 +146,27 @@ def train(
     directory = Path(directory)
     with _alone(directory):
         mesh = _mesh(config)
-        base = None if config.base is None else open_base(config.base, source.contract)
+        robots = one_a_robot(source.contracts)
+        base = None if config.base is None else open_base(config.base, robots)
         try:
-            model = model_config(source.contract, config.model, source.tokenizer.vocab_size, base)
-            contract = _whole(source)
-            check_contract(contract, model, config.loss)
-            found = _prepare(config, data or {}, contract, directory, resume)
+            model = model_config(robots[0], config.model, source.tokenizer.vocab_size, base)
+            contracts = [_whole(one, source.codec) for one in robots]
+            for contract in contracts:
+                check_contract(contract, model, config.loss)
+            found = _prepare(config, data or {}, contracts, directory, resume)
             graph, trained, frozen = make_network(config, model, mesh, base)
         finally:
             if base is not None:
                 base.close()
         state = start(config, trained, frozen)
         del trained, frozen
-        files = asset_files(contract, source.tokenizer, source.codec, settings_of(config))
+        files = asset_files(contracts, source.tokenizer, source.codec, settings_of(config))
         plain = PlainFactors.of(config.lora, model)
         store = CheckpointStore(directory.absolute() / CHECKPOINTS, config.checkpoints, graph, files, plain)
         try:
             if found and store.latest is not None:
                 state = store.restore(store.latest, state)
-            delay = contract.max_delay if isinstance(contract.max_delay, int) else 0
+            delay = robots[0].max_delay if isinstance(robots[0].max_delay, int) else 0
             update = make_step(config, graph, state, max_delay=delay)
             loop = _Loop(config, source, directory, store, graph, reporters, judge, on_first_batch, mesh)
             return loop.run(state, update)
@@ -330,10 +340,9 @@ def _mesh(config: TrainConfig) -> Any:
     return make_mesh(config.fsdp)
 
 
-def _whole(source: Source) -> Contract:
-    contract = source.contract
-    if source.codec is not None:
-        said = Contract(fast=action_vocabulary(source.codec))
+def _whole(contract: Contract, codec: ActionCodec | None) -> Contract:
+    if codec is not None:
+        said = Contract(fast=action_vocabulary(codec))
         refuse_differences(contract, said, names=("the data's contract", "its action tokenizer"))
         # The network is decoded as it was trained, without openpi's gap.
         contract = replace(contract, fast=said.fast)
@@ -341,7 +350,11 @@ def _whole(source: Source) -> Contract:
 
 
 def _prepare(
-    config: TrainConfig, data: Mapping[str, Any], contract: Contract, directory: Path, resume: bool
+    config: TrainConfig,
+    data: Mapping[str, Any],
+    contracts: Sequence[Contract],
+    directory: Path,
+    resume: bool,
 ) -> bool:
     """Writes what the run is, or checks it; returns whether there is a run to go on with."""
     file = directory / CONFIG
@@ -365,18 +378,31 @@ def _prepare(
         ]
         if apart:
             raise SettingsError(f"{directory} was begun with other settings:\n" + "\n".join(apart))
-        own = load_contract(directory)
+        own = load_contracts(directory)
         if own is not None:
-            refuse_differences(own, contract, names=(f"the run {directory}", "the data"))
+            _refuse_other_robots(own, contracts, directory)
         return True
     if directory.is_dir() and (directory / CHECKPOINTS).exists():
         raise OutputError(f"{directory} has checkpoints, and no {CONFIG} that says of what run")
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("the run's directory is looked at before it is made")
     if jax.process_index() == 0:
-        save_contract(contract, directory)
+        save_contract(contracts, directory)
         write_json(file, said)
     return False
+
+
+def _refuse_other_robots(own: Sequence[Contract], now: Sequence[Contract], directory: Path) -> None:
+    """Refuses to go on with other robots, or in another order, or with one whose numbers mean otherwise."""
+    if len(own) > 1 or len(now) > 1:
+        names = [", ".join(robot_name(one) for one in each) for each in (own, now)]
+        if names[0] != names[1]:
+            raise SettingsError(
+                f"{directory} is of the robots {names[0]}, in this order, and now of {names[1]}"
+            )
+    for before, contract in zip(own, now, strict=True):
+        of = f" of {robot_name(contract)}" if len(now) > 1 else ""
+        refuse_differences(before, contract, names=(f"the run {directory}", f"the data{of}"))
 
 
 def settings_of(config: Any, above: str = "") -> dict[str, Any]:

@@ -7,7 +7,7 @@ rows of a batch, and their sums are added.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
 from pioxide.codec import Pi0FastPrompts
-from pioxide.contract import Numbers, known, make_prompts
+from pioxide.contract import Numbers, known, make_prompts, one_a_robot
 from pioxide.data.loader import Batch as HostBatch
 from pioxide.errors import IncompleteChunkError, InputError
 from pioxide.models import Pi0, Pi0Fast, batch_sharding
@@ -37,17 +37,20 @@ class HeldOut:
         """Reads this host's rows of the batches, which are kept.
 
         Raises:
-            InputError: There are none.
+            InputError: There are none, or they are of several robots; see `HeldOutByRobot`.
         """
+        contracts = one_a_robot(source.contracts)
+        if len(contracts) > 1:
+            raise InputError("held-out episodes of several robots: judge each robot's by itself")
         self.config, self.mesh = config, mesh
         self.batches = list(islice(source.batches(0), config.validation.batches))
         if not self.batches:
             raise InputError("the held-out episodes make no batch")
-        self.contract = source.contract
-        self.numbers = Numbers.of(source.contract)
+        self.contract = contracts[0]
+        self.numbers = Numbers.of(self.contract)
         self.prompts = None
-        if source.codec is not None and not known(source.contract.family, "family").is_flow:
-            prompts = make_prompts(source.contract, source.tokenizer, source.codec)
+        if source.codec is not None and not known(self.contract.family, "family").is_flow:
+            prompts = make_prompts(self.contract, source.tokenizer, source.codec)
             assert isinstance(prompts, Pi0FastPrompts)
             self.prompts = prompts
         self.programs: tuple[Callable[..., Any], Callable[..., Any]] | None = None
@@ -60,7 +63,7 @@ class HeldOut:
         is of those.
         """
         if self.programs is None:
-            self.programs = self._compile(graph)
+            self.programs = self.compiled(graph, self.longest())
         loss, act = self.programs
         parts: list[Parts] = []
         horizon = known(self.contract.action_horizon, "action_horizon")
@@ -91,12 +94,16 @@ class HeldOut:
             numbers["decodes"] = float(decoded / max(answers, 1))
         return numbers | errors.by_step()
 
-    def _compile(self, graph: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def longest(self) -> int:
+        """Returns the ids of the longest answer among all hosts' batches; 1 where answers are no ids."""
+        if self.prompts is None:
+            return 1
+        own = max(int(b.loss_mask.sum(axis=1).max()) for b in self.batches if b.loss_mask is not None)
+        return int(from_hosts(np.array([own], np.float64)).max())
+
+    def compiled(self, graph: Any, longest: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """Returns the programs of loss and actions, which serve any robot of this network."""
         steps = self.config.validation.flow_steps
-        longest = 1
-        if self.prompts is not None:
-            longest = max(int(b.loss_mask.sum(axis=1).max()) for b in self.batches if b.loss_mask is not None)
-            longest = int(from_hosts(np.array([longest], np.float64)).max())
 
         def loss(trained: Any, frozen: Any, batch: Batch, seed: Any) -> Parts:
             key = jax.random.key(seed)
@@ -150,6 +157,27 @@ class HeldOut:
         """Returns chunks in the robot's units, relative ones from a state of zeros."""
         states = np.zeros((len(actions), self.numbers.robot.state_dim))
         return self.numbers.invert_actions(actions, states)
+
+
+class HeldOutByRobot:
+    """Judges each robot's held-out episodes by its own numbers, with the same two programs."""
+
+    def __init__(self, judges: Mapping[str, HeldOut]) -> None:
+        """Takes a judge a robot, by the robot's name."""
+        self.judges = judges
+
+    def __call__(self, graph: Any, trained: Any, frozen: Any) -> dict[str, float]:
+        """Returns `ROBOT/name` for what `HeldOut` says of each, and `loss`, the mean of theirs."""
+        judges = tuple(self.judges.values())
+        if any(judge.programs is None for judge in judges):
+            programs = judges[0].compiled(graph, max(judge.longest() for judge in judges))
+            for judge in judges:
+                judge.programs = programs
+        made = {name: judge(graph, trained, frozen) for name, judge in self.judges.items()}
+        whole = float(np.mean([numbers["loss"] for numbers in made.values()]))
+        return {"loss": whole} | {
+            f"{name}/{what}": value for name, numbers in made.items() for what, value in numbers.items()
+        }
 
 
 class _Errors:

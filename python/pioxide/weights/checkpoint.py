@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from pioxide.contract import Contract
+from pioxide.contract import Contract, choose_robot
 from pioxide.errors import CheckpointError, InputError
 from pioxide.files import as_address
+from pioxide.robots import RobotSpec
 from pioxide.transforms import Stats
 from pioxide.weights.adapter import open_adapter
 from pioxide.weights.architecture import Architecture, recognise
@@ -37,6 +38,7 @@ class Checkpoint:
         tree: Its tensors, by openpi path.
         architecture: The model they belong to.
         companions: What came with them.
+        robot: Whose contract it is to have, of those that it has; None where nobody said.
     """
 
     path: Path
@@ -44,6 +46,7 @@ class Checkpoint:
     tree: Tree
     architecture: Architecture
     companions: Companions
+    robot: str | None = None
 
     @property
     def contract(self) -> Contract:
@@ -51,12 +54,37 @@ class Checkpoint:
 
         Raises:
             CheckpointError: Files disagree, or say something that can't be obeyed.
+            ContractError: It is of several robots, and nobody said which; see `of`.
         """
-        return self.said.contract
+        return choose_robot(self.contracts, self.robot, str(self.path))
+
+    @property
+    def contracts(self) -> tuple[Contract, ...]:
+        """Returns the contract of each robot that the checkpoint was trained for; mostly there is one.
+
+        Raises:
+            CheckpointError: As `contract`.
+        """
+        return self.said.contracts
+
+    def of(self, robot: RobotSpec | str | None) -> Checkpoint:
+        """Returns the checkpoint as one robot's, where it is of several; else itself.
+
+        Args:
+            robot: Which, by its name, also that of a `RobotSpec`.
+
+        Raises:
+            ContractError: It is of several robots, and none of that name, or nobody said which.
+        """
+        if len(self.contracts) == 1:
+            return self
+        chosen = replace(self, robot=robot.name if isinstance(robot, RobotSpec) else robot)
+        _ = chosen.contract
+        return chosen
 
     @cached_property
     def said(self) -> Said:
-        """Returns the contract, and notes on how it was read."""
+        """Returns the contracts, and notes on how they were read."""
         return read_contract(self.path, self.format, self.architecture, self.companions)
 
     @property
@@ -99,7 +127,7 @@ class Checkpoint:
         if problems := self.problems():
             raise problems.error(str(self.path))
         tree = MergedTree(self.tree, scale)
-        return Checkpoint(self.path, self.format, tree, self.architecture.merged, self.companions)
+        return replace(self, tree=tree, architecture=self.architecture.merged)
 
     def close(self) -> None:
         """Lets go of open files."""
@@ -169,6 +197,7 @@ def contract_of(checkpoint: Checkpoint, asset_id: str | None = None) -> Contract
 
     Raises:
         CheckpointError: Files disagree, or say something that can't be obeyed.
+        ContractError: It is of several robots, and nobody said which; see `Checkpoint.of`.
         InputError: There are no statistics of that name.
     """
     if asset_id is None:
@@ -176,7 +205,7 @@ def contract_of(checkpoint: Checkpoint, asset_id: str | None = None) -> Contract
     said = read_contract(
         checkpoint.path, checkpoint.format, checkpoint.architecture, checkpoint.companions, asset_id
     )
-    return said.contract
+    return choose_robot(said.contracts, checkpoint.robot, str(checkpoint.path))
 
 
 def stream(

@@ -1,4 +1,4 @@
-"""Every checkpoint's contract: our own file where there is one, else what its format and its files say."""
+"""Every checkpoint's contracts: our own file where there is one, else what its format and its files say."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pioxide.contract import (
     PromptStyle,
     Resize,
     action_vocabulary,
-    load_contract,
+    load_contracts,
     openpi_contract,
 )
 from pioxide.contract.contract import FIELDS
-from pioxide.errors import CheckpointError
+from pioxide.errors import CheckpointError, InputError
 from pioxide.family import Family
 from pioxide.weights.architecture import Architecture
 from pioxide.weights.companions import ASSETS, OWN, Companions, choose_stats
@@ -32,14 +32,14 @@ from pioxide.weights.released import Released, released
 
 
 class Said(NamedTuple):
-    """A contract, and what a person should know of how it was read.
+    """A contract a robot, and what a person should know of how they were read.
 
     Attributes:
-        contract: What the files say; what they don't is UNKNOWN.
+        contracts: What the files say, one for each robot that they name; what they don't say is UNKNOWN.
         notes: Whole sentences.
     """
 
-    contract: Contract
+    contracts: tuple[Contract, ...]
     notes: tuple[str, ...]
 
 
@@ -50,7 +50,7 @@ def read_contract(
     companions: Companions,
     asset_id: str | None = None,
 ) -> Said:
-    """Reads the contract of a checkpoint.
+    """Reads the contracts of a checkpoint.
 
     Args:
         root: The checkpoint's directory (or file).
@@ -67,10 +67,17 @@ def read_contract(
     notes: list[str] = []
     chosen = None if asset_id is None else choose_stats(companions.norm_stats, asset_id, str(root))
     file = _own_file(root)
-    own = load_contract(file) if file is not None else None
+    own = load_contracts(file) if file is not None else None
     if own is not None and file is not None:
-        _check_own(own, architecture, file)
-        contract = replace(own, source=str(root))
+        for one in own:
+            _check_own(one, architecture, file)
+        if len(own) > 1:
+            if chosen is not None:
+                raise InputError(
+                    f"{root} has its robots' statistics in their contracts: name a robot instead"
+                )
+            return Said(tuple(replace(one, source=str(root)) for one in own), ())
+        contract = replace(own[0], source=str(root))
         if contract.norm_stats is UNKNOWN:
             contract = replace(contract, norm_stats=_stats(companions, None))
     elif kind.startswith("paligemma"):
@@ -85,7 +92,8 @@ def read_contract(
     averaged = root.parent / f"{root.name}_ema"
     if root.name == POLICY and averaged.is_dir():
         notes.append(f"averaged weights lie beside it: name {averaged} for those")
-    return Said(contract if chosen is None else replace(contract, norm_stats=chosen), tuple(notes))
+    said = contract if chosen is None else replace(contract, norm_stats=chosen)
+    return Said((said,), tuple(notes))
 
 
 def _own_file(root: Path) -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from pioxide.contract import PromptStyle
+from pioxide.contract import PromptStyle, shared_contract
 from pioxide.errors import CheckpointError, InputError
 from pioxide.family import Family
 from pioxide.weights.architecture import Architecture
@@ -75,7 +75,8 @@ def configure(checkpoint: Checkpoint, **fields: Unpack[ConfigFields]) -> Pi0Conf
             f"{checkpoint.path} is PaliGemma, which has no actions: make a model and fill its language and "
             "vision with `load_into(model, checkpoint)`"
         )
-    contract = checkpoint.contract
+    # Of several robots a network needs what they all say.
+    contract = checkpoint.contract if checkpoint.robot else shared_contract(checkpoint.contracts)
     horizon = action_horizon or contract.action_horizon
     if not horizon:
         raise InputError(

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pioxide.codec import ActionCodec, TextTokenizer
-from pioxide.contract import AdvantageStyle, Contract, make_subtask_prompts, refuse_differences
+from pioxide.contract import AdvantageStyle, Contract, make_subtask_prompts, refuse_other_models
 from pioxide.data.images import Fit
 from pioxide.data.loader.assemble import Assembler
 from pioxide.data.loader.batch import Batch
@@ -37,24 +37,6 @@ try:
     from absl import flags
 except ImportError:  # pragma: no cover - the extra is not installed
     raise InputError('training batches need grain: pip install "pioxide[train]"') from None
-
-# What the sources of one loader must have in common; the rest is a robot's.
-MODEL_SIDE = (
-    "family",
-    "absent_camera",
-    "state_in_text",
-    "prompt_style",
-    "text_len",
-    "action_horizon",
-    "model_dim",
-    "image_size",
-    "resize",
-    "fast",
-    "max_delay",
-    "subtask_style",
-    "advantage_style",
-    "memory",
-)
 
 
 @dataclass(frozen=True)
@@ -336,16 +318,7 @@ def _end(running: dict[object, grain.DatasetIterator], shared: Shared) -> None:
 def _check(sources: Sequence[Source]) -> None:
     if not sources:
         raise InputError("a loader needs at least one source")
-    first = sources[0]
-    for other in sources[1:]:
-        names = (first.name, other.name)
-        refuse_differences(first.contract, other.contract, names=names, only=MODEL_SIDE)
-        slots = [[camera.slot for camera in s.contract.cameras or ()] for s in (first, other)]
-        if slots[0] != slots[1]:
-            raise ContractError(
-                f"{names[0]} has image slots {', '.join(slots[0]) or 'none'}, and {names[1]} has "
-                f"{', '.join(slots[1]) or 'none'}: one model has one list of them, in one order"
-            )
+    refuse_other_models([source.contract for source in sources], [source.name for source in sources])
     weights = [source.weight is None for source in sources]
     if any(weights) and not all(weights):
         raise InputError("some sources have a weight and some have none; give all of them one, or none")

@@ -154,9 +154,10 @@ def examine(request: Request) -> Examination:
         PioxideError: What was named is not there, or can't be read at all. Whatever is only wrong about it
             is a diagnosis.
     """
-    subject = open_subject(request.checkpoint, request.asset_id)
-    tokens = None if request.tokens is None else open_subject(str(request.tokens))
     robot = request.robot
+    named = None if robot is None else robot.name
+    subject = open_subject(request.checkpoint, request.asset_id, named)
+    tokens = None if request.tokens is None else open_subject(str(request.tokens))
     contract = effective(subject.contract, None if tokens is None else tokens.contract, robot)
     found = [note(Code.SOURCE, "contract", sentence) for sentence in subject.notes]
     found += [*unknown_fields(contract, subject.kind), *check_contract(subject, contract)]

@@ -100,25 +100,27 @@ class Sample:
         return len(self.states)
 
 
-def open_subject(path: str, asset_id: str | None = None) -> Subject:
+def open_subject(path: str, asset_id: str | None = None, robot: str | None = None) -> Subject:
     """Opens a checkpoint, a directory of `fit` or `tokenize`, or a `contract.json`.
 
     Args:
         path: Which; a checkpoint may be an address.
         asset_id: Whose statistics, where a checkpoint has those of several robots.
+        robot: Whose contract, where there are several robots'.
 
     Raises:
-        PioxideError: Nothing is there, or it is damaged, or has no contract; says which.
+        PioxideError: Nothing is there, or it is damaged, or has no contract, or those of several robots and
+            none of that name; says which.
     """
     place = Path(path).expanduser()
     if place.is_file() and place.suffix == ".json":
-        contract = load_contract(place)
+        contract = load_contract(place, robot)
         assert contract is not None  # the file is there
         return Subject(path, Kind.CONTRACT, contract)
     kind = _kind(place)
     if kind is Kind.CHECKPOINT and (not place.is_dir() or _has_tensors(place)):
-        return _checkpoint(path, asset_id)
-    contract = load_contract(place)
+        return _checkpoint(path, asset_id, robot)
+    contract = load_contract(place, robot)
     if contract is None:
         why = "an earlier pioxide made it; run `pioxide fit` or `tokenize` again"
         if kind is Kind.CHECKPOINT:
@@ -130,11 +132,12 @@ def open_subject(path: str, asset_id: str | None = None) -> Subject:
     return Subject(path, kind, contract, _codec(place), manifest)
 
 
-def _checkpoint(path: str, asset_id: str | None) -> Subject:
+def _checkpoint(path: str, asset_id: str | None, robot: str | None) -> Subject:
     """A checkpoint of any format: its headers are read, and what lies beside them."""
     from pioxide.weights import contract_of, load  # brings JAX's formats, which the other kinds don't need
 
-    with load(path) as checkpoint:
+    with load(path) as found:
+        checkpoint = found.of(robot)
         directory = checkpoint.companions.fast_tokenizer
         codec = None if directory is None else load_codec(directory)
         notes = checkpoint.said.notes
