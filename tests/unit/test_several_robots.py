@@ -1,6 +1,7 @@
 """Several robots in one run: each by its own numbers, in batches, in the contract's file and in what acts."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +21,10 @@ from pioxide.contract import (
     shared_contract,
 )
 from pioxide.demo import text_model_path
-from pioxide.errors import ContractError, FormatError, InputError
+from pioxide.errors import ContractError, FormatError, InputError, SettingsError
 from pioxide.policy import FlowSampler, Policy, PolicyOptions
 from pioxide.robots import StatePart
+from pioxide.shards import FitSettings, fit
 from pioxide.train.recipes import read_robots
 from pioxide.weights import load
 from support.training import (
@@ -97,6 +99,19 @@ def test_what_robots_share_and_what_tells_them_apart(pair):
     assert "policy for left and right" in card
     assert "--robot NAME" in card
     assert card.count("## Statistics of the state of right") == 1
+
+
+def test_a_run_goes_on_with_its_own_robots_alone(pair):
+    left, right = pair
+    for now, says in (
+        ((right, left), "left, right, in this order, and now of right, left"),
+        ((left,), "now of left"),
+        ((left, replace(right, default_prompt="push")), "default_prompt"),
+        ((left, renamed(right, "middle")), "now of left, middle"),
+    ):
+        with pytest.raises((ContractError, SettingsError), match=says):
+            pioxide.train.run._refuse_other_robots(pair, now, Path("run"))
+    pioxide.train.run._refuse_other_robots(pair, pair, Path("run"))
 
 
 @pytest.mark.parametrize(
@@ -207,9 +222,8 @@ def test_one_action_tokenizer_writes_all_robots_actions(world, begun, capsys):
     assert left.fast.action_dim is None
     assert (left.model_dim, right.model_dim) == (3, 2)
     fits = [world / "fits" / name for name in ("left", "right")]
-    for fit in fits:
-        if not fit.exists():
-            assert main(["fit", str(world / fit.name), "-o", str(fit), "--horizon", "4", "--quiet"]) in (0, 4)
+    for directory in fits:
+        fit(world / directory.name, directory, FitSettings(horizon=4, vocab_size=272, scale=6.0))
     (world / "apart.yaml").write_text(
         "".join(
             f"{f.name}: {{datasets: {f.name}, fit: fits/{f.name}, camera: {{{SLOT}: {key}}}}}\n"
@@ -236,35 +250,25 @@ def test_what_is_each_robots_is_not_said_for_all(begun, capsys):
         assert says in capsys.readouterr().err
 
 
-def test_two_robots_are_trained_and_each_acts_by_its_own_numbers(world, tmp_path, monkeypatch, capsys):
+def test_two_robots_are_trained_and_each_acts_by_its_own_numbers(world, tmp_path, capsys):
     short = ["--train.steps", "4", "--train.checkpoints.every", "2", "--train.checkpoints.keep", "9"]
     short += ["--train.logging.every", "1", "--train.logging.no-tensorboard"]
     short += ["--train.validation.batches", "1", "--train.validation.flow-steps", "1"]
-    run = tmp_path / "run"
-    report = pioxide.train.run._Loop._report
-
-    def killed(self, done):
-        report(self, done)
-        if done == 3:
-            raise InputError("killed")
-
-    monkeypatch.setattr(pioxide.train.run._Loop, "_report", killed)
-    assert command(world, run, *short) == 2
-    monkeypatch.setattr(pioxide.train.run._Loop, "_report", report)
-    capsys.readouterr()
-    turned = (world / "robots.yaml").read_text().splitlines(keepends=True)[::-1]
-    (world / "turned.yaml").write_text("".join(turned))
-    for robots in ("turned.yaml", "left.yaml"):
-        (world / "left.yaml").write_text(turned[1])
-        assert command(world, run, *short, "--resume", robots=robots) == 2
-        assert "robots" in capsys.readouterr().err
-    assert command(world, run, *short, "--resume") == 0
+    run, cut = tmp_path / "run", tmp_path / "cut"
+    assert command(world, run, *short) == 0
     said = capsys.readouterr()
     assert "left/loss" in said.err
     assert "right/error/step_4" in said.err
     assert "--robot left" in said.out
-    assert command(world, tmp_path / "whole", *short) == 0
-    checkpoints = [one / "checkpoints/4" for one in (run, tmp_path / "whole")]
+    shutil.copytree(run, cut)
+    shutil.rmtree(cut / "checkpoints/4")
+    text = (world / "robots.yaml").read_text()
+    for other in ("".join(text.splitlines(keepends=True)[::-1]), text.replace("weight: 3", "weight: 2")):
+        (world / "other.yaml").write_text(other)
+        assert command(world, cut, *short, "--resume", robots="other.yaml") == 2
+        assert "data.robots: the run has" in capsys.readouterr().err
+    assert command(world, cut, *short, "--resume") == 0
+    checkpoints = [one / "checkpoints/4" for one in (run, cut)]
     trees = [load(one).tree for one in checkpoints]
     for path in trees[0].specs:
         np.testing.assert_array_equal(*(tree.read(path) for tree in trees))

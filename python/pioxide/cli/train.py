@@ -214,7 +214,7 @@ class Train:
         if first:
             found = "made before" if isnan(made.loss) else f"loss {made.loss:.4f}"
             print(f"{made.checkpoint}: {made.steps:,} updates, {found}")
-            which = f" --robot {robots[0].name}" if len(robots) > 1 else ""
+            which = f" --robot {names[0]}" if len(names) > 1 else ""
             print(f"\nnext: pioxide convert {made.checkpoint} TARGET --to lerobot{which}")
         return main.OK
 

@@ -39,18 +39,18 @@ class HeldOut:
         Raises:
             InputError: There are none, or they are of several robots; see `HeldOutByRobot`.
         """
-        contracts = one_a_robot(source.contracts)
-        if len(contracts) > 1:
+        contract, *others = one_a_robot(source.contracts)
+        if others:
             raise InputError("held-out episodes of several robots: judge each robot's by itself")
         self.config, self.mesh = config, mesh
         self.batches = list(islice(source.batches(0), config.validation.batches))
         if not self.batches:
             raise InputError("the held-out episodes make no batch")
-        self.contract = contracts[0]
-        self.numbers = Numbers.of(self.contract)
+        self.contract = contract
+        self.numbers = Numbers.of(contract)
         self.prompts = None
-        if source.codec is not None and not known(self.contract.family, "family").is_flow:
-            prompts = make_prompts(self.contract, source.tokenizer, source.codec)
+        if source.codec is not None and not known(contract.family, "family").is_flow:
+            prompts = make_prompts(contract, source.tokenizer, source.codec)
             assert isinstance(prompts, Pi0FastPrompts)
             self.prompts = prompts
         self.programs: tuple[Callable[..., Any], Callable[..., Any]] | None = None

@@ -71,13 +71,13 @@ def read_contract(
     if own is not None and file is not None:
         for one in own:
             _check_own(one, architecture, file)
-        if len(own) > 1:
+        contract, *others = (replace(one, source=str(root)) for one in own)
+        if others:
             if chosen is not None:
                 raise InputError(
                     f"{root} has its robots' statistics in their contracts: name a robot instead"
                 )
-            return Said(tuple(replace(one, source=str(root)) for one in own), ())
-        contract = replace(own[0], source=str(root))
+            return Said((contract, *others), ())
         if contract.norm_stats is UNKNOWN:
             contract = replace(contract, norm_stats=_stats(companions, None))
     elif kind.startswith("paligemma"):
