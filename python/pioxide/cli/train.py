@@ -186,7 +186,7 @@ class Train:
                 with loader(unseen, 0, 0, 0.0) as rows:
                     judges[name] = HeldOut(config, Sourced(rows, tokenizer, codec), make_mesh(config.fsdp))
             if judges:
-                judge = HeldOutByRobot(judges) if len(robots) > 1 else judges[robots[0].name]
+                judge = HeldOutByRobot(judges) if len(robots) > 1 else judges[names[0]]
             data: dict[str, Any] = {"episodes": self.data.episodes, "cached": bool(self.data.cache)}
             if is_robots_file(self.dataset):
                 # As they stand in the file: it may have been moved together with the datasets.
