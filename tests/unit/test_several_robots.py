@@ -185,7 +185,8 @@ def begun(world, tmp_path, monkeypatch):
             return pioxide.train.run.Trained(Path(directory), Path("none"), 0, 0.0)
 
         monkeypatch.setattr(pioxide.train.run, "train", train)
-        status = command(world, tmp_path / "run", "--train.batch-size", "32", *options, robots=robots)
+        few = ("--train.batch-size", "32", "--train.validation.batches", "1")
+        status = command(world, tmp_path / "run", *few, *options, robots=robots)
         return status, given
 
     return begin
