@@ -209,8 +209,8 @@ def test_rows_are_by_their_own_robots_numbers(world, begun):
     assert (batch.actions[batch.source == 1][..., 2] == 0).all()
     assert set(given["judge"].judges) == {"left", "right"}
     assert given["data"]["robots"] == [
-        {"name": "left", "datasets": ["left"], "weight": [3.0], "episodes": ""},
-        {"name": "right", "datasets": ["right"], "weight": [1.0], "episodes": ""},
+        {"name": "left", "datasets": ["left"], "weight": [3.0], "episodes": "", "where": ""},
+        {"name": "right", "datasets": ["right"], "weight": [1.0], "episodes": "", "where": ""},
     ]
 
 
