@@ -208,9 +208,10 @@ def test_rows_are_by_their_own_robots_numbers(world, begun):
         assert row.tolist() == [True, True, of == 0]
     assert (batch.actions[batch.source == 1][..., 2] == 0).all()
     assert set(given["judge"].judges) == {"left", "right"}
+    kept = {"episodes": "", "where": ""}
     assert given["data"]["robots"] == [
-        {"name": "left", "datasets": ["left"], "weight": [3.0], "episodes": "", "where": ""},
-        {"name": "right", "datasets": ["right"], "weight": [1.0], "episodes": "", "where": ""},
+        {"name": "left", "datasets": ["left"], "weight": [3.0], **kept},
+        {"name": "right", "datasets": ["right"], "weight": [1.0], **kept},
     ]
 
 
