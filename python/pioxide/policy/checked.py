@@ -1,4 +1,4 @@
-"""What goes into a network and comes out of it, checked: states far from all data, answers that are none."""
+"""Refuses states far from all data or cut off on the way in, and answers that are none on the way out."""
 
 from __future__ import annotations
 
@@ -35,6 +35,28 @@ def check_ranges(ranges: Sequence[StateRange], limit: float | None, robot: Robot
                 f"its statistics, the limit is {limit:g}; outside are {joints}: compare units and joint "
                 "order with the checkpoint's (pioxide doctor)"
             )
+
+
+def check_prompts(cut: NDArray[np.bool_], prompts: Sequence[str], pipeline: Pipeline) -> None:
+    """Refuses prompts that are cut before the state that they end in.
+
+    π0's end with the instruction; of them `Prediction.truncated` tells.
+
+    Args:
+        cut: [B] which are longer than the policy reads.
+        prompts: B instructions.
+        pipeline: Whose prompts they are.
+
+    Raises:
+        InputError: Says the first one's instruction.
+    """
+    if cut.any() and not pipeline.family.state_is_vector:
+        row = int(np.argmax(cut))
+        raise InputError(
+            f"prompt{_of_row(row, len(prompts))}: with its state {prompts[row]!r:.120} is longer than the "
+            f"{pipeline.contract.text_len} ids that the policy reads, and joints of the state would be cut off: "
+            "say it in fewer words"
+        )
 
 
 def model_chunks(

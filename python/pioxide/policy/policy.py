@@ -32,7 +32,7 @@ from pioxide.policy.agree import (
     own_sampler,
 )
 from pioxide.policy.answer import PolicyOptions, Prediction, SubtaskOptions, Timing
-from pioxide.policy.checked import check_actions, check_ranges, model_chunks
+from pioxide.policy.checked import check_actions, check_prompts, check_ranges, model_chunks
 from pioxide.policy.continuation import Continuation, Continuations
 from pioxide.policy.history import films, moment_of, seen_of
 from pioxide.policy.session import Session, Subtask
@@ -465,6 +465,7 @@ class Policy:
         clock.lap()
         ids, truncated = self.pipeline.tokenize(prompts, frames.state, self.options.advantage)
         truncated |= cut
+        check_prompts(truncated, prompts, self.pipeline)
         tokens, lengths = padded([np.concatenate([one, self._answer_start]) for one in ids])
         inputs = Inputs(
             images,
