@@ -15,6 +15,7 @@ from pioxide.data.idle import IdleRule, find_idle
 from pioxide.data.keeping import keep_frames
 from pioxide.data.loader import Source
 from pioxide.data.loader.reading import read_rows
+from pioxide.data.portions import Alone, Portion
 from pioxide.errors import InputError, SettingsError
 from pioxide.report import inspect_directory
 from pioxide.shards import FitResult, FitSettings, TokenDataset, fit, fit_jointly, resolve, tokenize_dataset
@@ -58,11 +59,26 @@ def chunks_of(dataset, *, relative=()):
     return np.concatenate(states), np.concatenate(chunks)
 
 
+def cut_crew(dataset):
+    """Reads an episode at a time, as a cluster may."""
+
+    class Crew(Alone):
+        def portions(self, source, episodes):
+            return [Portion(source, (index,)) for index in sorted(episodes)]
+
+    return Crew([dataset])
+
+
 @pytest.mark.parametrize("relative", [(), (0, 2), (0, 1, 2)])
 def test_statistics_are_of_kept_frames_and_their_whole_chunks(world, frames, relative):
     dataset = keep_frames(LeRobotDataset.open(world.v3), frames)
     mask = [dim in relative for dim in range(3)]
     counted = compute_stats(dataset, horizon=HORIZON, delta_mask=mask)
+    crew = cut_crew(dataset)
+    again = compute_stats(dataset, horizon=HORIZON, delta_mask=mask, crew=crew)
+    for key, stats in counted.items():
+        for name in ("mean", "std", "q01", "q99"):
+            np.testing.assert_array_equal(getattr(again[key], name), getattr(stats, name))
     states, chunks = chunks_of(dataset, relative=relative)
     for key, values in (("state", states), ("actions", chunks.reshape(-1, 3))):
         np.testing.assert_allclose(counted[key].mean, values.mean(axis=0, dtype=np.float64), rtol=1e-6)

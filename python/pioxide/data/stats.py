@@ -283,8 +283,10 @@ def _by_crew(sources: Sequence[StatsSource], crew: Crew, state: Counter, actions
     for source in sources:
         first = next(source.reading.pairs(source.dataset, source.episodes, told[source.number]), None)
         if first is not None:
-            state.begin(first[0])
-            actions.begin(first[0], first[1])
+            states, steps, _, kept = first
+            begun = 0 if kept is None else int(kept[0])  # moments are about the first value that counts
+            state.begin(states[begun:])
+            actions.begin(states[begun:], steps[begun:])
             break
     readings = {source.number: (source.reading, source.on_bad is not None) for source in sources}
     portions = [portion for source in sources for portion in crew.portions(source.number, _chosen(source))]
