@@ -63,9 +63,9 @@ class RecordingRunner(Runner):
 
     took: list[float] = field(default_factory=list)
 
-    def step(self, observation: Mapping[str, Any]) -> Step:
+    def step(self, observation: Mapping[str, Any], at: float | None = None) -> Step:
         start = time.thread_time()
-        step = super().step(observation)
+        step = super().step(observation, at)
         self.took.append(time.thread_time() - start)
         return step
 

@@ -153,6 +153,9 @@ class TickWorker:
     def reset(self) -> None:
         """An answer under way is dropped by the queue."""
 
+    def observe(self, observation: Mapping[str, Any], at: float) -> None:
+        """These policies see no past."""
+
     def collect(self) -> Answer | None:
         self._left -= 1
         if self._answer is None or self._left > 0:

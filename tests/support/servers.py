@@ -86,6 +86,7 @@ class Echo:
         sessions: Sequence[Session],
         *,
         left_over: Sequence[Continuation | None] | None = None,
+        at: Sequence[float | None] | None = None,
     ) -> list[Prediction]:
         time.sleep(self.seconds)
         frames = observations if isinstance(observations, Frames) else self.pipeline.read(observations)

@@ -12,12 +12,11 @@ from pioxide.data.loader import CacheSettings, Loader, LoaderSettings
 from pioxide.engine import Engine
 from pioxide.errors import ContractError, InputError
 from pioxide.family import Family
-from pioxide.models import Pi0Config, SiglipConfig, make_mesh
+from pioxide.models import make_mesh
 from pioxide.models.memory import MemoryConfig
 from pioxide.models.tuning import PLAIN
-from pioxide.policy import FlowSampler, Policy, PolicyOptions, agree
+from pioxide.policy import Policy
 from pioxide.policy.history import IN_A_STRIDE, History, Seen
-from pioxide.serve.server import Server
 from pioxide.train import CosineSchedule, ModelSettings, TrainConfig
 from pioxide.train.augment import augment
 from pioxide.train.config import Size
@@ -26,12 +25,12 @@ from pioxide.train.network import model_config, plan_network
 from pioxide.train.place import place_batch
 from pioxide.train.step import make_step, state_shapes
 from pioxide.weights import save
-from support.loading import HORIZON, LENGTHS, SIZE, SLOTS, make_pictured
+from support.loading import LENGTHS, SIZE, SLOTS, make_pictured
 from support.models import random_model
+from support.remembering import MEMORY, observation, remembering, small
 from support.training import SLOT, ToySource
-from support.videos import CAMERAS, FPS, coded, number_in, picture_number
+from support.videos import CAMERAS, FPS, number_in, picture_number
 
-MEMORY = Memory(frames=3, stride=0.5, every=2)
 STEP = 5  # frames of the dataset in a stride
 STARTS = np.cumsum([0, *LENGTHS])
 
@@ -88,10 +87,6 @@ def world(tmp_path_factory):
     return make_pictured(tmp_path_factory.mktemp("world"))
 
 
-def remembering(world, **changes):
-    return world.contract("pi05", memory=MEMORY, state_in_text=True, **changes)
-
-
 def shown(film):
     """What numbers the pictures of a film [..., S, S, 3] carry."""
     return [number_in(image, SIZE) for image in film.reshape(-1, *film.shape[-3:])]
@@ -139,32 +134,9 @@ def test_a_stride_between_a_datasets_frames_is_refused(world):
         Loader(source, LoaderSettings(batch_size=2), world.tokenizer)
 
 
-def small(world, memory=MEMORY):
-    contract = replace(remembering(world), memory=memory, model_dim=6)
-    eyes = tuple(replace(one, required=one.key == CAMERAS[0]) for one in contract.robot.cameras)
-    contract = agree(contract, replace(contract.robot, cameras=eyes))
-    config = replace(
-        Pi0Config.tiny(pi05=True),
-        vision=SiglipConfig(32, 2, 64, 4, patch=16, image_size=SIZE),
-        action_horizon=HORIZON,
-        action_dim=6,
-        text_len=contract.text_len,
-        memory=None if memory is None else MemoryConfig(memory.frames, memory.every),
-    )
-    config = replace(config, language=replace(config.language, vocab=world.tokenizer.vocab_size))
-    options = PolicyOptions(FlowSampler(num_steps=1))
-    return Policy(random_model(config), contract, world.tokenizer, options=options)
-
-
 @pytest.fixture(scope="module")
 def policy(world):
     return small(world)
-
-
-def observation(row, **changes):
-    state = np.zeros(3, np.float32)
-    cameras = {slot.key: coded(picture_number(i, row)) for i, slot in enumerate(SLOTS) if slot.key}
-    return {**cameras, "observation.state": state, "task": "go"} | changes
 
 
 def uploaded(monkeypatch):
@@ -220,8 +192,10 @@ def test_each_robot_of_a_batch_has_its_own_past_and_none_without_a_session(polic
         policy.observe(observation(1), at=[0.0, 1.0])
     with pytest.raises(InputError, match="one of its own for each"):
         policy.observe([observation(1)] * 2)
-    with pytest.raises(InputError, match="can't be written down"):
-        new.state()
+    state = new.state()
+    assert state["seen"]["frames"] == [55.0, 55.5, 56.0, 56.5]
+    with pytest.raises(InputError, match="have to be given along"):
+        old.restore(state)
 
 
 def test_a_first_answer_is_that_of_the_same_weights_without_memory(world, policy):
@@ -237,8 +211,6 @@ def test_a_first_answer_is_that_of_the_same_weights_without_memory(world, policy
 
 
 def test_who_can_not_show_the_past_is_refused(world, policy, tmp_path):
-    with pytest.raises(InputError, match="memory: this policy sees the past"):
-        Server(policy)
     with pytest.raises(ContractError, match="memory"):
         Policy(random_model(replace(policy.engine.config, memory=None)), policy.contract, world.tokenizer)
     with pytest.raises(ContractError, match="memory: this model sees the past"):

@@ -60,6 +60,9 @@ class SimulatedWorker:
     def reset(self):
         pass
 
+    def observe(self, observation, at):
+        pass
+
     def collect(self):
         if self.pending is None or self.clock.now() < self.pending[0]:
             return None
@@ -240,6 +243,9 @@ def test_a_simulation_that_waits_gets_the_answer_to_what_it_has_just_seen():
 
         def start(self, request, since):
             self.request, self.since = request, since
+
+        def observe(self, observation, at):
+            pass
 
         def collect(self):
             done, self.done = self.done, None

@@ -110,7 +110,7 @@ class Serve:
 
         from pioxide.serve import WireLimits
         from pioxide.serve.process import run
-        from pioxide.serve.server import Server, refuse_memory
+        from pioxide.serve.server import Server
         from pioxide.serve.swap import Swapper
 
         handler = logging.StreamHandler(sys.stderr)
@@ -120,7 +120,6 @@ class Serve:
         config = taken(self, ServeConfig, batch=self._batch(), limits=WireLimits(), zenoh=self._zenoh())
         config.keys()  # before minutes go into loading
         policy = self._policy()
-        refuse_memory(policy)  # before it is compiled
         self._warm_up(policy)
         server = Server(policy, config)
         del policy  # the server's, until another takes its place

@@ -168,6 +168,16 @@ class Pipeline:
         self._check_finite(state, raw)
         return Frames([one.images for one in seen], [self._prompt(one) for one in seen], state, raw)
 
+    def look(self, observations: Sequence[Mapping[str, Any]]) -> Frames:
+        """Reads the images alone, for `images`: what else the observations hold is not looked at.
+
+        Raises:
+            InputError: A camera is missing, a key unknown, or an image is none.
+        """
+        nothing = np.zeros((len(observations), 0))
+        pictures = [self.numbers.robot.pictures(one) for one in observations]
+        return Frames(pictures, [""] * len(pictures), nothing, nothing)
+
     def state_vector(self, state: NDArray[np.float64]) -> NDArray[np.float32] | None:
         """Returns normalised states [B, S] padded to [B, W] where the network reads them, else None."""
         return None if self._pad is None else self._pad.apply(state).astype(np.float32)

@@ -1,7 +1,7 @@
 """The loop beside the robot: plays action chunks at a fixed rate, and bounds what reaches the motors.
 
 Playing chunks while the next one is computed:
-    Runner, RunState, ThreadWorker, Request, DelayEstimate
+    Runner, RunState, ThreadWorker, Showing, Request, DelayEstimate
     run_loop, WallClock, LoopReport
     ActionQueue, OnEmpty
 
@@ -11,7 +11,7 @@ The last thing before the robot:
 
 from pioxide.control.loop import LoopReport, WallClock, run_loop
 from pioxide.control.queue import ActionQueue, OnEmpty, Snapshot
-from pioxide.control.runner import DelayEstimate, Request, Runner, RunState, Step, ThreadWorker
+from pioxide.control.runner import DelayEstimate, Request, Runner, RunState, Showing, Step, ThreadWorker
 from pioxide.control.safety import Limits, LimitViolation, SafetyFilter
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "RunState",
     "Runner",
     "SafetyFilter",
+    "Showing",
     "Snapshot",
     "Step",
     "ThreadWorker",

@@ -81,7 +81,7 @@ def run_loop(
         clock.sleep_until(due)
         began = _time(clock)
         begun, worst = begun + 1, max(worst, began - due)
-        action, _ = runner.step(observe())
+        action, _ = runner.step(observe(), began)
         if action is not None:
             moving = True
             act(action)

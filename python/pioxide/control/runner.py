@@ -12,6 +12,7 @@ import atexit
 import enum
 import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -54,6 +55,24 @@ class Answer(NamedTuple):
     since: float
 
 
+class Showing(NamedTuple):
+    """How a worker shows a policy with memory what the robot sees between two requests.
+
+    Attributes:
+        take: Takes an observation and when it was taken, in the loop's thread and without waiting; returns
+            what shows it, which the worker's thread does.
+        stride: Seconds between the frames that the policy sees.
+    """
+
+    take: Callable[[Mapping[str, Any], float], Callable[[], None]]
+    stride: float
+
+
+# A frame may be a tenth of a stride off, so that what is shown must not lie much further apart than a fifth.
+APART = 0.15
+# Frames that may wait while the policy answers; beyond these the oldest are lost, which the policy refuses.
+WAITING_FRAMES = 64
+
 # Answers a request with a chunk [H, D] in the robot's units: `Policy.chunk`.
 ChunkSource = Callable[[Request], NDArray[np.floating]]
 
@@ -68,6 +87,10 @@ class Worker(Protocol):
     @property
     def busy(self) -> bool:
         """Returns whether an inference is under way or its answer not collected yet."""
+        ...
+
+    def observe(self, observation: Mapping[str, Any], at: float) -> None:
+        """Shows a policy with memory a tick's observation, where that is due; others have no use for it."""
         ...
 
     def collect(self) -> Answer | None:
@@ -86,14 +109,24 @@ class Worker(Protocol):
 class ThreadWorker:
     """Runs a policy in a thread of its own, woken by a condition, not by polling."""
 
-    def __init__(self, policy: ChunkSource, reset: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        policy: ChunkSource,
+        reset: Callable[[], None] | None = None,
+        showing: Showing | None = None,
+    ) -> None:
         """Starts the thread; `close` ends it.
 
         Args:
             policy: `Policy.chunk`, or `chunk` of a server's client.
             reset: Told when an episode begins, as `reset` of a server's client; must not wait.
+            showing: How a policy with memory is shown what comes between requests; None for one without.
         """
-        self._policy, self._reset = policy, reset
+        self._policy, self._reset, self._showing = policy, reset, showing
+        self._frames: deque[Callable[[], None]] = deque(maxlen=WAITING_FRAMES)
+        self._shown: float | None = None  # when the last frame was taken that was shown or asked about
+        self._ticked: float | None = None
+        self._unshown: Exception | None = None
         self._changed = threading.Condition()
         self._request: tuple[Request, float] | None = None
         self._answer: Answer | None = None
@@ -109,6 +142,21 @@ class ThreadWorker:
             if self._busy or self._closed:
                 raise PioxideError("the worker is busy or closed")
             self._busy, self._request = True, (request, since)
+            self._shown = self._ticked = request.at
+            self._changed.notify()
+
+    def observe(self, observation: Mapping[str, Any], at: float) -> None:
+        """See `Worker.observe`: shows it where the next tick's would come too late."""
+        if self._showing is None:
+            return
+        tick = 0.0 if self._ticked is None else at - self._ticked
+        self._ticked = at
+        if self._shown is not None and at + tick - self._shown <= APART * self._showing.stride:
+            return
+        self._shown = at
+        work = self._showing.take(observation, at)
+        with self._changed:
+            self._frames.append(work)
             self._changed.notify()
 
     @property
@@ -126,6 +174,9 @@ class ThreadWorker:
 
     def reset(self) -> None:
         """See `Worker.reset`."""
+        with self._changed:
+            self._frames.clear()
+            self._shown = self._ticked = self._unshown = None
         if self._reset is not None:
             self._reset()
 
@@ -140,11 +191,23 @@ class ThreadWorker:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._request is not None or self._closed)
-                if self._closed or self._request is None:
+                self._changed.wait_for(lambda: self._request is not None or self._frames or self._closed)
+                if self._closed:
                     return
-                (request, since), self._request = self._request, None
+                work = self._frames.popleft() if self._frames else None
+                asked = None
+                if work is None:
+                    asked, self._request = self._request, None
+            if work is not None:
+                self._show(work)
+            if asked is None:
+                continue
+            request, since = asked
             try:
+                with self._changed:
+                    unshown, self._unshown = self._unshown, None
+                if unshown is not None:
+                    raise unshown
                 answer = Answer(self._policy(request), None, since)
             except Exception as error:  # handed to the loop, which decides
                 answer = Answer(None, error, since)
@@ -154,6 +217,14 @@ class ThreadWorker:
                 answer = Answer(None, failure, since)
             with self._changed:
                 self._answer = answer
+
+    def _show(self, work: Callable[[], None]) -> None:
+        """Shows a frame; why one could not be shown is the next request's answer."""
+        try:
+            work()
+        except Exception as error:
+            with self._changed:
+                self._unshown = error
 
 
 @dataclass
@@ -271,11 +342,13 @@ class Runner:
         if self.starvation_grace is not None and not self.starvation_grace >= 0:
             raise InputError(f"starvation_grace: expected 0 or more ticks, got {self.starvation_grace}")
 
-    def step(self, observation: Mapping[str, Any]) -> Step:
+    def step(self, observation: Mapping[str, Any], at: float | None = None) -> Step:
         """Plays one tick; never waits.
 
         Args:
             observation: The newest; it must not be written to afterwards.
+            at: When it was taken, in seconds on any one clock, for a policy with memory, which is shown what
+                it needs of it; by default now, by `time.monotonic`.
 
         Returns:
             The action. None before the first chunk is there, where a dry queue is to stop the robot, and in
@@ -287,7 +360,9 @@ class Runner:
         self._collect()
         if self.state is RunState.FAULT:
             return self._stopped()
-        self._ask_if_due(observation)
+        moment = time.monotonic() if at is None else at
+        if not self._ask_if_due(observation, moment):
+            self.worker.observe(observation, moment)
         taken = self.queue.take()
         if self._follow(taken.dry) is RunState.FAULT:
             return self._stopped()
@@ -313,7 +388,7 @@ class Runner:
             self.safety.hold()
         return Step(None, True)
 
-    def ask(self, observation: Mapping[str, Any]) -> bool:
+    def ask(self, observation: Mapping[str, Any], at: float | None = None) -> bool:
         """Asks for the next chunk now, if one is due; `step` does so by itself.
 
         For a simulation that stands still while its policy answers: ask, let the worker answer, step.
@@ -325,19 +400,20 @@ class Runner:
             Exception: As `step`.
         """
         self._collect()
-        return self.state is not RunState.FAULT and self._ask_if_due(observation)
+        moment = time.monotonic() if at is None else at
+        return self.state is not RunState.FAULT and self._ask_if_due(observation, moment)
 
-    def _ask_if_due(self, observation: Mapping[str, Any]) -> bool:
+    def _ask_if_due(self, observation: Mapping[str, Any], at: float) -> bool:
         due = not self.worker.busy and self.queue.remaining() <= self.replan_below
         if due:
-            self._ask(observation)
+            self._ask(observation, at)
         return due
 
-    def _ask(self, observation: Mapping[str, Any]) -> None:
+    def _ask(self, observation: Mapping[str, Any], at: float) -> None:
         now: Snapshot = self.queue.snapshot()
         expected = min(self.delay.value, len(now.leftover))
         limits = {} if self.safety is None else self.safety.counts
-        self.worker.start(Request(observation, now.leftover, expected, limits), now.consumed)
+        self.worker.start(Request(observation, now.leftover, expected, limits, at), now.consumed)
 
     def _collect(self) -> None:
         answer = self.worker.collect()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple
 
@@ -85,6 +85,9 @@ class LockstepWorker:
     def tick(self) -> None:
         """Lets a control period pass."""
         self._due = max(0, self._due - 1)
+
+    def observe(self, observation: Mapping[str, Any], at: float) -> None:
+        """See `Worker.observe`; an evaluation shows all lanes at once."""
 
     def collect(self) -> Answer | None:
         """See `Worker.collect`."""

@@ -65,10 +65,8 @@ class RemotePolicy:
         robot: Whose observations it reads, as far as the server tells.
         horizon: Actions in a chunk.
         contract: How many of them are played, where the checkpoint says so.
-        remembers: Whether it is to see what comes between two answers: no policy behind a server does.
+        remembers: Whether it is to see what comes between two answers.
     """
-
-    remembers = False
 
     def __init__(self, uri: str, *, key: str | None = None, config: ClientConfig | None = None) -> None:
         """Connects.
@@ -93,6 +91,7 @@ class RemotePolicy:
             )
         told = self.metadata[KEY]
         self.robot, self.horizon = robot_of(told), int(told["horizon"])
+        self.remembers = self._free[0].stride is not None
         play = told["play_steps"]
         self.contract = Contract() if play is None else Contract(play_steps=int(play))
         self._threads = ThreadPoolExecutor(thread_name_prefix="pioxide-robot", max_workers=64)
@@ -118,7 +117,9 @@ class RemotePolicy:
         *,
         at: Sequence[float],
     ) -> None:
-        """See `Player.observe`; no policy behind a server has a use for it."""
+        """See `Player.observe`."""
+        for observation, session, moment in zip(observations, sessions, at, strict=True):
+            session.client.observe(observation, at=moment)
 
     def chunks(self, requests: Sequence[Request], sessions: Sequence[RemoteSession]) -> list[RemoteChunk]:
         """Asks for all robots at once, so that the server may answer them in one batch.
@@ -185,6 +186,7 @@ def _asked(request: Request, session: RemoteSession) -> RemoteChunk:
         request.observation,
         prev_chunk_left_over=request.prev_chunk_left_over,
         inference_delay=request.inference_delay,
+        at=request.at,
     )
     session.calls += 1
     session.out_of_range += bool(answer.out_of_range)

@@ -132,6 +132,8 @@ class Prediction(NamedTuple):
         state_range: How far the furthest of the state's numbers is from the middle of its statistics, in half
             spans: 1 is just inside.
         subtask: The subtask by which it acts; None where the instruction itself is in the prompt.
+        memory_frames: Frames that a model with memory saw, this observation's among them: fewer than the
+            contract's while an episode is younger than its memory. None without memory.
     """
 
     actions: NDArray[np.float64]
@@ -143,3 +145,4 @@ class Prediction(NamedTuple):
     out_of_range: tuple[int, ...] = ()
     state_range: float = 0.0
     subtask: Subtask | None = None
+    memory_frames: int | None = None

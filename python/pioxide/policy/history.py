@@ -49,7 +49,7 @@ class History:
         self.memory = memory
         self._gap = memory.stride / IN_A_STRIDE
         self._frames: list[Seen] = []
-        self._began = 0.0
+        self._began: float | None = None
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -59,7 +59,24 @@ class History:
     def clear(self) -> None:
         """Forgets all, as when an episode ends."""
         with self._lock:
-            self._frames = []
+            self._frames, self._began = [], None
+
+    def begin(self, at: float) -> None:
+        """Says when the episode began, where frames of it were shown elsewhere: those are missing here."""
+        with self._lock:
+            if self._began is None:
+                self._began = at
+
+    @property
+    def began(self) -> float | None:
+        """Returns when the episode began; None before its first frame."""
+        return self._began
+
+    @property
+    def moments(self) -> list[float]:
+        """Returns when the frames that are kept were taken, the oldest first."""
+        with self._lock:
+            return [one.at for one in self._frames]
 
     def add(self, seen: Seen) -> None:
         """Keeps a frame. One of the same moment is replaced.
@@ -85,9 +102,9 @@ class History:
 
     def _add(self, seen: Seen) -> None:
         frames = self._frames
-        if not frames:
+        if self._began is None:
             self._began = seen.at
-        elif seen.at < self._began:
+        if seen.at < self._began:
             raise InputError(
                 f"at: {seen.at:.3f} s is before the first frame of the episode, {self._began:.3f} s; call "
                 "session.forget() where one begins, and keep to one clock"
@@ -106,6 +123,7 @@ class History:
         del frames[: max(first, len(frames) - IN_A_STRIDE * (self.memory.frames + 1))]
 
     def _at(self, wanted: float, age: float) -> Seen | None:
+        assert self._began is not None, "a frame was added"
         if wanted < self._began - self._gap / 2:
             return None
         frames = self._frames

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from os import PathLike
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pioxide.codec import ActionCodec, Pi0FastPrompts, TextTokenizer
 from pioxide.contract import Contract, Frames, Pipeline, PromptStyle, Resize, SubtaskStyle, known
-from pioxide.control import Request
+from pioxide.control import Request, Showing, ThreadWorker
 from pioxide.engine import Engine, FlowSampler, Inputs, Sampler, Shape, TokenFormat, TokenSampler
 from pioxide.errors import InputError
 from pioxide.models import Pi0, Pi0Fast
@@ -34,7 +34,7 @@ from pioxide.policy.agree import (
 from pioxide.policy.answer import PolicyOptions, Prediction, SubtaskOptions, Timing
 from pioxide.policy.checked import check_actions, check_prompts, check_ranges, model_chunks
 from pioxide.policy.continuation import Continuation, Continuations
-from pioxide.policy.history import films, moment_of, seen_of
+from pioxide.policy.history import Seen, films, moment_of, seen_of
 from pioxide.policy.session import Session, Subtask
 from pioxide.policy.subtasks import SubtaskWriter, padded
 from pioxide.robots import RobotSpec
@@ -349,7 +349,7 @@ class Policy:
         less often. May be called while the same sessions are answered.
 
         Args:
-            observations: As for `__call__`; of one robot, or one of each.
+            observations: As for `__call__`, or the images alone; of one robot, or one of each.
             sessions: One a robot, all different; by default the policy's own, of one robot.
             at: When each was taken, see `__call__`.
 
@@ -368,9 +368,36 @@ class Policy:
             )
         if at is not None and len(at) != len(several):
             raise InputError(f"at: expected one for each of {len(several)} observations, got {len(at)}")
-        images, present = self.pipeline.images(self.pipeline.read(several))
+        images, present = self.pipeline.images(self.pipeline.look(several))
         for row, session in enumerate(known_sessions):
             session.remembering(memory).add(seen_of(images, present, row, moment_of(at, row)))
+
+    def seen(self, observation: Mapping[str, Any], at: float) -> Seen:
+        """Returns what a robot sees at a moment, as a history keeps it; errors as in `observe`."""
+        images, present = self.pipeline.images(self.pipeline.look([observation]))
+        return seen_of(images, present, 0, moment_of([at], 0))
+
+    def showing(self, session: Session | None = None) -> Showing | None:
+        """Returns how a worker shows this policy what comes between two answers; None without memory."""
+        memory, robot = self.contract.memory, session or self.session
+        if not memory:
+            return None
+
+        def take(observation: Mapping[str, Any], at: float) -> Callable[[], None]:
+            history = robot.remembering(memory)  # of this episode, should the next begin meanwhile
+            history.begin(at)
+            return lambda: history.add(self.seen(observation, at))
+
+        return Showing(take, memory.stride)
+
+    def worker(self, session: Session | None = None) -> ThreadWorker:
+        """Returns a runner's worker for a robot; an episode of the runner's begins one of the session's.
+
+        Args:
+            session: The robot's; by default the policy's own.
+        """
+        robot = session or self.session
+        return ThreadWorker(lambda request: self.chunk(request, robot), robot.forget, self.showing(robot))
 
     def batch(
         self,
@@ -413,7 +440,7 @@ class Policy:
             return self._answer(observations, sessions or [self.session] * rows, noise, left_over, at)
 
     def chunk(self, request: Request, session: Session | None = None) -> NDArray[np.float64]:
-        """Answers a runner: `ThreadWorker(policy.chunk)`.
+        """Answers a runner; see `worker`.
 
         What is left to play is used by a sampler with `realtime` or `speculative` alone.
         """
@@ -445,6 +472,7 @@ class Policy:
         clock = _Clock()
         frames = observations if isinstance(observations, Frames) else self.pipeline.read(observations)
         rows = len(frames.prompts)
+        past: list[list[Seen | None]] = []
         ranges = self.pipeline.numbers.state_range(frames.state)
         check_ranges(ranges, self.options.state_limit, self.robot)
         clock.lap()
@@ -455,9 +483,8 @@ class Policy:
             seen = [seen_of(images, present, row, moment_of(at, row)) for row in range(rows)]
             alone = len({id(one) for one in sessions}) == rows  # else they are robots without a past
             histories = [(one if alone else Session()).remembering(memory) for one in sessions]
-            images, masks = films(
-                [one.look_back(now) for one, now in zip(histories, seen, strict=True)], images
-            )
+            past = [one.look_back(now) for one, now in zip(histories, seen, strict=True)]
+            images, masks = films(past, images)
         subtasks, cut = self._subtasks(frames, images, masks, sessions)
         prompts = [
             text if now is None else now.text for text, now in zip(frames.prompts, subtasks, strict=True)
@@ -516,6 +543,7 @@ class Policy:
                     ranges[row].dims,
                     ranges[row].worst,
                     subtasks[row],
+                    sum(one is not None for one in past[row]) if past else None,
                 )
             )
         return answers

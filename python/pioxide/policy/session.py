@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pioxide.contract import Memory
 from pioxide.errors import InputError
-from pioxide.policy.history import History
+from pioxide.policy.history import History, Seen
 
 
 class Subtask(NamedTuple):
@@ -30,6 +30,18 @@ class Subtask(NamedTuple):
     chunks: int = 0
     given: bool = False
     unreadable: str = ""
+
+
+class Past(NamedTuple):
+    """What one robot's cameras showed.
+
+    Attributes:
+        memory: What a model sees of it.
+        frames: By when they were taken.
+    """
+
+    memory: Memory
+    frames: Mapping[float, Seen]
 
 
 class Session:
@@ -111,22 +123,26 @@ class Session:
     def state(self) -> dict[str, Any]:
         """Returns all that the next answer depends on, as JSON values, for `restore`.
 
-        Raises:
-            InputError: It has seen frames, for a model with memory, which are not written down.
+        Of what its cameras showed lately, for a model with memory, it says when that was.
         """
-        if self.history is not None:
-            raise InputError("session: what its cameras showed lately can't be written down")
+        history = self.history
+        seen = {} if history is None else {"began": history.began, "frames": history.moments}
         return {
+            "seen": seen,
             "random": self._random.bit_generator.state,
             "previous": self.previous.tolist(),
             "subtask": None if self.subtask is None else list(self.subtask),
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any], past: Past | None = None) -> None:
         """Goes back to where `state` was taken, so that the next answer is the same again.
 
+        Args:
+            state: What `state` returned.
+            past: For a model with memory, what the robot's cameras showed.
+
         Raises:
-            InputError: It is no state of a session.
+            InputError: It is no state of a session, or frames are needed that are not there.
         """
         try:
             self._random.bit_generator.state = state["random"]
@@ -134,9 +150,24 @@ class Session:
             # Earlier versions kept none.
             subtask = state.get("subtask")
             self.subtask = None if subtask is None else Subtask(*subtask)
-            self.history = None
+            # Nor these.
+            seen: dict[str, Any] = state.get("seen") or {}
+            self.history = self._history(seen["began"], seen["frames"], past) if seen else None
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"session: this is no state of one: {error}") from error
+
+    @staticmethod
+    def _history(began: float | None, moments: Sequence[float], past: Past | None) -> History:
+        if past is None:
+            raise InputError("session: it has seen frames, which have to be given along with its state")
+        if missing := [at for at in moments if at not in past.frames]:
+            raise InputError(f"session: the frame of {missing[0]:.3f} s, which it had seen, is not there")
+        history = History(past.memory)
+        if began is not None:
+            history.begin(began)
+        for at in moments:
+            history.add(past.frames[at])
+        return history
 
     def keys(self) -> NDArray[np.uint32]:
         """Returns the next [2] random bits of a draw of tokens."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -130,8 +130,9 @@ class RobotSpec:
                 number.
         """
         flat = flatten(observation)
-        self._check_keys(flat)
-        images = {c.key: image(flat[c.key], c.key) for c in self.cameras if flat.get(c.key) is not None}
+        needed = [c.key for c in self.cameras if c.required] + [part.key for part in self.state]
+        self._check_keys(flat, needed)
+        images = self._images(flat)
         state = np.concatenate([numbers(flat[p.key], p.key, p.size) for p in self.state])
         prompt, actions = flat.get(self.prompt_key), flat.get(self.actions_key)
         return RobotInput(
@@ -141,6 +142,19 @@ class RobotSpec:
             None if actions is None else self.apply_actions(self._finite(actions)),
             state,
         )
+
+    def pictures(self, observation: Mapping[str, Any]) -> dict[str, NDArray[np.uint8]]:
+        """Returns an observation's images [h, w, 3] by camera key; it need hold nothing else.
+
+        Raises:
+            InputError: A camera is missing, a key unknown, or an image has a wrong shape, dtype or range.
+        """
+        flat = flatten(observation)
+        self._check_keys(flat, [c.key for c in self.cameras if c.required])
+        return self._images(flat)
+
+    def _images(self, flat: Mapping[str, Any]) -> dict[str, NDArray[np.uint8]]:
+        return {c.key: image(flat[c.key], c.key) for c in self.cameras if flat.get(c.key) is not None}
 
     def apply_state(self, state: ArrayLike) -> NDArray[np.float64]:
         """Takes recorded states [..., S] to the model's frame: signs, then grippers."""
@@ -191,10 +205,9 @@ class RobotSpec:
             )
         return values
 
-    def _check_keys(self, flat: Mapping[str, Any]) -> None:
-        needed = [c.key for c in self.cameras if c.required] + [part.key for part in self.state]
+    def _check_keys(self, flat: Mapping[str, Any], needed: Sequence[str]) -> None:
         allowed = {
-            *needed,
+            *(part.key for part in self.state),
             *(c.key for c in self.cameras),
             *self.ignored_keys,
             self.prompt_key,

@@ -12,7 +12,7 @@ import contextlib
 import ssl
 import threading
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -23,10 +23,17 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.frames import CloseCode
 from websockets.protocol import State
 
-from pioxide.control import Request, ThreadWorker
+from pioxide.control import Request, Showing, ThreadWorker
 from pioxide.errors import InputError, ServerError, WireError
 from pioxide.serve.batcher import refusal
-from pioxide.serve.conversation import ANSWER, ClientConfig, Conversation, Question, RemoteAnswer
+from pioxide.serve.conversation import (
+    ANSWER,
+    ClientConfig,
+    Conversation,
+    Frame,
+    Question,
+    RemoteAnswer,
+)
 
 Result = TypeVar("Result")
 
@@ -79,15 +86,25 @@ class AsyncClient(Conversation):
         prev_chunk_left_over: NDArray[np.floating] | None = None,
         inference_delay: int = 0,
         taken: float | None = None,
+        at: float | None = None,
     ) -> RemoteAnswer:
         """Asks for the actions of one moment; see `Client.__call__`."""
         if not self.metadata:
             await self.connect()
-        asked = (observation, prev_chunk_left_over, inference_delay, taken)
+        asked = (observation, prev_chunk_left_over, inference_delay, taken, at)
         if self.config.jpeg_quality is None:
             return await self._line.ask(self.question(*asked))
         # Compression takes milliseconds, which the caller's loop has other uses for.
         return await self._line.ask(await asyncio.to_thread(self.question, *asked))
+
+    async def observe(self, observation: Mapping[str, Any], *, at: float | None = None) -> None:
+        """Shows a policy with memory what the robot sees between two requests; see `Client.observe`."""
+        if not self.metadata:
+            await self.connect()
+        frame = self.frame(observation, at)
+        if frame is not None:
+            # Compression takes milliseconds, which the caller's loop has other uses for.
+            await self._line.show(await asyncio.to_thread(self.written_frame, frame))
 
     async def chunk(self, request: Request) -> NDArray[np.float64]:
         """Returns the actions [H, D] that answer a runner's request."""
@@ -96,6 +113,7 @@ class AsyncClient(Conversation):
             request.observation,
             prev_chunk_left_over=request.prev_chunk_left_over,
             inference_delay=request.inference_delay,
+            at=request.at,
         )
         return answer.actions
 
@@ -155,6 +173,7 @@ class Client(Conversation):
         prev_chunk_left_over: NDArray[np.floating] | None = None,
         inference_delay: int = 0,
         taken: float | None = None,
+        at: float | None = None,
     ) -> RemoteAnswer:
         """Asks for the actions of one moment; see `Policy.__call__`.
 
@@ -164,6 +183,8 @@ class Client(Conversation):
                 not continue chunks is not told.
             inference_delay: How many of these will be played before the answer is there.
             taken: When the observation was taken, by `time.monotonic()`; now by default.
+            at: The same on any one clock, by which a policy with memory finds the frames before it; by
+                default `taken`.
 
         Raises:
             ServerError: The server refused (its `code` says why), failed, went away, or did not answer in
@@ -171,8 +192,39 @@ class Client(Conversation):
             InputError: The observation holds what no message can.
             WireError: The answer is not of the protocol.
         """
-        question = self.question(observation, prev_chunk_left_over, inference_delay, taken)
+        question = self.question(observation, prev_chunk_left_over, inference_delay, taken, at)
         return self._beside.run(self._line.ask(question))
+
+    def observe(self, observation: Mapping[str, Any], *, at: float | None = None) -> None:
+        """Shows a policy with memory what the robot sees between two requests; others are sent nothing.
+
+        A policy that sees the frame of a second ago needs one to be there, within a tenth of its stride.
+        `RemoteWorker` sees to it for a `Runner`.
+
+        Args:
+            observation: As for a request, of which the images are sent.
+            at: When it was taken, see `__call__`.
+
+        Raises:
+            ServerError: The server went away, or takes nothing in time.
+            InputError: The observation holds what no message can.
+        """
+        if (frame := self.frame(observation, at)) is not None:
+            self._show(frame)
+
+    def showing(self) -> Showing | None:
+        """Returns how a worker shows the server's policy what comes between requests; None without memory."""
+        if self.stride is None:
+            return None
+
+        def take(observation: Mapping[str, Any], at: float) -> Callable[[], None]:
+            frame = self.frame(observation, at)  # of this episode, should the next begin meanwhile
+            return lambda: None if frame is None else self._show(frame)
+
+        return Showing(take, self.stride)
+
+    def _show(self, frame: Frame) -> None:
+        self._beside.run(self._line.show(self.written_frame(frame)))
 
     def chunk(self, request: Request) -> NDArray[np.float64]:
         """Returns the actions [H, D] that answer a runner's request: see `RemoteWorker`."""
@@ -181,6 +233,7 @@ class Client(Conversation):
             request.observation,
             prev_chunk_left_over=request.prev_chunk_left_over,
             inference_delay=request.inference_delay,
+            at=request.at,
         ).actions
 
     def close(self) -> None:
@@ -197,7 +250,10 @@ class Client(Conversation):
 
 
 class RemoteWorker(ThreadWorker):
-    """Asks a server beside a loop: a `Runner`'s worker, in the place of `ThreadWorker(policy.chunk)`."""
+    """Asks a server beside a loop: a `Runner`'s worker, in the place of `policy.worker()`.
+
+    It shows a policy with memory the frames that it needs.
+    """
 
     def __init__(self, client: Client) -> None:
         """Starts its thread; `close` ends it.
@@ -205,7 +261,7 @@ class RemoteWorker(ThreadWorker):
         Args:
             client: Its own from now on: a runner's episode begins one of the client's, and `close` closes it.
         """
-        super().__init__(client.chunk, client.reset)
+        super().__init__(client.chunk, client.reset, client.showing())
         self._client = client
 
     def close(self) -> None:
@@ -249,6 +305,23 @@ class _Line:
                 self._drop()
                 raise
             return answer._replace(round_trip=time.perf_counter() - begun)
+
+    async def show(self, message: bytes) -> None:
+        """Sends what is not answered."""
+        async with self._turn:
+            connection = await self._opened()
+            try:
+                async with asyncio.timeout(self._robot.config.timeout):
+                    await connection.send(message)
+            except TimeoutError as error:
+                self._drop()
+                raise refusal("timeout", f"{self._robot.uri}: it takes no frame") from error
+            except ConnectionClosed as error:
+                self._drop()
+                raise _unreachable(self._robot.uri, error) from error
+            except BaseException:
+                self._drop()
+                raise
 
     async def close(self) -> None:
         """Says goodbye."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pioxide.errors import InputError, WireError
+from pioxide.robots.observation import flatten
 from pioxide.serve.batcher import refusal
 from pioxide.serve.messages import KEY, PROMISED, PROTOCOL, Ask, write_ask
 from pioxide.serve.wire import Dialect, WireLimits, decode, is_natural, jpeg
@@ -72,6 +73,7 @@ class RemoteAnswer(NamedTuple):
         subtask: By which π0.5 acts; None where the server asks for none.
         subtask_unreadable: Why what it wrote this time could not be used, so that the last subtask was kept;
             "" where nothing was wrong.
+        memory_frames: Frames that a policy with memory saw, this observation's among them; None without one.
     """
 
     actions: NDArray[np.float64]
@@ -85,6 +87,7 @@ class RemoteAnswer(NamedTuple):
     round_trip: float = 0.0
     subtask: str | None = None
     subtask_unreadable: str = ""
+    memory_frames: int | None = None
 
 
 class Question(NamedTuple):
@@ -97,6 +100,16 @@ class Question(NamedTuple):
 
     ask: Ask
     asked: float
+
+
+class Frame(NamedTuple):
+    """What this robot sees between two requests.
+
+    Attributes:
+        ask: What is sent.
+    """
+
+    ask: Ask
 
 
 class Conversation:
@@ -124,12 +137,19 @@ class Conversation:
         self.limits: Mapping[str, int] = {}
         self.generation = self._requests = self._policy = 0
         self._seed: int | None = None
+        self._began: float | None = None
         self._shape: tuple[int, int] | None = None
 
     @property
     def extended(self) -> bool:
         """Returns whether the server knows pioxide's part of the protocol."""
         return KEY in self.metadata
+
+    @property
+    def stride(self) -> float | None:
+        """Returns the seconds between frames that the server's policy sees; None without memory."""
+        memory = self.metadata.get(KEY, {}).get("memory")
+        return None if memory is None else float(memory["stride"])
 
     def reset(self, seed: int | None = None) -> None:
         """Begins a new episode, without waiting: an answer under way is refused as stale when it comes.
@@ -143,7 +163,7 @@ class Conversation:
         """
         if seed is not None and not 0 <= seed < 1 << 53:
             raise InputError(f"seed: expected a whole number from 0, got {seed}")
-        self.generation, self._seed = self.generation + 1, seed
+        self.generation, self._seed, self._began = self.generation + 1, seed, None
 
     def greeted(self, message: bytes | str) -> None:
         """Takes a server's first message.
@@ -176,6 +196,7 @@ class Conversation:
         prev_chunk_left_over: NDArray[np.floating] | None = None,
         inference_delay: int = 0,
         taken: float | None = None,
+        at: float | None = None,
     ) -> Question:
         """Prepares a request: numbers it, and compresses its images if that was chosen; see `Client`.
 
@@ -200,7 +221,36 @@ class Conversation:
             limits=dict(self.limits),
             left=None if prev_chunk_left_over is None else len(prev_chunk_left_over),
         )
-        return Question(ask, now)
+        return Question(self._timed(ask, at if at is not None else now if taken is None else taken), now)
+
+    def frame(self, observation: Mapping[str, Any], at: float | None = None) -> Frame | None:
+        """Prepares a frame of this episode, its images alone; None where the server's policy has no memory.
+
+        Raises:
+            InputError: The observation holds what no message can.
+        """
+        if self.stride is None:
+            return None
+        when = time.monotonic() if at is None else at
+        shown = self._pictures(observation)
+        ask = Ask(shown, Dialect.OPENPI, True, generation=self.generation, seed=self._seed, frame=True)
+        return Frame(self._timed(ask, when))
+
+    def written_frame(self, frame: Frame) -> bytes:
+        """Returns a frame's message, its images compressed if that was chosen."""
+        return write_ask(frame.ask._replace(observation=self._packed(frame.ask.observation)))
+
+    def _timed(self, ask: Ask, at: float) -> Ask:
+        """Returns what a server whose policy has memory is sent; others, maybe older ones, know no times."""
+        if self.stride is None:
+            return ask
+        if self._began is None:
+            self._began = at
+        return ask._replace(at=at, began=self._began)
+
+    def _pictures(self, observation: Mapping[str, Any]) -> dict[str, Any]:
+        known = self.metadata[KEY]["observation"]["properties"]
+        return {key: value for key, value in flatten(observation).items() if "slot" in known.get(key, {})}
 
     def written(self, question: Question) -> bytes:
         """Returns a request's message, older by what has passed since it was asked.
@@ -262,6 +312,7 @@ class Conversation:
             policy,
             subtask=str(told["subtask"]) if "subtask" in told else None,
             subtask_unreadable=str(told.get("subtask_unreadable", "")),
+            memory_frames=_count(told, "memory_frames", self.uri) if "memory_frames" in told else None,
         )
 
     def _packed(self, observation: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def metadata(policy: Policy, limits: WireLimits) -> dict[str, Any]:
     import pioxide
 
     contract = policy.contract
-    robot, horizon = policy.robot, policy.horizon
+    robot, horizon, memory = policy.robot, policy.horizon, policy.contract.memory
     return {
         KEY: {
             "protocol": PROTOCOL,
@@ -34,6 +34,8 @@ def metadata(policy: Policy, limits: WireLimits) -> dict[str, Any]:
             "horizon": horizon,
             "play_steps": contract.play_steps if isinstance(contract.play_steps, int) else None,
             "continues": policy.continues,
+            # What a client has to show it between requests, as frames.
+            "memory": {"frames": memory.frames, "stride": memory.stride} if memory else None,
             "observation": observation_schema(contract, robot),
             "answer": {
                 "actions": {

@@ -86,6 +86,7 @@ def _answers(serving: Serving, jobs: Sequence[Job], with_states: bool) -> list[A
             Frames.joined([job.frames for job in jobs]),
             [job.session for job in jobs],
             left_over=before,
+            at=[job.ask.at for job in jobs] if policy.remembers else None,
         )
     except Exception as error:
         if len(jobs) == 1:

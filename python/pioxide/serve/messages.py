@@ -6,6 +6,7 @@ one key, `pioxide`, to both, and is told by the first message that the server kn
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 PROTOCOL = 1
 KEY = "pioxide"
 # What a server's first message promises: another policy may answer later only if none of it changes.
-PROMISED = ("robot", "hz", "horizon", "play_steps", "continues", "observation", "answer")
+PROMISED = ("robot", "hz", "horizon", "play_steps", "continues", "memory", "observation", "answer")
 _MOST = 1 << 53
 _SENTENCE = 1000  # characters
 
@@ -43,6 +44,10 @@ class Ask(NamedTuple):
         age: Seconds between the observation and its sending.
         limits: How often the robot's safety filter changed an action, by kind.
         left: How many actions it still has to play, whether or not it says which; None where it does not say.
+        at: When the observation was taken, in seconds on a clock of the sender's; None where it does not say.
+        began: When the episode's first frame was taken, on that clock.
+        frame: Whether it asks for nothing: what the robot sees, its images alone, for a policy with memory.
+            It is not answered.
     """
 
     observation: Mapping[str, Any]
@@ -57,6 +62,9 @@ class Ask(NamedTuple):
     age: float = 0.0
     limits: Mapping[str, int] = {}
     left: int | None = None
+    at: float | None = None
+    began: float | None = None
+    frame: bool = False
 
 
 class ServerTiming(NamedTuple):
@@ -105,6 +113,9 @@ def read_ask(message: bytes | str, limits: WireLimits) -> Ask:
         "age_ms",
         "limits",
         "left",
+        "at",
+        "began",
+        "frame",
     }
     if unknown := sorted(set(added) - known):
         raise WireError(f"{KEY}: {unknown[0]!r} is not known; it has {', '.join(sorted(known))}")
@@ -122,6 +133,9 @@ def read_ask(message: bytes | str, limits: WireLimits) -> Ask:
         age=(_number(added, "age_ms", 0.0) or 0.0) / 1e3,
         limits=_counts(added.get("limits", {})),
         left=_natural(added, "left") if "left" in added else None,
+        at=_moment(added, "at"),
+        began=_moment(added, "began"),
+        frame=_flag(added, "frame"),
     )
 
 
@@ -150,6 +164,12 @@ def write_ask(ask: Ask) -> bytes:
         added["left_over"] = np.ascontiguousarray(ask.prev_chunk_left_over, np.float64)
     if ask.left is not None:
         added["left"] = ask.left
+    if ask.at is not None:
+        added["at"] = ask.at
+    if ask.began is not None:
+        added["began"] = ask.began
+    if ask.frame:
+        added["frame"] = True
     if ask.limits:
         added["limits"] = dict(ask.limits)
     if ask.deadline is not None:
@@ -184,6 +204,8 @@ def write_answer(
             "missing": prediction.missing,
             "out_of_range": list(prediction.out_of_range),
         }
+        if prediction.memory_frames is not None:
+            answer[KEY]["memory_frames"] = prediction.memory_frames
         if prediction.subtask is not None:
             answer[KEY]["subtask"] = prediction.subtask.text
             if prediction.subtask.unreadable:
@@ -243,6 +265,22 @@ def _number(added: Mapping[str, Any], name: str, default: float | None) -> float
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MOST:
         raise WireError(f"{KEY}.{name}: expected milliseconds, got {value!r}")
     return float(value)
+
+
+def _moment(added: Mapping[str, Any], name: str) -> float | None:
+    value = added.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise WireError(f"{KEY}.{name}: expected seconds, got {value!r}")
+    return float(value)
+
+
+def _flag(added: Mapping[str, Any], name: str) -> bool:
+    value = added.get(name, False)
+    if not isinstance(value, bool):
+        raise WireError(f"{KEY}.{name}: expected true or false, got {value!r}")
+    return value
 
 
 def _kind(value: Any) -> str:

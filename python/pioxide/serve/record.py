@@ -37,7 +37,7 @@ _HEAD = struct.Struct("<III")  # an entry's bytes, their CRC, and the CRC of the
 
 
 class Entry(NamedTuple):
-    """One request and its answer.
+    """One request and its answer; or a frame that a robot showed a policy with memory, which has none.
 
     Attributes:
         robot: Number of the connection.
@@ -45,7 +45,7 @@ class Entry(NamedTuple):
         time: When it was answered, in seconds since 1970.
         message: The request, as it came.
         session: What the answer depends on besides: `Session.state` before it, as JSON.
-        rows: Robots in its batch.
+        rows: Robots in its batch; 0 for a frame.
         row: Which of them it was.
         actions: [H, D] float64 in the robot's units.
         checkpoint: What answered; "" in recordings that do not say.
@@ -169,7 +169,11 @@ class Recording:
         self.contract: Contract = from_json(document.get("contract"), str(directory / DOCUMENT))
 
     def entries(self) -> Iterator[Entry]:
-        """Yields entries in the order in which they were answered.
+        """Yields requests in the order in which they were answered; errors as in `logged`."""
+        return (entry for entry in self.logged() if entry.rows)
+
+    def logged(self) -> Iterator[Entry]:
+        """Yields requests in the order in which they were answered, and frames among them as they came.
 
         Raises:
             FormatError: A file is damaged elsewhere than at its end, where a crash may have cut it.

@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 from pioxide.contract import Contract, Pipeline, known, refuse_differences
 from pioxide.errors import InputError
 from pioxide.files import parse_json
-from pioxide.serve.messages import continuation, read_ask
+from pioxide.serve.messages import Ask, continuation, read_ask
 from pioxide.serve.record import Entry, Recording
 from pioxide.serve.wire import WireLimits
 
 if TYPE_CHECKING:
     from pioxide.data.writer import EpisodeData
     from pioxide.policy import Policy
+    from pioxide.policy.history import Seen
+    from pioxide.policy.session import Past
 
 # What two checkpoints have to share to be asked the same questions and answer in the same numbers.
-_SHARED = ("robot", "cameras", "action_horizon", "default_prompt")
+_SHARED = ("robot", "cameras", "action_horizon", "default_prompt", "memory")
 
 
 class Replayed(NamedTuple):
@@ -89,16 +91,45 @@ def replay(recording: Recording, policy: Policy) -> Iterator[Replayed]:
     """
     names = (f"the recording {recording.directory}", "the checkpoint")
     refuse_differences(recording.contract, policy.contract, names=names, only=_SHARED)
-    for entry in recording.entries():
+    seen = _Seen(policy)
+    for entry in recording.logged():
         ask = read_ask(entry.message, WireLimits())
+        past = seen.add(entry, ask)
+        if not entry.rows:
+            continue
         sessions = [policy.new_session() for _ in range(entry.rows)]
         for session in sessions:
-            session.restore(parse_json(entry.session, "the recorded session"))
+            session.restore(parse_json(entry.session, "the recorded session"), past)
         before = [continuation(ask, policy)] * entry.rows
         # The same row of as large a batch: another program rounds otherwise.
-        answers = policy.batch([ask.observation] * entry.rows, sessions, left_over=before)
+        at = [ask.at] * entry.rows
+        answers = policy.batch([ask.observation] * entry.rows, sessions, left_over=before, at=at)
         now = answers[entry.row].actions
         yield Replayed(entry.robot, entry.generation, entry.checkpoint, entry.actions, now)
+
+
+class _Seen:
+    """What each robot's cameras showed lately, for a policy with memory."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._robots: dict[int, tuple[int, dict[float, Seen]]] = {}
+
+    def add(self, entry: Entry, ask: Ask) -> Past | None:
+        """Takes what an entry shows; returns what its robot saw in this episode, None without memory."""
+        from pioxide.policy.session import Past
+
+        memory = self._policy.contract.memory
+        if not memory or ask.at is None:
+            return None
+        generation, frames = self._robots.get(entry.robot, (-1, {}))
+        if generation != entry.generation:
+            frames = {}
+        frames[ask.at] = self._policy.seen(ask.observation, ask.at)
+        oldest = max(frames) - memory.span - 2 * memory.stride
+        frames = {at: one for at, one in frames.items() if at >= oldest}
+        self._robots[entry.robot] = (entry.generation, frames)
+        return Past(memory, frames)
 
 
 def compare(recording: Recording, policy: Policy) -> Comparison:

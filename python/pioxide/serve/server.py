@@ -11,12 +11,14 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
+from pioxide.contract import refuse_differences
 from pioxide.control.rerun import Moment, RerunLog
 from pioxide.errors import ContractError, InputError, PioxideError, ServerError, WireError
 from pioxide.serve.batcher import Batcher, refusal
@@ -63,20 +65,9 @@ class Robot:
     number: int
     generation: int = 0
     total_before: float | None = None
+    unshown: Exception | None = None
+    showing: set[asyncio.Future[None]] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
-
-
-def refuse_memory(policy: Policy) -> None:
-    """Refuses a policy that sees the past, which a server is not shown.
-
-    Raises:
-        InputError: It does.
-    """
-    if policy.remembers:
-        raise InputError(
-            "memory: this policy sees the past, and robots send a server what they see when they ask for a "
-            "chunk alone; play it in the robot's own process (Policy.observe), or train one without memory"
-        )
 
 
 class Server:
@@ -99,11 +90,15 @@ class Server:
             config: See `ServeConfig`.
 
         Raises:
-            InputError: The config would open the server to everybody without a word; or the policy has a
-                memory.
+            InputError: The config would open the server to everybody without a word; or it lets LeRobot's
+                clients in, which have no way of showing a policy with memory what it needs.
         """
-        refuse_memory(policy)
         self.config = config or ServeConfig()
+        if policy.remembers and self.config.zenoh is not None:
+            raise InputError(
+                "memory: this policy sees the past, and LeRobot's protocol has no message for a frame "
+                "between two requests; serve it without --zenoh"
+            )
         self.keys = self.config.keys()
         self._serving, self._seeds = Serving(policy, 1), 0
         self._robots: dict[Hashable, Robot] = {}
@@ -149,13 +144,15 @@ class Server:
         Raises:
             ContractError: It expects other observations, or gives other actions, than what clients were told.
         """
-        refuse_memory(policy)
         told, new = (metadata(one, self.config.limits)[KEY] for one in (self.policy, policy))
         if apart := [name for name in PROMISED if told[name] != new[name]]:
             said = "; ".join(f"{name} is {new[name]!r}, was {told[name]!r}" for name in apart)
             raise ContractError(
                 f"the new policy is not what connected robots were told; start another server for it: {said}"
             )
+        if policy.remembers:  # it goes on with the frames that the old one was shown
+            only = ("memory", "cameras", "absent_camera", "image_size", "resize")
+            refuse_differences(self.policy.contract, policy.contract, names=("the old", "the new"), only=only)
 
     def swap(self, policy: Policy) -> None:
         """Answers with another policy from the next request on; what was accepted before has the old one.
@@ -170,7 +167,9 @@ class Server:
         self._serving = Serving(policy, self._serving.number + 1)
         # All robots at once, so that none that is silent holds the old policy's memory.
         for robot in list(self._robots.values()):
+            history = robot.session.history
             robot.session = self._new_session()
+            robot.session.history = history  # an episode's past is the robot's, whatever answers
         self.metrics.swapped(self._serving.number)
         log.info("policy swapped number=%d source=%s", self._serving.number, policy.contract.source)
 
@@ -352,7 +351,15 @@ class Server:
         ask: Ask | None = None
         try:
             ask = read_ask(message, self.config.limits)
+            if ask.frame:
+                await self._shown(robot, ask, message)
+                return
             job = self._accepted(robot, ask)
+            if robot.showing:  # what came before it, it may have to see
+                await asyncio.wait(robot.showing)
+            unshown, robot.unshown = robot.unshown, None
+            if unshown is not None:
+                raise InputError(f"a frame that was shown before could not be taken: {unshown}") from unshown
             answered, waited = await self._batcher.ask(connection, job, ask.deadline)
             prediction = answered.prediction
             done = time.perf_counter()
@@ -367,6 +374,9 @@ class Server:
             return
         except Exception as error:  # the client hears one sentence, the log all of it
             self._refused(robot, error)
+            if ask is not None and ask.frame:  # which is not answered: the next request is
+                robot.unshown = error
+                return
             await self._send(connection, write_error(ask, error))
             if isinstance(error, WireError) and ask is None:
                 # What can't be read may be anything; the sender's next bytes are no better.
@@ -437,16 +447,59 @@ class Server:
                 f"generation {ask.generation} is over: this connection has sent {robot.generation} already",
             )
         serving, began = self._serving, time.perf_counter()
+        _check_moment(serving.policy, ask)
         frames = serving.policy.pipeline.read(ask.observation)
         reading = time.perf_counter() - began
         robot.watched.saw(frames.images[0], frames.prompts[0])
+        self._follow(robot, ask)
+        return Job(ask, robot.session, serving, frames, reading)
+
+    def _follow(self, robot: Robot, ask: Ask) -> None:
+        """Begins the episode that a message is of, where it is new, and tells its memory when that was."""
+        policy = self.policy
         if ask.generation > robot.generation:
-            robot.generation = ask.generation
+            robot.generation, robot.unshown = ask.generation, None
             if ask.seed is None:
                 robot.session.forget()
             else:
-                robot.session = serving.policy.new_session(ask.seed)
-        return Job(ask, robot.session, serving, frames, reading)
+                robot.session = policy.new_session(ask.seed)
+        memory = policy.contract.memory
+        if memory and ask.began is not None:
+            # What this connection was not shown of the episode is missing, and not before its beginning.
+            robot.session.remembering(memory).begin(ask.began)
+
+    async def _shown(self, robot: Robot, ask: Ask, message: bytes | str) -> None:
+        """Keeps a frame, which is not answered.
+
+        Raises:
+            InputError: The policy has no memory, or the frame is not what its robot sees.
+        """
+        policy = self.policy
+        if self.is_closing or ask.generation < robot.generation:
+            return  # of an episode that is over
+        memory, at = policy.contract.memory, ask.at
+        if not memory:
+            raise InputError("this policy has no memory, and sees no frames between requests")
+        _check_moment(policy, ask)
+        assert at is not None, "checked above"
+        self._follow(robot, ask)
+        history = robot.session.remembering(memory)  # of this episode, should the next begin meanwhile
+
+        def keep() -> None:
+            history.add(policy.seen(ask.observation, at))
+
+        # Beside the event loop: resizing takes milliseconds.
+        kept = asyncio.ensure_future(asyncio.to_thread(keep))
+        robot.showing.add(kept)
+        kept.add_done_callback(robot.showing.discard)
+        await kept
+        if self._recorder is not None:
+            assert isinstance(message, bytes)  # text was refused
+            nothing = np.zeros((0, policy.robot.action_dim))
+            source = policy.contract.source
+            self._recorder.take(
+                Entry(robot.number, ask.generation, time.time(), message, "", 0, 0, nothing, source)
+            )
 
     async def _send(self, connection: ServerConnection, message: bytes | str) -> None:
         """Sends, and lets a client go that does not read."""
@@ -460,6 +513,19 @@ class Server:
 
     def _http(self, connection: ServerConnection, request: Request) -> Response | None:
         return respond(self, request)
+
+
+def _check_moment(policy: Policy, ask: Ask) -> None:
+    """Refuses a message that does not say when it is of, to a policy that finds the past by that.
+
+    Raises:
+        InputError: It does not.
+    """
+    if policy.remembers and (ask.at is None or ask.began is None):
+        raise InputError(
+            "memory: this policy sees the past, and this client does not show it: openpi's protocol has no "
+            "message for a frame between two requests; ask with pioxide.serve.Client"
+        )
 
 
 def _name(connection: ServerConnection) -> str:
