@@ -558,7 +558,7 @@ def test_a_state_far_outside_its_statistics_is_told_and_refused_past_a_limit(mod
 
 def test_a_prompt_that_leaves_no_room_for_the_state_is_refused(policies):
     long = libero_observation() | {"prompt": "fold the towel and then " * 40}
-    with pytest.raises(InputError, match="prompt: with its state 'fold the towel .* joints of the state"):
+    with pytest.raises(InputError, match=r"prompt: with its state 'fold the towel .* joints of the state"):
         policies["pi05"](long)
     assert policies["pi0"](long).truncated  # its state is a vector
 

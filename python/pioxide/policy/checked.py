@@ -54,8 +54,8 @@ def check_prompts(cut: NDArray[np.bool_], prompts: Sequence[str], pipeline: Pipe
         row = int(np.argmax(cut))
         raise InputError(
             f"prompt{_of_row(row, len(prompts))}: with its state {prompts[row]!r:.120} is longer than the "
-            f"{pipeline.contract.text_len} ids that the policy reads, and joints of the state would be cut off: "
-            "say it in fewer words"
+            f"{pipeline.contract.text_len} ids that the policy reads, and joints of the state would be cut "
+            "off: say it in fewer words"
         )
 
 
