@@ -18,7 +18,8 @@ from pioxide.train.losses import flow_parts
 from pioxide.train.place import place_batch
 from pioxide.train.run import mean_of, settings_of
 from pioxide.train.step import make_schedule, make_step, start
-from pioxide.weights import load
+from pioxide.transforms import load_norm_stats
+from pioxide.weights import convert, load
 from support.training import (
     DIM,
     HORIZON,
@@ -144,6 +145,11 @@ def test_what_is_saved_is_the_average_and_openpi_s_names(tmp_path):
         kernel = np.empty(spec.shape, np.float32)
         checkpoint.tree.fill("action_out_proj/kernel", kernel)
         assert not checkpoint.problems()
+        written = convert(checkpoint, tmp_path / "openpi", "openpi", asset_id="toy")
+        stats = load_norm_stats(tmp_path / "openpi" / "assets" / "toy")
+        for key, kept in checkpoint.contract.norm_stats.items():
+            np.testing.assert_array_equal(stats[key].q99, kept.q99)
+    assert any("vocabulary of its own" in what for what in written.left_out)
     np.testing.assert_array_equal(kernel, state.ema["action_out"]["kernel"])
     assert np.abs(kernel - np.asarray(state.trained["action_out"]["kernel"])).max() > 0
 

@@ -35,6 +35,7 @@ from pioxide.weights.companions import OWN, Companions
 from pioxide.weights.lerobot_base import base_files
 from pioxide.weights.lerobot_writer import LerobotFiles, lerobot_files
 from pioxide.weights.openpi import write_openpi
+from pioxide.weights.pytorch import VOCABULARY
 from pioxide.weights.pytorch_names import EMBEDDING
 from pioxide.weights.pytorch_writer import openpi_config, variants, write_pytorch
 from pioxide.weights.tree import Array, Problems, Tree, count_not_finite
@@ -96,10 +97,13 @@ def convert(
         if stated.robot and contract.cameras:
             slots = assign_cameras(contract.cameras, stated.robot, where=str(checkpoint.path))
             contract = replace(contract, cameras=slots)
+    companions = checkpoint.companions
+    if contract.norm_stats and not companions.norm_stats:  # only the contract says them
+        companions = replace(companions, norm_stats={OWN: contract.norm_stats})
     return write_checkpoint(
         checkpoint.tree,
         checkpoint.architecture,
-        checkpoint.companions,
+        companions,
         target,
         to,
         contract=contract,
@@ -147,6 +151,16 @@ def write_checkpoint(
             write_pytorch(checked, architecture, partial, to, dtype=dtype, on_bytes=on_bytes)
         checked.finish()
         _write_companions(companions, partial, asset_id, left_out)
+        rows = tree.specs[EMBEDDING].shape[0]
+        if rows != VOCABULARY:
+            left_out.append(
+                f"a way to write its prompts: it has a vocabulary of its own ({rows:,} ids), and {to} reads "
+                "PaliGemma's alone"
+            )
+        elif companions.text_model is not None:
+            left_out.append(
+                f"the text model {companions.text_model.name}: `pioxide fetch paligemma` brings it"
+            )
         if files is not None:
             network = {"type": architecture.kind.value, "dtype": stored, **variants(architecture)}
             files.write(partial, network)
@@ -261,8 +275,6 @@ def _write_companions(companions: Companions, directory: Path, asset_id: str, le
         for name in names:
             if (companions.fast_tokenizer / name).is_file():
                 shutil.copyfile(companions.fast_tokenizer / name, directory / "fast_tokenizer" / name)
-    if companions.text_model is not None:
-        left_out.append(f"the text model {companions.text_model.name}: `pioxide fetch paligemma` brings it")
 
 
 def total_bytes(tree: Tree) -> int:
