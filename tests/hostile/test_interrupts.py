@@ -28,7 +28,10 @@ calls = {
     ),
 }
 
+begun = threading.Event()
+
 def interrupt():
+    begun.wait()
     time.sleep(0.05)
     os.kill(os.getpid(), signal.SIGINT)
 
@@ -36,6 +39,7 @@ def interrupt():
 signal.signal(signal.SIGINT, signal.default_int_handler)
 threading.Thread(target=interrupt, daemon=True).start()
 try:
+    begun.set()
     calls[%r]()
 except KeyboardInterrupt:
     print("interrupted")

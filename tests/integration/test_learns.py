@@ -5,7 +5,7 @@ has to go to the target that the words name. A policy that understands all but t
 best. Over three seeds of training the whole one reached 45 of 48, and none that is broken more than 5.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,7 +34,6 @@ from pioxide.train import (
     train,
 )
 from pioxide.transforms import NormRule
-from support.training import programs  # noqa: F401
 
 pytestmark = pytest.mark.slow
 
@@ -53,8 +52,8 @@ class Rows:
     codec: None = None
 
     @property
-    def contract(self) -> Contract:
-        return self.loader.contract
+    def contracts(self) -> Sequence[Contract]:
+        return self.loader.contracts
 
     def batches(self, start_step: int = 0) -> Iterator[Batch]:
         for number, batch in enumerate(self.loader.batches(start_step)):

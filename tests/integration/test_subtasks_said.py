@@ -13,7 +13,6 @@ from pioxide.policy import FlowSampler, Policy, PolicyOptions, SubtaskOptions
 from pioxide.serve import Client
 from support.datasets import TASKS
 from support.servers import serving
-from support.training import programs  # noqa: F401 - a fixture of every test here
 from support.videos import CAMERAS, write_still_images
 
 pytestmark = pytest.mark.slow

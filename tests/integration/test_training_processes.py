@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from support.train_run import EVERY, run
-from support.training import programs  # noqa: F401 - a fixture of every test here
 
 pytestmark = pytest.mark.slow
 

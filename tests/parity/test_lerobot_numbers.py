@@ -112,7 +112,7 @@ def _pipeline(name: str, directory: Path) -> Pipeline:
         else Architecture(family, experts[:1], vision, 2, 4116)
     )
     companions = find_companions(directory / "checkpoint", {})
-    contract = read_contract(directory / "checkpoint", "lerobot", architecture, companions).contract
+    (contract,) = read_contract(directory / "checkpoint", "lerobot", architecture, companions).contracts
     codec = None if family.is_flow else FastCodec.load(write_fast_tokenizer(directory / "fast"))
     return Pipeline(contract, TextTokenizer.load(TEXT_MODEL), codec)
 

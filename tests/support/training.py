@@ -6,8 +6,6 @@ from functools import cached_property
 
 import jax
 import numpy as np
-import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from pioxide.codec import (
     FastCodec,
@@ -218,20 +216,6 @@ def toy_config(**changes) -> TrainConfig:
         "logging": Logging(every=2, tensorboard=False),
     }
     return replace(TrainConfig(), **(said | changes))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs(tmp_path_factory):
-    """Keeps compiled programs: most tests here run the same ones."""
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-        compilation_cache.reset_cache()
-        yield
-        jax.config.update("jax_compilation_cache_dir", None)
-        compilation_cache.reset_cache()
-    else:
-        yield
 
 
 TINY = ModelSettings(size=Size.TINY, dtype="float32", frozen_dtype="float32", remat=Remat.NONE)

@@ -58,8 +58,9 @@ def test_pixels_are_those_of_jax_within_one_level(shape, size):
         assert ours.dtype == np.uint8
         apart = np.abs(ours.astype(int) - theirs.astype(int))
         assert apart.max() <= 1
-        # They part at exact halves alone, which whole numbers in a float32 sum seldom are.
-        assert np.mean(apart > 0) < 0.02
+        # They part at exact halves alone, which whole numbers in a float32 sum seldom are. JAX adds up in an
+        # order of its compiler's choice.
+        assert np.mean(apart > 0) < 0.05
 
 
 def test_an_image_of_the_right_size_is_not_copied():

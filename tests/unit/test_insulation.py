@@ -16,7 +16,7 @@ from pioxide.train import ActionLoss, Targets, losses, train
 from pioxide.train.place import place_batch
 from support.loading import make_pictured
 from support.models import observe, random_model
-from support.training import config, programs, source  # noqa: F401
+from support.training import config, source
 
 ROWS, LENGTH = 4, 5
 INSULATED = ActionLoss(targets=Targets.INSULATED, answer_len=24)

@@ -29,12 +29,12 @@ from pioxide.demo import dataset_path, text_model_path
 from pioxide.models import Pi0Config
 from pioxide.policy import Policy
 from pioxide.robots import Camera, RobotSpec, aloha, droid, so101
+from pioxide.train.recipes import read_robots
 from pioxide.transforms import Stats
 from support.models import random_model
 from support.pages import Block, blocks
 from support.policies import contract_of
 from support.servers import ROBOT, Echo, seen, serving
-from support.training import programs  # noqa: F401 - a fixture of every test here
 from support.videos import write_v3_video
 
 PYTHON = [block for block in blocks() if block.language == "python" and block.runs]
@@ -294,9 +294,13 @@ def run(block: Block, names: dict[str, Any], changes: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("block", [b for b in blocks() if b.language == "yaml"], ids=lambda b: b.place)
-def test_a_robot_that_a_page_declares_can_be_read(block: Block, tmp_path: Path) -> None:
-    (tmp_path / "robot.yaml").write_text(block.code)
-    assert RobotSpec.from_yaml(tmp_path / "robot.yaml").action_dim == 14
+def test_robots_that_a_page_declares_can_be_read(block: Block, tmp_path: Path) -> None:
+    file = tmp_path / "robot.yaml"
+    file.write_text(block.code)
+    if "datasets:" in block.code:
+        assert [robot.name for robot in read_robots(file)] == ["bench-arm", "g1"]
+    else:
+        assert RobotSpec.from_yaml(file).action_dim == 14
 
 
 def test_a_page_that_needs_a_setting_is_there() -> None:

@@ -158,7 +158,7 @@ def test_a_run_is_trained_on_it_and_goes_on_with_the_same_batches(tmp_path, monk
         first, second = next(batches), next(batches)
         on_first_batch(first)
         again = source.loader.at(1)  # without a worker
-        given.update(data=data, batches=(first, second, again), contract=source.contract)
+        given.update(data=data, batches=(first, second, again), contract=source.contracts[0])
         given.update(judge=judge)
         return pioxide.train.run.Trained(Path(directory), Path("none"), 0, 0.0)
 

@@ -28,7 +28,6 @@ from pioxide.shards import FitSettings, fit
 from pioxide.train.recipes import read_robots
 from pioxide.weights import load
 from support.training import (
-    programs,  # noqa: F401 - a fixture of every test here
     source,
 )
 from support.videos import coded, write_still_images

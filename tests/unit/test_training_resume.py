@@ -19,7 +19,6 @@ from support.training import (
     config,
     leaves,
     network,
-    programs,  # noqa: F401 - a fixture of every test here
     source,
     updated,
 )
