@@ -170,12 +170,15 @@ fn with_texts(document: &Value, spoilt: &[(&Value, &str)]) -> String {
     texts.fold(written, |written, (number, (_, text))| written.replace(&format!("\"@{number}\""), text))
 }
 
+/// A place in a document, and the text that stands there instead.
+type Change<'a> = (&'a Value, &'a str);
+
 #[test]
 fn what_python_reads_is_read_and_nothing_else() {
     let verdicts = &GOLDEN["verdicts"];
     let list = |value: &'static Value| value.as_array().unwrap();
     let palette: Vec<&str> = list(&verdicts["palette"]).iter().map(|text| text.as_str().unwrap()).collect();
-    let mut spoilt: Vec<(&Value, Vec<(&Value, &str)>, char)> = Vec::new();
+    let mut spoilt: Vec<(&Value, Vec<Change>, char)> = Vec::new();
     for one in list(&verdicts["alone"]) {
         let read = one["read"].as_str().unwrap().chars();
         spoilt.extend(
