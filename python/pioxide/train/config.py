@@ -351,7 +351,7 @@ class TrainConfig:
         if not 0 <= self.schedule.warmup < decay:
             raise InputError(
                 f"schedule.warmup: expected 0 to below the {decay:,} updates of the decay, "
-                f"got {self.schedule.warmup:,}"
+                f"got {self.schedule.warmup:,}; a short run needs a short one (--train.schedule.warmup)"
             )
         if not self.schedule.peak > 0 or not 0 <= self.schedule.end <= self.schedule.peak:
             raise InputError(
