@@ -102,7 +102,7 @@ PLANS = (
     Plan("reach", "pi0_fast", 1500, 1000),
     Plan("words", "pi0", 2000, 3000, peak=2e-3),
     Plan("words", "pi05", 12000, 3000, peak=2e-3, targets="JOINT", repeats=4),
-    Plan("words", "pi0_fast", 12000, 3000, peak=2e-3),
+    Plan("words", "pi0_fast", 12000, 4000, peak=2e-3),
     Plan("words", "pi0", 2000, 1500, peak=2e-3, kind="named,lit-one,lit-two", only="two-lamps"),
     third_lamp("third-lamp", "lit-three"),
     third_lamp("third-lamp-mixed", "named,lit-one,lit-two,lit-three"),
