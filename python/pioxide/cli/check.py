@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
-from pioxide.cli.options import left_open
+from pioxide.cli.options import left_open, listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,11 +90,11 @@ class Check:
 
         if not self.paths:
             raise InputError("name a dataset, a directory with datasets, or a glob")
-        said = (_keys(text) or () for text in (self.joints, self.drop, self.state_joints, self.action_joints))
+        joints = (self.joints, self.drop, self.state_joints, self.action_joints)
         settings = CheckSettings(
-            _keys(self.state_keys),
-            _keys(self.action_keys),
-            JointChoice(*said),
+            None if self.state_keys is None else listed(self.state_keys),
+            None if self.action_keys is None else listed(self.action_keys),
+            JointChoice(*(listed(text or "") for text in joints)),
             EpisodeChoice(self.episodes, self.where),
             self.width or None,
             videos=not self.no_videos,
@@ -154,10 +154,6 @@ def warn(
         said = f"{show.counted(len(warnings), 'warning')}, and --strict was said: nothing is made"
         output.current.failed(said, 4)
     return strict and bool(warnings)
-
-
-def _keys(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def print_checked(done: Sequence[Checked]) -> None:

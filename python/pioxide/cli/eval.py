@@ -12,7 +12,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff
 
 from pioxide.cli import show
-from pioxide.cli.options import METAVARS, Realtime, derived, flow_sampler, left_open, taken
+from pioxide.cli.options import METAVARS, Realtime, derived, flow_sampler, left_open, listed, taken
 from pioxide.evaluate import EvaluationSettings, Variant, task_names
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def _variants(text: str) -> Sequence[Variant]:
     from pioxide.errors import InputError
 
     known = {str(one): one for one in Variant if one is not Variant.PLAIN}
-    names = [part.strip() for part in text.split(",") if part.strip()]
+    names = listed(text)
     if unknown := [name for name in names if name not in known]:
         raise InputError(f"without: expected some of {', '.join(known)}, got {unknown[0]!r}")
     return [known[name] for name in dict.fromkeys(names)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from pioxide.cli.options import METAVARS, derived, left_open, taken
+from pioxide.cli.options import METAVARS, derived, left_open, listed, taken
 from pioxide.data.idle import IdleRule
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class Idle:
         if self.output.exists():
             raise InputError(f"{self.output} is there already; name another file, or delete it")
         dataset = LeRobotDataset.open(self.dataset)
-        keys = _words(self.action_keys) or ("action",)
-        dims = pick(_words(self.joints), dataset.names(keys), "an action")
+        keys = listed(self.action_keys) or ("action",)
+        dims = pick(listed(self.joints), dataset.names(keys), "an action")
         columns = FrameColumns(action_keys=keys, action_dims=dims)
         chosen = EpisodeChoice(self.episodes, self.where).of(dataset)
         with working("idle"):
@@ -85,7 +85,3 @@ class Idle:
         for index, reason in found.bad:
             print(f"NOTE: episode {index} is left whole, since it can't be read: {reason}")
         print(f"\nnext: pioxide fit {self.dataset} -o FITTED --frames {self.output}")
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
-from pioxide.cli.options import METAVARS, left_open
+from pioxide.cli.options import METAVARS, left_open, listed
 from pioxide.errors import InputError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Index:
             raise InputError(f"there is no mapping {self.mapping!r}; there is {', '.join(MAPPINGS)}")
         known = MAPPINGS.get(self.mapping)
         base = known or RldsMapping((), ())
-        state, action = _keys(self.state), _keys(self.action)
+        state, action = listed(self.state), listed(self.action)
         if self.cameras:
             cameras = _cameras(self.cameras)
         else:
@@ -124,7 +124,7 @@ class Index:
             state=state or base.state,
             action=action or base.action,
             cameras=cameras,
-            instructions=base.instructions if self.instructions is None else _keys(self.instructions),
+            instructions=base.instructions if self.instructions is None else listed(self.instructions),
             fps=self.fps or base.fps,
             robot_type=self.robot_type or base.robot_type,
             state_names=() if state else base.state_names,
@@ -132,13 +132,9 @@ class Index:
         )
 
 
-def _keys(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
 def _cameras(text: str) -> Mapping[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
-    for one in _keys(text):
+    for one in listed(text):
         name, equals, keys = one.partition("=")
         several = tuple(key.strip() for key in keys.split("|") if key.strip())
         if not (name and equals and several):

@@ -221,7 +221,7 @@ def _written(kind: Any) -> _Written:
             return _Written("NUMBER,NUMBER", _numbers, lambda values: ",".join(f"{v:g}" for v in values))
         if get_args(kind)[0] is int:
             return _Written("N,-N", _runs, lambda runs: ",".join(map(str, runs)))
-        return _Written("A,B", _listed, ",".join)
+        return _Written("A,B", listed, ",".join)
     if kind is RobotSpec:
         return _Written("NAME|FILE.yaml", read_robot, lambda robot: robot.name)
     if kind is Family:
@@ -255,13 +255,13 @@ def _switch(text: str) -> bool:
     return SWITCH[text.lower()]
 
 
-def _listed(text: str) -> tuple[str, ...]:
-    """A list is one word, because a list of words would swallow the arguments behind it."""
+def listed(text: str) -> tuple[str, ...]:
+    """Returns the parts between commas: a list of words would swallow the arguments behind it."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in _listed(text))
+    return tuple(float(part) for part in listed(text))
 
 
 def _runs(text: str) -> tuple[int, ...]:
