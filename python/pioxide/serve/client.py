@@ -26,14 +26,8 @@ from websockets.protocol import State
 from pioxide.control import Request, Showing, ThreadWorker
 from pioxide.errors import InputError, ServerError, WireError
 from pioxide.serve.batcher import refusal
-from pioxide.serve.conversation import (
-    ANSWER,
-    ClientConfig,
-    Conversation,
-    Frame,
-    Question,
-    RemoteAnswer,
-)
+from pioxide.serve.conversation import ANSWER, ClientConfig, Conversation, Question, RemoteAnswer
+from pioxide.serve.messages import Ask
 
 Result = TypeVar("Result")
 
@@ -223,7 +217,7 @@ class Client(Conversation):
 
         return Showing(take, self.stride)
 
-    def _show(self, frame: Frame) -> None:
+    def _show(self, frame: Ask) -> None:
         self._beside.run(self._line.show(self.written_frame(frame)))
 
     def chunk(self, request: Request) -> NDArray[np.float64]:

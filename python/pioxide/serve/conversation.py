@@ -102,16 +102,6 @@ class Question(NamedTuple):
     asked: float
 
 
-class Frame(NamedTuple):
-    """What this robot sees between two requests.
-
-    Attributes:
-        ask: What is sent.
-    """
-
-    ask: Ask
-
-
 class Conversation:
     """One robot's side of the protocol.
 
@@ -223,7 +213,7 @@ class Conversation:
         )
         return Question(self._timed(ask, at if at is not None else now if taken is None else taken), now)
 
-    def frame(self, observation: Mapping[str, Any], at: float | None = None) -> Frame | None:
+    def frame(self, observation: Mapping[str, Any], at: float | None = None) -> Ask | None:
         """Prepares a frame of this episode, its images alone; None where the server's policy has no memory.
 
         Raises:
@@ -234,11 +224,11 @@ class Conversation:
         when = time.monotonic() if at is None else at
         shown = self._pictures(observation)
         ask = Ask(shown, Dialect.OPENPI, True, generation=self.generation, seed=self._seed, frame=True)
-        return Frame(self._timed(ask, when))
+        return self._timed(ask, when)
 
-    def written_frame(self, frame: Frame) -> bytes:
+    def written_frame(self, frame: Ask) -> bytes:
         """Returns a frame's message, its images compressed if that was chosen."""
-        return write_ask(frame.ask._replace(observation=self._packed(frame.ask.observation)))
+        return write_ask(frame._replace(observation=self._packed(frame.observation)))
 
     def _timed(self, ask: Ask, at: float) -> Ask:
         """Returns what a server whose policy has memory is sent; others, maybe older ones, know no times."""
