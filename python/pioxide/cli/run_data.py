@@ -61,11 +61,9 @@ class Preparation:
 
     def __call__(self) -> RunData:
         """Opens the datasets, which the first host fits where nobody did, and makes all that is of them."""
-        from pioxide.data import LeRobotDataset
-
         robots = self._robots()
         whole = self._text_model()
-        subtasks = self._subtasks(LeRobotDataset.open(robots[0].datasets[0]))
+        subtasks = self._subtasks(robots[0].datasets[0])
         parts = self._parts(robots)
         codec = self._codec(parts)
         tokenizer = self._tokenizer(whole, parts, codec, subtasks)
@@ -153,7 +151,8 @@ class Preparation:
                 multihost_utils.sync_global_devices("host 0 has fitted")
         return open_parts(robots, directory)
 
-    def _subtasks(self, dataset: LeRobotDataset) -> Subtasks | None:
+    def _subtasks(self, dataset: str) -> Subtasks | None:
+        from pioxide.data import LeRobotDataset
         from pioxide.data.subtasks import Subtasks
 
         for name in ("subtasks", "advantage"):
@@ -167,7 +166,7 @@ class Preparation:
             raise InputError(
                 f"data.subtask_share: expected a share above 0 and below 1, got {self.data.subtask_share}"
             )
-        return Subtasks.read(self.data.subtasks, dataset)
+        return Subtasks.read(self.data.subtasks, LeRobotDataset.open(dataset))
 
     def _advantages(self, dataset: LeRobotDataset, episodes: set[int]) -> Advantages | None:
         from pioxide.data.advantages import AdvantageRule, Advantages
